@@ -1,0 +1,129 @@
+// Package config holds the typed configuration of ctclass: its keys, defaults, validation and documentation.
+package config
+
+// Config is the whole configuration of a run, one section per stage.
+type Config struct {
+	Model      Model      `yaml:"model"`
+	Data       Data       `yaml:"data"`
+	Preprocess Preprocess `yaml:"preprocess"`
+	Loss       Loss       `yaml:"loss"`
+	Train      Train      `yaml:"train"`
+	Memory     Memory     `yaml:"memory"`
+	Eval       Eval       `yaml:"eval"`
+	Output     Output     `yaml:"output"`
+}
+
+// Model chooses the architecture.
+type Model struct {
+	Name             string         `yaml:"name"`              // a name of `ctclass models`
+	UseCheckpointing *bool          `yaml:"use_checkpointing"` // nil: the architecture's default
+	MemoryEfficient  *bool          `yaml:"memory_efficient"`  // nil: the architecture's default
+	Dropout          *float64       `yaml:"dropout"`           // head dropout; nil: the architecture's default
+	Options          map[string]any `yaml:"options"`           // decoded by the model registry into the family's own type
+}
+
+// Data names the data set.
+type Data struct {
+	Format      string   `yaml:"format"`       // auto|table|medmnist|ctrate
+	Table       string   `yaml:"table"`        // CSV/TSV table, .npz, or CT-RATE's label CSV
+	Root        string   `yaml:"root"`         // folder that relative paths start from; empty: the table's folder
+	Task        string   `yaml:"task"`         // binary|multilabel|multiclass
+	Labels      []string `yaml:"labels"`       // label columns (binary: one; multiclass: the class names)
+	LabelColumn string   `yaml:"label_column"` // multiclass: the column that holds the class index or name
+	PathColumn  string   `yaml:"path_column"`
+	GroupColumn string   `yaml:"group_column"` // patient; no group may be in two splits
+	SplitColumn string   `yaml:"split_column"`
+	ValFraction float64  `yaml:"val_fraction"` // share split off by group when there is no split column
+	Flip        []string `yaml:"flip"`         // axes flipped at random in training: d, h, w
+	Workers     int      `yaml:"workers"`      // 0: as many as threads
+	OnError     string   `yaml:"on_error"`     // stop|skip
+	Strict      bool     `yaml:"strict"`
+}
+
+// Preprocess turns a volume into the network's input; the model file carries it.
+type Preprocess struct {
+	Orientation string     `yaml:"orientation"` // LPS | stored
+	SpacingMM   Spacing    `yaml:"spacing_mm"`  // [d, h, w] or keep
+	Intensity   string     `yaml:"intensity"`   // window | raw
+	HUWindow    [2]float64 `yaml:"hu_window"`   // lower and upper HU
+	ScaleTo     [2]float64 `yaml:"scale_to"`    // what the window is mapped to
+	ShapeDHW    [3]int     `yaml:"shape_dhw"`
+	Fit         string     `yaml:"fit"` // resize | crop_pad
+}
+
+// Spacing is a target spacing in mm along d, h, w; the zero value means keep.
+type Spacing struct {
+	Keep bool
+	MM   [3]float64
+}
+
+// Loss chooses the training loss.
+type Loss struct {
+	Name           string    `yaml:"name"` // a name of the losses registry
+	Alpha          float64   `yaml:"alpha"`
+	Gamma          float64   `yaml:"gamma"`
+	PosWeight      []float64 `yaml:"pos_weight"`
+	ClassWeight    []float64 `yaml:"class_weight"`
+	LabelSmoothing float64   `yaml:"label_smoothing"`
+	Reduction      string    `yaml:"reduction"` // mean | sum
+}
+
+// Train sets the training loop.
+type Train struct {
+	Epochs        int       `yaml:"epochs"`
+	BatchSize     int       `yaml:"batch_size"` // samples per forward pass (micro-batch)
+	Accumulate    int       `yaml:"accumulate"` // micro-batches per optimiser step
+	DropLast      bool      `yaml:"drop_last"`
+	Seed          uint64    `yaml:"seed"`
+	Threads       int       `yaml:"threads"` // 0: all cores
+	Optimizer     Optimizer `yaml:"optimizer"`
+	Schedule      Schedule  `yaml:"schedule"`
+	ClipNorm      float64   `yaml:"clip_norm"` // 0: off
+	EarlyStop     EarlyStop `yaml:"early_stop"`
+	Monitor       string    `yaml:"monitor"` // metric that picks best: auroc, auprc, f1, accuracy, loss
+	ValidateEvery int       `yaml:"validate_every"`
+}
+
+// Optimizer sets AdamW.
+type Optimizer struct {
+	Name        string     `yaml:"name"` // adamw
+	LR          float64    `yaml:"lr"`
+	Betas       [2]float64 `yaml:"betas"`
+	Eps         float64    `yaml:"eps"`
+	WeightDecay float64    `yaml:"weight_decay"`
+	DecayOn     string     `yaml:"decay_on"` // matrices | all
+}
+
+// Schedule sets the learning rate over the optimiser steps.
+type Schedule struct {
+	Name        string  `yaml:"name"`         // constant | cosine | one_cycle
+	WarmupSteps int     `yaml:"warmup_steps"` // cosine, constant: linear warm-up
+	MinLR       float64 `yaml:"min_lr"`       // cosine: final learning rate
+	PctStart    float64 `yaml:"pct_start"`    // one_cycle: share of steps rising
+	DivFactor   float64 `yaml:"div_factor"`   // one_cycle: lr/div_factor at the start
+	FinalDiv    float64 `yaml:"final_div_factor"`
+}
+
+// EarlyStop ends training when the monitored metric stops improving.
+type EarlyStop struct {
+	Patience int     `yaml:"patience"` // epochs without improvement; 0: off
+	MinDelta float64 `yaml:"min_delta"`
+}
+
+// Memory bounds what a run may use.
+type Memory struct {
+	Budget string `yaml:"budget"` // bytes with a unit (8GiB), or empty
+}
+
+// Eval sets evaluation.
+type Eval struct {
+	Split     string  `yaml:"split"`
+	BatchSize int     `yaml:"batch_size"` // 0: train.batch_size
+	Threshold float64 `yaml:"threshold"`
+}
+
+// Output says where a run writes.
+type Output struct {
+	Dir  string `yaml:"dir"`
+	Save string `yaml:"save"` // which model eval and predict use from the run folder: best | last
+}
