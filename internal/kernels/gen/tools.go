@@ -1,0 +1,5 @@
+//go:build tools
+
+package gen
+
+import _ "github.com/mmcloughlin/avo/build"
