@@ -1,0 +1,152 @@
+package kernels
+
+import "math"
+
+// floorOf returns the lower bound that a kernel clamps its result to.
+func floorOf(relu bool) float32 {
+	if relu {
+		return 0
+	}
+	return float32(math.Inf(-1))
+}
+
+// BNStats computes for each logical channel of x the mean and the biased variance over samples and voxels.
+// mean and variance have length ch.Count(). Each chunk of 256 voxels is centred on its own mean and the
+// chunks are combined in float64 (Chan, Golub and LeVeque, 1983), so a large mean costs no digits.
+func (m *Machine) BNStats(x Map, ch Channels, mean, variance []float32) {
+	k := m.ewTable()
+	spans := ewSpans(x)
+	type part struct{ mean, m2 [16]float64 }
+	parts := make([]part, x.N*x.CB*spans)
+	m.ewBlocks(x, func(task, n, cb, lo, hi int) {
+		var out [48]float32
+		p := &parts[task]
+		count := 0.0
+		data := ewBlock(x, n, cb)
+		for ; lo < hi; lo += ewChunk * Block {
+			end := min(hi, lo+ewChunk*Block)
+			k.stats(data[lo:end], &out)
+			nb := float64(end-lo) / Block
+			total := count + nb
+			for l := range 16 {
+				d := float64(out[16+l])
+				off := d / nb
+				delta := float64(out[l]) + off - p.mean[l]
+				p.m2[l] += float64(out[32+l]) - d*off + delta*delta*(count*nb/total)
+				p.mean[l] += delta * (nb / total)
+			}
+			count = total
+		}
+	})
+	voxels := x.D * x.H * x.W
+	total := float64(x.N * voxels)
+	for c, phys := range ch.Physical() {
+		cb, l := phys/Block, phys%Block
+		var sum, m2 float64
+		for n := range x.N {
+			for s := range spans {
+				count := float64(min(ewSpan, voxels-s*ewSpan))
+				sum += count * parts[(n*x.CB+cb)*spans+s].mean[l]
+			}
+		}
+		mu := sum / total
+		for n := range x.N {
+			for s := range spans {
+				count := float64(min(ewSpan, voxels-s*ewSpan))
+				p := &parts[(n*x.CB+cb)*spans+s]
+				m2 += p.m2[l] + count*(p.mean[l]-mu)*(p.mean[l]-mu)
+			}
+		}
+		mean[c] = float32(mu)
+		variance[c] = float32(max(0, m2/total))
+	}
+}
+
+// BNNorm sets y = x*scale + shift, plus add when it is given, and clamps at zero when relu is set. scale and
+// shift have one value for each physical channel, zero for lanes without a logical one. y may share memory
+// with x or with add.
+func (m *Machine) BNNorm(x Map, scale, shift []float32, add *Map, relu bool, y Map) {
+	k := m.ewTable()
+	floor := floorOf(relu)
+	m.ewBlocks(x, func(_, n, cb, lo, hi int) {
+		xs, ys := ewBlock(x, n, cb)[lo:hi], ewBlock(y, n, cb)[lo:hi]
+		a, b := scale[cb*Block:][:Block], shift[cb*Block:][:Block]
+		if add != nil {
+			k.normAdd(ys, xs, ewBlock(*add, n, cb)[lo:hi], a, b, floor)
+		} else {
+			k.norm(ys, xs, a, b, floor)
+		}
+	})
+}
+
+// BNReduce computes for each logical channel dbeta, the sum of dy, and dgamma, the sum of
+// dy*(x-mean)*invstd, over samples and voxels. With a mask (the output of the ReLU that followed) only the
+// elements where it is positive count. mean, invstd, dbeta and dgamma have length ch.Count().
+func (m *Machine) BNReduce(x, dy Map, mask *Map, ch Channels, mean, invstd, dbeta, dgamma []float32) {
+	k := m.ewTable()
+	spans := ewSpans(x)
+	centre := make([]float32, x.CB*Block)
+	physical := ch.Physical()
+	for c, phys := range physical {
+		centre[phys] = mean[c]
+	}
+	parts := make([][32]float64, x.N*x.CB*spans)
+	m.ewBlocks(x, func(task, n, cb, lo, hi int) {
+		var out [32]float32
+		p := &parts[task]
+		xs, gs := ewBlock(x, n, cb), ewBlock(dy, n, cb)
+		c := centre[cb*Block:][:Block]
+		for ; lo < hi; lo += ewChunk * Block {
+			end := min(hi, lo+ewChunk*Block)
+			if mask != nil {
+				k.reduceMask(xs[lo:end], gs[lo:end], ewBlock(*mask, n, cb)[lo:end], c, &out)
+			} else {
+				k.reduce(xs[lo:end], gs[lo:end], c, &out)
+			}
+			for l, v := range out {
+				p[l] += float64(v)
+			}
+		}
+	})
+	for c, phys := range physical {
+		cb, l := phys/Block, phys%Block
+		var b, g float64
+		for n := range x.N {
+			for s := range spans {
+				p := &parts[(n*x.CB+cb)*spans+s]
+				b += p[l]
+				g += p[16+l]
+			}
+		}
+		dbeta[c] = float32(b)
+		dgamma[c] = float32(g * float64(invstd[c]))
+	}
+}
+
+// BNBackward sets dx = scale*dy' + kx*x + k0, or adds it when accumulate is set; dy' is dy, or with a mask
+// dy where the mask is positive and 0 elsewhere. scale, kx and k0 have one value for each physical channel.
+// In frozen mode kx and k0 are nil and x is not read. dx may share memory with dy.
+func (m *Machine) BNBackward(x, dy Map, mask *Map, scale, kx, k0 []float32, dx Map, accumulate bool) {
+	variant := 0
+	if mask != nil {
+		variant |= bnMasked
+	}
+	if kx != nil {
+		variant |= bnFull
+	}
+	if accumulate {
+		variant |= bnAccumulate
+	}
+	f := m.ewTable().bnBack[variant]
+	m.ewBlocks(dx, func(_, n, cb, lo, hi int) {
+		var ms, xs, b, c []float32
+		if mask != nil {
+			ms = ewBlock(*mask, n, cb)[lo:hi]
+		}
+		if kx != nil {
+			xs = ewBlock(x, n, cb)[lo:hi]
+			b, c = kx[cb*Block:][:Block], k0[cb*Block:][:Block]
+		}
+		f(ewBlock(dx, n, cb)[lo:hi], ewBlock(dy, n, cb)[lo:hi], ms, xs, scale[cb*Block:][:Block], b, c)
+	})
+}

@@ -1,0 +1,147 @@
+package kernels
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// perChannel gathers the values of logical channel c over samples and voxels.
+func (a logical) perChannel(c int) []float64 {
+	var out []float64
+	voxels := a.d * a.h * a.w
+	for n := range a.n {
+		out = append(out, a.v[(n*a.c+c)*voxels:][:voxels]...)
+	}
+	return out
+}
+
+func TestBNStats(t *testing.T) {
+	eachMap(t, func(t *testing.T, m *Machine, r *rand.Rand, c mapCase) [][]float32 {
+		a := c.random(r)
+		for i := range a.v { // means far from zero
+			a.v[i] = float64(float32(a.v[i] + 1000))
+		}
+		count := c.ch.Count()
+		mean, variance := make([]float32, count), make([]float32, count)
+		m.BNStats(a.blocked(t, c.ch), c.ch, mean, variance)
+		for i := range count {
+			v := a.perChannel(i)
+			var mu, m2 float64
+			for _, x := range v {
+				mu += x / float64(len(v))
+			}
+			for _, x := range v {
+				m2 += (x - mu) * (x - mu) / float64(len(v))
+			}
+			if !near(float64(mean[i]), mu, 1e-7) || math.Abs(float64(variance[i])-m2) > 2e-6*m2 {
+				t.Fatalf("channel %d: mean %v, variance %v, want %v, %v", i, mean[i], variance[i], mu, m2)
+			}
+		}
+		return [][]float32{mean, variance}
+	})
+}
+
+func TestBNNorm(t *testing.T) {
+	eachMap(t, func(t *testing.T, m *Machine, r *rand.Rand, c mapCase) [][]float32 {
+		a, b := c.random(r), c.random(r)
+		x, add := a.blocked(t, c.ch), b.blocked(t, c.ch)
+		scale, shift := make([]float32, x.CB*Block), make([]float32, x.CB*Block)
+		phys := c.ch.Physical()
+		for _, p := range phys {
+			scale[p], shift[p] = r.Float32()+0.5, r.Float32()
+		}
+		y, guard := newTestMap(t, c.ch, c.n, c.d, c.h, c.w)
+		want := newLogical(c.n, a.c, c.d, c.h, c.w)
+		voxels := c.d * c.h * c.w
+		var out [][]float32
+		for variant := range 4 {
+			for i, v := range a.v {
+				p := phys[i/voxels%a.c]
+				z := v*float64(scale[p]) + float64(shift[p])
+				if variant&1 != 0 {
+					z += b.v[i]
+				}
+				if variant&2 != 0 {
+					z = relu(z)
+				}
+				want.v[i] = z
+			}
+			var with *Map
+			if variant&1 != 0 {
+				with = &add
+			}
+			m.BNNorm(x, scale, shift, with, variant&2 != 0, y)
+			wantMap(t, "BNNorm", y, c.ch, want, 1e-6)
+			guard()
+			own := a.blocked(t, c.ch)
+			m.BNNorm(own, scale, shift, with, variant&2 != 0, own)
+			wantMap(t, "BNNorm in place", own, c.ch, want, 1e-6)
+			out = append(out, own.Data)
+		}
+		return out
+	})
+}
+
+func TestBNBackward(t *testing.T) {
+	eachMap(t, func(t *testing.T, m *Machine, r *rand.Rand, c mapCase) [][]float32 {
+		a, g, act, old := c.random(r), c.random(r), c.random(r), c.random(r)
+		x, mask := a.blocked(t, c.ch), act.blocked(t, c.ch)
+		cp, count := x.CB*Block, a.c
+		scale, kx, k0 := make([]float32, cp), make([]float32, cp), make([]float32, cp)
+		mean, invstd := make([]float32, count), make([]float32, count)
+		dbeta, dgamma := make([]float32, count), make([]float32, count)
+		phys := c.ch.Physical()
+		for i, p := range phys {
+			scale[p], kx[p], k0[p] = r.Float32()+0.5, r.Float32(), r.Float32()
+			mean[i], invstd[i] = r.Float32(), r.Float32()+0.5
+		}
+		voxels := c.d * c.h * c.w
+		var out [][]float32
+		for variant := range 8 {
+			want := newLogical(c.n, count, c.d, c.h, c.w)
+			sums, dots, size := make([]float64, count), make([]float64, count), make([]float64, count)
+			for i, dy := range g.v {
+				ci := i / voxels % count
+				p := phys[ci]
+				if variant&bnMasked != 0 && act.v[i] <= 0 {
+					dy = 0
+				}
+				hat := (a.v[i] - float64(mean[ci])) * float64(invstd[ci])
+				sums[ci] += dy
+				dots[ci] += dy * hat
+				size[ci] += math.Abs(dy) * max(1, math.Abs(hat))
+				want.v[i] = float64(scale[p]) * dy
+				if variant&bnFull != 0 {
+					want.v[i] += float64(kx[p])*a.v[i] + float64(k0[p])
+				}
+				if variant&bnAccumulate != 0 {
+					want.v[i] += old.v[i]
+				}
+			}
+			var pm *Map
+			if variant&bnMasked != 0 {
+				pm = &mask
+			}
+			b, s, xs := kx, k0, x
+			if variant&bnFull == 0 {
+				b, s, xs = nil, nil, Map{}
+			}
+			dy, dx := g.blocked(t, c.ch), old.blocked(t, c.ch)
+			m.BNReduce(x, dy, pm, c.ch, mean, invstd, dbeta, dgamma)
+			for i := range count {
+				if math.Abs(float64(dbeta[i])-sums[i]) > 2e-6*size[i] || math.Abs(float64(dgamma[i])-dots[i]) > 2e-6*size[i] {
+					t.Fatalf("variant %d channel %d: dbeta %v, dgamma %v, want %v, %v", variant, i, dbeta[i], dgamma[i], sums[i], dots[i])
+				}
+			}
+			m.BNBackward(xs, dy, pm, scale, b, s, dx, variant&bnAccumulate != 0)
+			wantMap(t, "BNBackward", dx, c.ch, want, 2e-6)
+			if variant&bnAccumulate == 0 {
+				m.BNBackward(xs, dy, pm, scale, b, s, dy, false)
+				wantMap(t, "BNBackward in place", dy, c.ch, want, 2e-6)
+			}
+			out = append(out, append([]float32(nil), dbeta...), append([]float32(nil), dgamma...), dx.Data)
+		}
+		return out
+	})
+}

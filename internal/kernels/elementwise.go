@@ -1,0 +1,271 @@
+package kernels
+
+import "math"
+
+// ReLU sets y = max(x, 0). y may be x.
+func (m *Machine) ReLU(x, y Map) {
+	k := m.ewTable()
+	m.ewMaps(x, func(n, lo, hi int) { k.relu(ewSample(y, n)[lo:hi], ewSample(x, n)[lo:hi]) })
+}
+
+// ReLUBackward sets dx = dy where the ReLU's output y is positive and 0 elsewhere. dx may be dy.
+func (m *Machine) ReLUBackward(y, dy, dx Map) {
+	k := m.ewTable()
+	m.ewMaps(y, func(n, lo, hi int) {
+		k.reluBack(ewSample(dx, n)[lo:hi], ewSample(dy, n)[lo:hi], ewSample(y, n)[lo:hi])
+	})
+}
+
+// Add sets y = a + b, clamped at zero when relu is set. y may be a or b.
+func (m *Machine) Add(a, b, y Map, relu bool) {
+	k := m.ewTable()
+	floor := floorOf(relu)
+	m.ewMaps(y, func(n, lo, hi int) {
+		k.add(ewSample(y, n)[lo:hi], ewSample(a, n)[lo:hi], ewSample(b, n)[lo:hi], floor)
+	})
+}
+
+// sumChunk is the length of the pieces that Sum works on: small enough for the partial sums to stay in L1.
+const sumChunk = 2048
+
+// Sum sets y to the sum of one or more maps, added in order. y may be the first of them.
+func (m *Machine) Sum(y Map, srcs ...Map) {
+	k := m.ewTable()
+	floor := floorOf(false)
+	m.ewMaps(y, func(n, lo, hi int) {
+		o := ewSample(y, n)
+		if len(srcs) == 1 {
+			copy(o[lo:hi], ewSample(srcs[0], n)[lo:hi])
+			return
+		}
+		for ; lo < hi; lo += sumChunk {
+			end := min(hi, lo+sumChunk)
+			k.add(o[lo:end], ewSample(srcs[0], n)[lo:end], ewSample(srcs[1], n)[lo:end], floor)
+			for _, s := range srcs[2:] {
+				k.add(o[lo:end], o[lo:end], ewSample(s, n)[lo:end], floor)
+			}
+		}
+	})
+}
+
+// SumFlat sets dst to the sum of one or more slices of its length, added in order. dst may be the first.
+func (m *Machine) SumFlat(dst []float32, srcs ...[]float32) {
+	k := m.ewTable()
+	floor := floorOf(false)
+	m.ewFlat(len(dst), func(lo, hi int, tail bool) {
+		if len(srcs) == 1 {
+			copy(dst[lo:hi], srcs[0][lo:hi])
+			return
+		}
+		add := k.add
+		if tail {
+			add = ewAdd
+		}
+		for ; lo < hi; lo += sumChunk {
+			end := min(hi, lo+sumChunk)
+			add(dst[lo:end], srcs[0][lo:end], srcs[1][lo:end], floor)
+			for _, s := range srcs[2:] {
+				add(dst[lo:end], dst[lo:end], s[lo:end], floor)
+			}
+		}
+	})
+}
+
+// Scale sets y = a*x. y may be x.
+func (m *Machine) Scale(x []float32, a float32, y []float32) {
+	k := m.ewTable()
+	m.ewFlat(len(y), func(lo, hi int, tail bool) {
+		if tail {
+			ewScale(y[lo:hi], x[lo:hi], a)
+			return
+		}
+		k.scale(y[lo:hi], x[lo:hi], a)
+	})
+}
+
+// Axpy sets y += a*x.
+func (m *Machine) Axpy(a float32, x, y []float32) {
+	k := m.ewTable()
+	m.ewFlat(len(y), func(lo, hi int, tail bool) {
+		if tail {
+			ewAxpy(y[lo:hi], x[lo:hi], a)
+			return
+		}
+		k.axpy(y[lo:hi], x[lo:hi], a)
+	})
+}
+
+// ReLUFlat sets y = max(x, 0). y may be x.
+func (m *Machine) ReLUFlat(x, y []float32) {
+	k := m.ewTable()
+	m.ewFlat(len(y), func(lo, hi int, tail bool) {
+		if tail {
+			ewReLU(y[lo:hi], x[lo:hi])
+			return
+		}
+		k.relu(y[lo:hi], x[lo:hi])
+	})
+}
+
+// ReLUBackwardFlat sets dx = dy where y is positive and 0 elsewhere. dx may be dy.
+func (m *Machine) ReLUBackwardFlat(y, dy, dx []float32) {
+	k := m.ewTable()
+	m.ewFlat(len(dx), func(lo, hi int, tail bool) {
+		if tail {
+			ewReLUBack(dx[lo:hi], dy[lo:hi], y[lo:hi])
+			return
+		}
+		k.reluBack(dx[lo:hi], dy[lo:hi], y[lo:hi])
+	})
+}
+
+// SumSquares returns the sum of the squares of x; the order of summation is fixed.
+func (m *Machine) SumSquares(x []float32) float64 {
+	k := m.ewTable()
+	parts := make([]float64, len(x)/(ewSpan*Block)+2)
+	m.ewFlat(len(x), func(lo, hi int, tail bool) {
+		if tail {
+			for _, v := range x[lo:hi] {
+				parts[len(parts)-1] += float64(v) * float64(v)
+			}
+			return
+		}
+		p := &parts[lo/(ewSpan*Block)]
+		var out [16]float32
+		for ; lo < hi; lo += ewChunk * Block {
+			k.sumSq(x[lo:min(hi, lo+ewChunk*Block)], &out)
+			for _, v := range out {
+				*p += float64(v)
+			}
+		}
+	})
+	var s float64
+	for _, p := range parts {
+		s += p
+	}
+	return s
+}
+
+// ColumnSum sets out[c] to the sum over the rows of x [rows][cols] (the gradient of a bias); the order of
+// summation is fixed.
+func (m *Machine) ColumnSum(x []float32, rows, cols int, out []float32) {
+	const strip = 1024 // columns in a task
+	k := m.ewTable()
+	floor := floorOf(false)
+	chunk := max(64, (rows+31)/32)
+	chunks := (rows + chunk - 1) / chunk
+	strips := (cols + strip - 1) / strip
+	parts := make([]float64, chunks*cols)
+	m.Run(chunks*strips, func(_, i int) {
+		var acc [strip]float32
+		r0, c0 := i/strips*chunk, i%strips*strip
+		r1, w := min(rows, r0+chunk), min(strip, cols-c0)
+		whole := w / Block * Block
+		p := parts[i/strips*cols+c0:][:w]
+		for r0 < r1 {
+			clear(acc[:w])
+			for end := min(r1, r0+64); r0 < end; r0++ {
+				row := x[r0*cols+c0:][:w]
+				k.add(acc[:whole], acc[:whole], row[:whole], floor)
+				ewAdd(acc[whole:w], acc[whole:w], row[whole:], floor)
+			}
+			for c, v := range acc[:w] {
+				p[c] += float64(v)
+			}
+		}
+	})
+	for c := range out[:cols] {
+		var s float64
+		for i := range chunks {
+			s += parts[i*cols+c]
+		}
+		out[c] = float32(s)
+	}
+}
+
+// AddBias sets y = x + bias for each row of x [rows][cols], clamped at zero when relu is set. y may be x.
+func (m *Machine) AddBias(x []float32, rows, cols int, bias []float32, relu bool, y []float32) {
+	k := m.ewTable()
+	floor := floorOf(relu)
+	whole := cols / Block * Block
+	per := max(1, ewSpan*Block/max(1, cols))
+	m.Run((rows+per-1)/per, func(_, i int) {
+		for r := i * per; r < min(rows, (i+1)*per); r++ {
+			xs, ys := x[r*cols:][:cols], y[r*cols:][:cols]
+			k.add(ys[:whole], xs[:whole], bias[:whole], floor)
+			ewAdd(ys[whole:], xs[whole:], bias[whole:cols], floor)
+		}
+	})
+}
+
+// splitmix64 is the mixing function of Steele, Lea and Flood, "Fast splittable pseudorandom number
+// generators" (2014).
+func splitmix64(z uint64) uint64 {
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// dropped returns whether element i of the stream key is dropped, limit being p*2^53.
+func dropped(key uint64, i int, limit uint64) bool {
+	return splitmix64(key+uint64(i+1)*0x9e3779b97f4a7c15)>>11 < limit
+}
+
+// dropoutConstants returns the threshold for dropped and the scale of what is kept.
+func dropoutConstants(p float32) (limit uint64, scale float32) {
+	limit = uint64(math.Ceil(float64(p) * (1 << 53)))
+	if p < 1 {
+		scale = float32(1 / (1 - float64(p)))
+	}
+	return limit, scale
+}
+
+// Dropout sets y to x [rows][cols] with each element zeroed with probability p and the others divided by
+// 1-p. Whether element j of row i is dropped depends on keys[i] and j alone, so the same call on the
+// gradient applies the same mask. y may be x.
+func (m *Machine) Dropout(x, y []float32, rows, cols int, p float32, keys []uint64) {
+	limit, scale := dropoutConstants(p)
+	spans := (cols + ewSpan - 1) / ewSpan
+	m.Run(rows*spans, func(_, i int) {
+		r, lo := i/spans, i%spans*ewSpan
+		xs, ys := x[r*cols:][:cols], y[r*cols:][:cols]
+		for j := lo; j < min(cols, lo+ewSpan); j++ {
+			if dropped(keys[r], j, limit) {
+				ys[j] = 0
+			} else {
+				ys[j] = xs[j] * scale
+			}
+		}
+	})
+}
+
+// DropoutMap is Dropout on a map with one key a sample; the element index is that of the logical
+// (c, d, h, w) array, so the mask is the one that Dropout draws for the plain array. y may be x.
+func (m *Machine) DropoutMap(x Map, ch Channels, y Map, p float32, keys []uint64) {
+	limit, scale := dropoutConstants(p)
+	voxels := x.D * x.H * x.W
+	logical := ewLogical(ch, x.CB)
+	m.ewBlocks(x, func(_, n, cb, lo, hi int) {
+		xs, ys := ewBlock(x, n, cb), ewBlock(y, n, cb)
+		for i := lo; i < hi; i++ {
+			c := logical[cb*Block+i%Block]
+			if c < 0 || dropped(keys[n], c*voxels+i/Block, limit) {
+				ys[i] = 0
+			} else {
+				ys[i] = xs[i] * scale
+			}
+		}
+	})
+}
+
+// ewLogical returns for each physical channel of cb blocks its logical channel, or -1.
+func ewLogical(ch Channels, cb int) []int {
+	idx := make([]int, cb*Block)
+	for i := range idx {
+		idx[i] = -1
+	}
+	for c, phys := range ch.Physical() {
+		idx[phys] = c
+	}
+	return idx
+}

@@ -1,0 +1,109 @@
+package kernels
+
+// ewTable holds the inner loops of the memory-bound kernels for one instruction set. Slices are spans of
+// whole voxels (16 lanes each) or, for flat loops, a multiple of 16 floats; scale, shift, mean, kx and k0
+// are 16 lanes; floor is 0 for a ReLU and -Inf for none. The plain Go loops in elementwise_generic.go say
+// what each entry computes.
+type ewTable struct {
+	stats      func(x []float32, out *[48]float32)
+	sum        func(x []float32, out *[16]float32)
+	norm       func(y, x, scale, shift []float32, floor float32)
+	normAdd    func(y, x, add, scale, shift []float32, floor float32)
+	reduce     func(x, dy, mean []float32, out *[32]float32)
+	reduceMask func(x, dy, mask, mean []float32, out *[32]float32)
+	bnBack     [8]func(dx, dy, mask, x, scale, kx, k0 []float32) // index: bnMasked | bnFull | bnAccumulate
+
+	relu     func(y, x []float32)
+	reluBack func(dx, dy, y []float32)
+	add      func(y, a, b []float32, floor float32)
+	scale    func(y, x []float32, a float32)
+	axpy     func(y, x []float32, a float32)
+	sumSq    func(x []float32, out *[16]float32)
+
+	maxRow     func(y, x []float32, w *poolWindow)
+	maxRowBack func(dx, x, dy []float32, w *poolWindow)
+	avgRow     func(y, x []float32, w *poolWindow, scale float32)
+	spread     func(dx, dy []float32, step int, a float32)
+
+	adamW func(w, g, mom, vel []float32, c *adamConstants)
+	sgd   func(w, g, mom []float32, c *sgdConstants)
+}
+
+// Bits of the index into ewTable.bnBack.
+const (
+	bnMasked     = 1 // the gradient passes where mask > 0
+	bnFull       = 2 // kx and k0 take part
+	bnAccumulate = 4 // dx is added to
+)
+
+// ewGenericTable returns the plain Go loops.
+func ewGenericTable() ewTable {
+	t := ewTable{
+		stats: ewStats, sum: ewSum, norm: ewNorm, normAdd: ewNormAdd, reduce: ewReduce, reduceMask: ewReduceMask,
+		relu: ewReLU, reluBack: ewReLUBack, add: ewAdd, scale: ewScale, axpy: ewAxpy, sumSq: ewSumSq,
+		maxRow: ewMaxRow, maxRowBack: ewMaxRowBack, avgRow: ewAvgRow, spread: ewSpread,
+		adamW: ewAdamW, sgd: ewSGD,
+	}
+	for i := range t.bnBack {
+		t.bnBack[i] = func(dx, dy, mask, x, scale, kx, k0 []float32) {
+			ewBNBack(i, dx, dy, mask, x, scale, kx, k0)
+		}
+	}
+	return t
+}
+
+// ewSpan is the number of voxels (or groups of 16 floats) one task handles: 256 KiB of each operand.
+// It is fixed, so the split of a reduction does not depend on the number of threads.
+const ewSpan = 4096
+
+// ewChunk is the number of voxels summed in float32 before the sum moves to float64.
+const ewChunk = 256
+
+// sample returns the contiguous floats of sample n.
+func ewSample(x Map, n int) []float32 {
+	l := x.CB * x.D * x.H * x.W * Block
+	return x.Data[n*x.Stride:][:l:l]
+}
+
+// ewBlock returns the floats of channel block cb of sample n.
+func ewBlock(x Map, n, cb int) []float32 {
+	l := x.D * x.H * x.W * Block
+	return x.Data[n*x.Stride+cb*l:][:l:l]
+}
+
+// ewMaps runs f over spans [lo, hi) of floats within the samples of maps shaped like x.
+func (m *Machine) ewMaps(x Map, f func(n, lo, hi int)) {
+	l := x.CB * x.D * x.H * x.W * Block
+	spans := (l + ewSpan*Block - 1) / (ewSpan * Block)
+	m.Run(x.N*spans, func(_, i int) {
+		lo := i % spans * ewSpan * Block
+		f(i/spans, lo, min(l, lo+ewSpan*Block))
+	})
+}
+
+// ewBlocks runs f over spans [lo, hi) of floats within the channel blocks of maps shaped like x.
+func (m *Machine) ewBlocks(x Map, f func(task, n, cb, lo, hi int)) {
+	l := x.D * x.H * x.W * Block
+	spans := ewSpans(x)
+	m.Run(x.N*x.CB*spans, func(_, i int) {
+		lo := i % spans * ewSpan * Block
+		f(i, i/spans/x.CB, i/spans%x.CB, lo, min(l, lo+ewSpan*Block))
+	})
+}
+
+// ewSpans returns the number of spans that ewBlocks cuts each channel block into.
+func ewSpans(x Map) int { return (x.D*x.H*x.W + ewSpan - 1) / ewSpan }
+
+// ewFlat runs f over spans [lo, hi) of n floats; all but the last are multiples of 16 long, and so is the
+// last but for one more call with the n%16 floats that remain, marked tail.
+func (m *Machine) ewFlat(n int, f func(lo, hi int, tail bool)) {
+	whole := n / Block * Block
+	spans := (whole + ewSpan*Block - 1) / (ewSpan * Block)
+	m.Run(spans, func(_, i int) {
+		lo := i * ewSpan * Block
+		f(lo, min(whole, lo+ewSpan*Block), false)
+	})
+	if whole < n {
+		f(whole, n, true)
+	}
+}

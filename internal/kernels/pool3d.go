@@ -1,0 +1,198 @@
+package kernels
+
+// poolWindow says how a row of output voxels meets its windows. Offsets are in floats. The assembly reads
+// the fields by their place.
+type poolWindow struct {
+	n          int // output voxels
+	step       int // from one output's window to the next one's
+	kd, kh, kw int // window size, clipped to the map
+	ds, hs     int // from one plane, one row to the next
+	d0, d1     int // planes of the window that the gradient is written to
+}
+
+// poolRow cuts an output row of ow voxels into pieces with one clipped window each and calls
+// f(first output, first input w, outputs, window width).
+func poolRow(ow, w, kernel, stride, pad int, f func(o, w0, n, kw int)) {
+	for o := 0; o < ow; {
+		w0 := o*stride - pad
+		n := 1
+		if w0 >= 0 {
+			n = min(ow-o, max(1, (w-kernel-w0)/stride+1))
+		}
+		lo, hi := max(w0, 0), min(w0+kernel, w)
+		if n > 1 {
+			hi = w0 + kernel
+		}
+		f(o, lo, n, hi-lo)
+		o += n
+	}
+}
+
+// poolSlab is the number of output planes in a task.
+const poolSlab = 8
+
+// MaxPool sets y to the maximum of x over windows; padding counts as -Inf. kernel, stride and pad are in
+// D,H,W order, pad is at most half the kernel, and y has the output's size.
+func (m *Machine) MaxPool(x, y Map, kernel, stride, pad [3]int) {
+	k := m.ewTable()
+	slabs := (y.D + poolSlab - 1) / poolSlab
+	m.Run(x.N*x.CB*slabs, func(_, i int) {
+		n, cb := i/slabs/x.CB, i/slabs%x.CB
+		xs, ys := ewBlock(x, n, cb), ewBlock(y, n, cb)
+		win := poolWindow{step: stride[2] * Block, hs: x.W * Block, ds: x.H * x.W * Block}
+		for od := i % slabs * poolSlab; od < min(y.D, (i%slabs+1)*poolSlab); od++ {
+			d := max(od*stride[0]-pad[0], 0)
+			win.kd = min(od*stride[0]-pad[0]+kernel[0], x.D) - d
+			for oh := range y.H {
+				h := max(oh*stride[1]-pad[1], 0)
+				win.kh = min(oh*stride[1]-pad[1]+kernel[1], x.H) - h
+				in, out := (d*x.H+h)*x.W, (od*y.H+oh)*y.W
+				poolRow(y.W, x.W, kernel[2], stride[2], pad[2], func(o, w0, n, kw int) {
+					win.n, win.kw = n, kw
+					k.maxRow(ys[(out+o)*Block:], xs[(in+w0)*Block:], &win)
+				})
+			}
+		}
+	})
+}
+
+// MaxPoolBackward sets dx to the gradient of MaxPool: each dy goes to the first maximum of its window in
+// d,h,w order, and windows that overlap add up. Each task owns a slab of input planes and visits every
+// window that meets it, so the result does not depend on how the planes are dealt out.
+func (m *Machine) MaxPoolBackward(x, dy, dx Map, kernel, stride, pad [3]int) {
+	k := m.ewTable()
+	slabs := 1
+	if maps := x.N * x.CB; maps < 4*m.Threads() {
+		slabs = max(1, min(4*m.Threads()/maps, x.D/(4*stride[0])))
+	}
+	m.Run(x.N*x.CB*slabs, func(_, i int) {
+		n, cb := i/slabs/x.CB, i/slabs%x.CB
+		xs, gs, os := ewBlock(x, n, cb), ewBlock(dy, n, cb), ewBlock(dx, n, cb)
+		first, last := x.D*(i%slabs)/slabs, x.D*(i%slabs+1)/slabs
+		plane := x.H * x.W * Block
+		win := poolWindow{step: stride[2] * Block, hs: x.W * Block, ds: plane}
+		zeroed := first
+		for od := max(0, (first+pad[0]-kernel[0])/stride[0]); od < dy.D; od++ {
+			d := max(od*stride[0]-pad[0], 0)
+			end := min(od*stride[0]-pad[0]+kernel[0], x.D)
+			if d >= last {
+				break
+			}
+			if end <= first {
+				continue
+			}
+			win.kd, win.d0, win.d1 = end-d, max(first-d, 0), min(end, last)-d
+			if to := min(end, last); to > zeroed {
+				clear(os[zeroed*plane : to*plane])
+				zeroed = to
+			}
+			for oh := range dy.H {
+				h := max(oh*stride[1]-pad[1], 0)
+				win.kh = min(oh*stride[1]-pad[1]+kernel[1], x.H) - h
+				in, out := (d*x.H+h)*x.W, (od*dy.H+oh)*dy.W
+				poolRow(dy.W, x.W, kernel[2], stride[2], pad[2], func(o, w0, n, kw int) {
+					win.n, win.kw = n, kw
+					at := (in + w0) * Block
+					k.maxRowBack(os[at:], xs[at:], gs[(out+o)*Block:], &win)
+				})
+			}
+		}
+		clear(os[zeroed*plane : last*plane])
+	})
+}
+
+// AvgPool sets y to the mean of x over windows that lie wholly inside it. kernel and stride are in D,H,W
+// order and y has the output's size.
+func (m *Machine) AvgPool(x, y Map, kernel, stride [3]int) {
+	k := m.ewTable()
+	scale := 1 / float32(kernel[0]*kernel[1]*kernel[2])
+	slabs := (y.D + poolSlab - 1) / poolSlab
+	m.Run(x.N*x.CB*slabs, func(_, i int) {
+		n, cb := i/slabs/x.CB, i/slabs%x.CB
+		xs, ys := ewBlock(x, n, cb), ewBlock(y, n, cb)
+		win := poolWindow{
+			n: y.W, step: stride[2] * Block, kd: kernel[0], kh: kernel[1], kw: kernel[2],
+			hs: x.W * Block, ds: x.H * x.W * Block,
+		}
+		for od := i % slabs * poolSlab; od < min(y.D, (i%slabs+1)*poolSlab); od++ {
+			for oh := range y.H {
+				in := (od*stride[0]*x.H + oh*stride[1]) * x.W
+				k.avgRow(ys[(od*y.H+oh)*y.W*Block:], xs[in*Block:], &win, scale)
+			}
+		}
+	})
+}
+
+// AvgPoolBackward sets dx to the gradient of AvgPool.
+func (m *Machine) AvgPoolBackward(dy, dx Map, kernel, stride [3]int) {
+	k := m.ewTable()
+	scale := 1 / float32(kernel[0]*kernel[1]*kernel[2])
+	m.Run(dx.N*dx.CB*dx.D, func(_, i int) {
+		n, cb, d := i/dx.D/dx.CB, i/dx.D%dx.CB, i%dx.D
+		gs, os := ewBlock(dy, n, cb), ewBlock(dx, n, cb)
+		d0, d1 := poolCover(d, dy.D, kernel[0], stride[0])
+		for h := range dx.H {
+			row := os[(d*dx.H+h)*dx.W*Block:][:dx.W*Block]
+			clear(row)
+			h0, h1 := poolCover(h, dy.H, kernel[1], stride[1])
+			for od := d0; od < d1; od++ {
+				for oh := h0; oh < h1; oh++ {
+					g := gs[(od*dy.H+oh)*dy.W*Block:][:dy.W*Block]
+					for w := range kernel[2] {
+						k.spread(row[w*Block:], g, stride[2]*Block, scale)
+					}
+				}
+			}
+		}
+	})
+}
+
+// poolCover returns the range of outputs whose windows (without padding) cover input i.
+func poolCover(i, outputs, kernel, stride int) (lo, hi int) {
+	return max(0, (i-kernel+stride)/stride), min(outputs, i/stride+1)
+}
+
+// GlobalAvgPool sets out [N][ch.Count()] to the mean over the voxels of each logical channel.
+func (m *Machine) GlobalAvgPool(x Map, ch Channels, out []float32) {
+	k := m.ewTable()
+	voxels := x.D * x.H * x.W
+	count := ch.Count()
+	logical := ewLogical(ch, x.CB)
+	m.Run(x.N*x.CB, func(_, i int) {
+		n, cb := i/x.CB, i%x.CB
+		xs := ewBlock(x, n, cb)
+		var part [16]float32
+		var s [16]float64
+		for lo := 0; lo < len(xs); lo += ewChunk * Block {
+			k.sum(xs[lo:min(len(xs), lo+ewChunk*Block)], &part)
+			for l, v := range part {
+				s[l] += float64(v)
+			}
+		}
+		for l, v := range s {
+			if c := logical[cb*Block+l]; c >= 0 {
+				out[n*count+c] = float32(v / float64(voxels))
+			}
+		}
+	})
+}
+
+// GlobalAvgPoolBackward sets dx to the gradient of GlobalAvgPool; dy is [N][ch.Count()].
+func (m *Machine) GlobalAvgPoolBackward(dy []float32, ch Channels, dx Map) {
+	inv := 1 / float32(dx.D*dx.H*dx.W)
+	count := ch.Count()
+	logical := ewLogical(ch, dx.CB)
+	m.Run(dx.N*dx.CB, func(_, i int) {
+		n, cb := i/dx.CB, i%dx.CB
+		os := ewBlock(dx, n, cb)
+		for l := range Block {
+			os[l] = 0
+			if c := logical[cb*Block+l]; c >= 0 {
+				os[l] = dy[n*count+c] * inv
+			}
+		}
+		for filled := Block; filled < len(os); filled *= 2 {
+			copy(os[filled:], os[:filled])
+		}
+	})
+}
