@@ -90,8 +90,12 @@ func SoftmaxLossBackward[T Float](dx []T, l ClassLoss, x []T, targets []int, cla
 			total += v
 		}
 		for c, z := range row {
-			// total*p - a, written so that p near 1 loses nothing where a[c] is the total.
-			drow[c] = T(scale * (total*math.Expm1(-lse.minus(float64(z))) + (total - a[c])))
+			if d := lse.minus(float64(z)); d < math.Ln2 {
+				// p is near 1: 1-p by expm1, so that nothing is lost where a[c] is the total.
+				drow[c] = T(scale * (total*math.Expm1(-d) + (total - a[c])))
+			} else {
+				drow[c] = T(scale * (total*math.Exp(-d) - a[c]))
+			}
 		}
 	}
 }
