@@ -1,5 +1,7 @@
 package kernels
 
+//go:generate go -C gen run ./elementwise -pkg kernels -out ../elementwise_amd64.s -stubs ../elementwise_stubs_amd64.go
+
 // ewTable holds the inner loops of the memory-bound kernels for one instruction set. Slices are spans of
 // whole voxels (16 lanes each) or, for flat loops, a multiple of 16 floats; scale, shift, mean, kx and k0
 // are 16 lanes; floor is 0 for a ReLU and -Inf for none. The plain Go loops in elementwise_generic.go say
@@ -51,6 +53,9 @@ func ewGenericTable() ewTable {
 	}
 	return t
 }
+
+// ewTable returns the inner loops for the machine's instruction set.
+func (m *Machine) ewTable() *ewTable { return &ewTables[m.ISA] }
 
 // ewSpan is the number of voxels (or groups of 16 floats) one task handles: 256 KiB of each operand.
 // It is fixed, so the split of a reduction does not depend on the number of threads.
