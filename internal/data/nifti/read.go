@@ -1,0 +1,270 @@
+// Package nifti reads and writes NIfTI-1 and NIfTI-2 volumes.
+//
+// A NIfTI file counts i fastest, then j, then k; these are w, h and d of a volume. Its world is RAS, so
+// that the affine gets the sign of x and y turned on the way in and out.
+package nifti
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/ctclass/ctclass/internal/volume"
+)
+
+const (
+	// maxRatio bounds how much data a byte of a gzip file can hold: deflate spends at least two bits on
+	// 258 bytes, that is 1032 to 1.
+	maxRatio = 1032
+	// firstVoxels is how many voxels of a gzip file are allocated before any is read. What exceeds it
+	// grows with the data, so that a small file cannot claim memory it has no voxels for.
+	firstVoxels = 128 << 20
+	// chunkBytes is how much is read and converted at a time.
+	chunkBytes = 256 << 10
+	// maxTail is how much may follow the voxels of a gzip file and still be checked against its checksum.
+	maxTail = 16 << 20
+)
+
+// Read reads the volume of a NIfTI file: .nii, .nii.gz, or either file of a .hdr/.img pair. Whether a
+// file is compressed is decided by its content. HU are the stored values with scl_slope and scl_inter
+// applied. NaN and infinite voxels become the smallest finite value, with a warning.
+//
+// Files with several volumes, with colour or complex voxels, cut or damaged ones are refused. Every error
+// names the file.
+func Read(path string) (*volume.Volume, []string, error) {
+	v, warnings, err := read(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading NIfTI file %s: %w", path, err)
+	}
+	return v, warnings, nil
+}
+
+// Header reads only the header of a NIfTI file, given as to Read. For a pair the .img is not looked at.
+func Header(path string) (Info, error) {
+	h, err := readHeaderFile(headerPath(path))
+	if err != nil {
+		return Info{}, fmt.Errorf("reading NIfTI file %s: %w", path, err)
+	}
+	return h.Info, nil
+}
+
+func read(path string) (*volume.Volume, []string, error) {
+	s, err := open(headerPath(path))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { s.close() }()
+	h, err := readHeader(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	if h.Volumes > 1 {
+		return nil, nil, fmt.Errorf("the file holds %d volumes of %v voxels (D, H, W); write the wanted one to a file of its own", h.Volumes, h.Shape)
+	}
+	if !h.single {
+		s.close()
+		if s, err = open(imagePath(path)); err != nil {
+			return nil, nil, fmt.Errorf("the header's image file is missing: %w", err)
+		}
+	}
+	hu, bad, err := h.readVoxels(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	if bad > 0 {
+		if err := h.replaceBad(hu, bad); err != nil {
+			return nil, nil, err
+		}
+	}
+	return &volume.Volume{Size: h.Shape, HU: hu, Spacing: h.Spacing, Affine: h.Affine}, h.Warnings, nil
+}
+
+func readHeaderFile(path string) (*header, error) {
+	s, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	return readHeader(s)
+}
+
+// replaceBad sets voxels that are not finite to the smallest finite value.
+func (h *header) replaceBad(hu []float32, bad int) error {
+	lowest := float32(math.Inf(1))
+	for _, x := range hu {
+		if x-x == 0 {
+			lowest = min(lowest, x)
+		}
+	}
+	if bad == len(hu) {
+		return errors.New("no voxel has a finite value")
+	}
+	for i, x := range hu {
+		if x-x != 0 {
+			hu[i] = lowest
+		}
+	}
+	h.warn("%d of %d voxels are NaN or infinite; set to the smallest value, %g", bad, len(hu), lowest)
+	return nil
+}
+
+// readVoxels reads the voxels of the header's one volume from s, which stands anywhere before them.
+// It returns how many of them are NaN or infinite.
+func (h *header) readVoxels(s *source) (hu []float32, bad int, err error) {
+	need := int64(h.voxels) * int64(h.voxelBytes)
+	room := s.size
+	if s.packed {
+		room = s.size * maxRatio
+	}
+	if h.offset > room || need > room-h.offset {
+		return nil, 0, fmt.Errorf("the header claims %v voxels (D, H, W) of type %s, %d bytes from byte %d on, more than the file's %d bytes hold", h.Shape, h.DType, need, h.offset, s.size)
+	}
+	if _, err := io.CopyN(io.Discard, s, h.offset-s.read); err != nil {
+		return nil, 0, fmt.Errorf("the file ends before the voxels start at byte %d: %w", h.offset, noEOF(err))
+	}
+	first := h.voxels
+	if s.packed {
+		first = min(first, firstVoxels)
+	}
+	hu = make([]float32, 0, first)
+	chunk := make([]byte, chunkBytes)
+	for len(hu) < h.voxels {
+		n := min(chunkBytes/h.voxelBytes, h.voxels-len(hu))
+		src := chunk[:n*h.voxelBytes]
+		if _, err := io.ReadFull(s, src); err != nil {
+			return nil, 0, fmt.Errorf("the voxels cannot be read to their end (%d bytes from byte %d on); the file is cut or damaged: %w", need, h.offset, noEOF(err))
+		}
+		hu = grow(hu, n, h.voxels)
+		dst := hu[len(hu) : len(hu)+n]
+		h.convert(dst, src)
+		for _, x := range dst {
+			if x-x != 0 {
+				bad++
+			}
+		}
+		hu = hu[:len(hu)+n]
+	}
+	return hu, bad, s.checkTail()
+}
+
+// grow makes room for n more values, at most doubling the room each time and never beyond limit.
+func grow(hu []float32, n, limit int) []float32 {
+	if len(hu)+n <= cap(hu) {
+		return hu
+	}
+	bigger := make([]float32, len(hu), min(limit, max(2*cap(hu), len(hu)+n)))
+	copy(bigger, hu)
+	return bigger
+}
+
+// source is an open file, unpacked when its content is gzip.
+type source struct {
+	file   *os.File
+	r      io.Reader
+	size   int64 // of the file
+	read   int64 // bytes delivered so far
+	packed bool
+}
+
+func open(path string) (*source, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSource(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func newSource(f *os.File) (*source, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !info.Mode().IsRegular():
+		return nil, errors.New("this is not a regular file")
+	case info.Size() == 0:
+		return nil, errors.New("the file is empty")
+	}
+	buffered := bufio.NewReaderSize(f, 64<<10)
+	s := &source{file: f, r: buffered, size: info.Size()}
+	if magic, err := buffered.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
+		s.packed = true
+		if s.r, err = gzip.NewReader(buffered); err != nil {
+			return nil, fmt.Errorf("the gzip data are damaged: %w", noEOF(err))
+		}
+	}
+	return s, nil
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.read += int64(n)
+	return n, err
+}
+
+func (s *source) close() {
+	if s != nil {
+		s.file.Close()
+	}
+}
+
+// checkTail reads what follows the voxels in a gzip file, since only its end carries the checksum.
+func (s *source) checkTail() error {
+	if !s.packed {
+		return nil
+	}
+	_, err := io.Copy(io.Discard, io.LimitReader(s, maxTail))
+	if err == nil || errors.Is(err, gzip.ErrHeader) { // ErrHeader: junk after the gzip data, as padding leaves it
+		return nil
+	}
+	return fmt.Errorf("the gzip data are damaged or cut: %w", noEOF(err))
+}
+
+// headerPath returns the file that holds the header: the .hdr when path is the .img of a pair.
+func headerPath(path string) string {
+	if base, ext := splitName(path); strings.EqualFold(ext, ".img") {
+		return partner(path, base, ".hdr")
+	}
+	return path
+}
+
+// imagePath returns the file that holds the voxels of a pair.
+func imagePath(path string) string {
+	base, ext := splitName(path)
+	if strings.EqualFold(ext, ".img") {
+		return path
+	}
+	return partner(path, base, ".img")
+}
+
+// splitName cuts a name into its base and its last extension, without a final .gz.
+func splitName(path string) (base, ext string) {
+	if e := filepath.Ext(path); strings.EqualFold(e, ".gz") {
+		path = strings.TrimSuffix(path, e)
+	}
+	ext = filepath.Ext(path)
+	return strings.TrimSuffix(path, ext), ext
+}
+
+// partner returns the existing file of that base and extension, packed or not, in lower or upper case; when
+// there is none, or only the given file itself, the plain name, for the error that opening it gives.
+func partner(given, base, ext string) string {
+	for _, name := range []string{base + ext, base + ext + ".gz", base + strings.ToUpper(ext)} {
+		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && name != given {
+			return name
+		}
+	}
+	return base + ext
+}
