@@ -1,6 +1,13 @@
 // Package config holds the typed configuration of ctclass: its keys, defaults, validation and documentation.
 package config
 
+import (
+	"fmt"
+	"reflect"
+
+	"go.yaml.in/yaml/v3"
+)
+
 // Config is the whole configuration of a run, one section per stage.
 type Config struct {
 	Model      Model      `yaml:"model"`
@@ -51,10 +58,28 @@ type Preprocess struct {
 	Fit         string     `yaml:"fit"` // resize | crop_pad
 }
 
-// Spacing is a target spacing in mm along d, h, w; the zero value means keep.
+// Spacing is a target spacing in mm along d, h, w. In YAML it is the word keep or a list of three numbers.
 type Spacing struct {
-	Keep bool
-	MM   [3]float64
+	Keep bool       // do not resample; MM is zero
+	MM   [3]float64 // d, h, w
+}
+
+// MarshalYAML returns the YAML form of s.
+func (s Spacing) MarshalYAML() (any, error) {
+	if s.Keep {
+		return "keep", nil
+	}
+	return s.MM, nil
+}
+
+// UnmarshalYAML reads the YAML form of a Spacing.
+func (s *Spacing) UnmarshalYAML(n *yaml.Node) error {
+	v, ok := decodeAs(n, reflect.TypeFor[Spacing]())
+	if !ok || !spacingRule().ok(v) {
+		return fmt.Errorf("got %s, allowed: %s", show(n), spacingRule().text)
+	}
+	*s = v.(Spacing)
+	return nil
 }
 
 // Loss chooses the training loss.

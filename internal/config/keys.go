@@ -1,0 +1,128 @@
+package config
+
+// keyDoc documents one key or section: what it means, its unit, and which values are allowed.
+type keyDoc struct {
+	key  string // dotted
+	doc  string
+	unit string
+	rule *rule // nil: every value of the key's type
+}
+
+// keyDocs is the one place where keys are documented. The JSON schema, `ctclass config explain` and the
+// messages about wrong values are made from it; types and defaults come from Config and Default. A test
+// checks that it names every key of Config, and no other.
+func keyDocs() []keyDoc {
+	return []keyDoc{
+		{key: "model", doc: "The architecture."},
+		{key: "model.name", doc: "Architecture to build; `ctclass models` lists them."},
+		{key: "model.use_checkpointing", doc: "Recompute forward values in the backward pass instead of keeping them: less memory, more time, the same gradients. null leaves it to the architecture."},
+		{key: "model.memory_efficient", doc: "Recompute the cheap parts of a DenseNet layer instead of keeping them. null leaves it to the architecture."},
+		{key: "model.dropout", doc: "Dropout in the classification head. null leaves it to the architecture.", rule: within(0, 1, true, false)},
+		{key: "model.options", doc: "Options of the architecture itself; `ctclass models` lists them. null drops what an included file set."},
+
+		{key: "data", doc: "The labelled scans."},
+		{key: "data.format", doc: "Kind of table; auto looks at the file: .npz is medmnist, a CSV with a VolumeName column is ctrate, any other CSV or TSV is a table.", rule: oneOf("auto", "table", "medmnist", "ctrate")},
+		{key: "data.table", doc: "CSV or TSV with one scan a row, a MedMNIST3D .npz, or CT-RATE's label CSV. A relative path starts from the working folder."},
+		{key: "data.root", doc: "Folder that relative scan paths in the table start from. Empty: the folder of the table."},
+		{key: "data.task", doc: "binary: one yes/no label; multilabel: several independent yes/no labels; multiclass: one class out of several.", rule: oneOf("binary", "multilabel", "multiclass")},
+		{key: "data.labels", doc: "Label columns of the table (binary: exactly one). multiclass: the class names, in the order of the outputs. MedMNIST3D and CT-RATE bring their own when this is empty.", rule: each(notEmpty(), true)},
+		{key: "data.label_column", doc: "multiclass: the column that holds the class name, or its index counted from 0."},
+		{key: "data.path_column", doc: "Column that holds the path of the scan.", rule: notEmpty()},
+		{key: "data.group_column", doc: "Column that names the patient. No patient may be in two splits. Empty: every scan is a patient of its own."},
+		{key: "data.split_column", doc: "Column that holds the split of each scan (train, val, test). Empty: a validation split is drawn by val_fraction."},
+		{key: "data.val_fraction", doc: "Share of the patients drawn for validation when the table has no splits.", rule: within(0, 1, false, false)},
+		{key: "data.flip", doc: "Axes that are flipped at random in training, each with probability 1/2.", rule: each(oneOf("d", "h", "w"), true)},
+		{key: "data.workers", doc: "Background workers that read and prepare scans. 0: as many as threads.", rule: whole(0, 4096)},
+		{key: "data.on_error", doc: "What to do with a scan that cannot be read: stop, or skip it with a warning.", rule: oneOf("stop", "skip")},
+		{key: "data.strict", doc: "Treat a scan with a warning (gaps between slices, doubtful geometry) as one that cannot be read."},
+
+		{key: "preprocess", doc: "From a scan to the input of the network. The model file carries these settings."},
+		{key: "preprocess.orientation", doc: "LPS: d grows towards the head, h to posterior, w to the patient's left. stored: keep the order of the file.", rule: oneOf("LPS", "stored")},
+		{key: "preprocess.spacing_mm", doc: "Distance of neighbouring voxels along d, h, w that scans are resampled to. keep: do not resample.", unit: "mm", rule: spacingRule()},
+		{key: "preprocess.intensity", doc: "window: clip to hu_window and map to scale_to. raw: use the stored values.", rule: oneOf("window", "raw")},
+		{key: "preprocess.hu_window", doc: "Lower and upper end of the intensity window.", unit: "HU", rule: ascending()},
+		{key: "preprocess.scale_to", doc: "Values that the lower and upper end of the window are mapped to.", rule: ascending()},
+		{key: "preprocess.shape_dhw", doc: "Size of the network's input along d, h, w.", unit: "voxels", rule: each(whole(1, 4096), false)},
+		{key: "preprocess.fit", doc: "How a scan gets that size. resize: interpolate the whole field of view. crop_pad: cut or pad around the centre, spacing unchanged.", rule: oneOf("resize", "crop_pad")},
+
+		{key: "loss", doc: "The training loss."},
+		{key: "loss.name", doc: "Loss to minimise."},
+		{key: "loss.alpha", doc: "Focal loss: weight of the whole loss.", rule: above(0)},
+		{key: "loss.gamma", doc: "Focal loss: how strongly easy samples are discounted; 0 is plain cross-entropy.", rule: zeroOrFrom(1)},
+		{key: "loss.pos_weight", doc: "Weight of the positive samples, one number a label. Empty: 1.", rule: each(above(0), false)},
+		{key: "loss.class_weight", doc: "multiclass: weight of each class, one number a class. Empty: 1.", rule: each(above(0), false)},
+		{key: "loss.label_smoothing", doc: "Share of the target spread evenly over the classes.", rule: within(0, 1, true, false)},
+		{key: "loss.reduction", doc: "mean: sum over the valid labels divided by their number in the global batch. sum: the plain sum.", rule: oneOf("mean", "sum")},
+
+		{key: "train", doc: "The training loop."},
+		{key: "train.epochs", doc: "Passes over the training split.", rule: whole(1, 1_000_000)},
+		{key: "train.batch_size", doc: "Scans in one forward pass (micro-batch).", rule: whole(1, 65536)},
+		{key: "train.accumulate", doc: "Micro-batches whose gradients make one optimiser step.", rule: whole(1, 65536)},
+		{key: "train.drop_last", doc: "Leave out the incomplete last batch of an epoch."},
+		{key: "train.seed", doc: "Seed of initial weights, shuffling, dropout and augmentation. Equal seeds give equal model files."},
+		{key: "train.threads", doc: "Worker threads of the numeric kernels. 0: all cores. The result does not depend on it.", rule: whole(0, 4096)},
+		{key: "train.optimizer", doc: "The optimiser."},
+		{key: "train.optimizer.name", doc: "Optimiser: adamw (Adam with decoupled weight decay).", rule: oneOf("adamw")},
+		{key: "train.optimizer.lr", doc: "Learning rate; with a schedule, its highest value.", rule: above(0)},
+		{key: "train.optimizer.betas", doc: "Decay of the running means of the gradient and of its square.", rule: each(within(0, 1, true, false), false)},
+		{key: "train.optimizer.eps", doc: "Added to the root of the second moment.", rule: above(0)},
+		{key: "train.optimizer.weight_decay", doc: "Decoupled weight decay: each step multiplies by 1 - lr*weight_decay.", rule: atLeast(0)},
+		{key: "train.optimizer.decay_on", doc: "matrices: decay only matrices and convolution kernels. all: decay every parameter.", rule: oneOf("matrices", "all")},
+		{key: "train.schedule", doc: "The learning rate over the optimiser steps."},
+		{key: "train.schedule.name", doc: "constant; cosine: half a cosine from lr down to min_lr; one_cycle: up to lr, then far down.", rule: oneOf("constant", "cosine", "one_cycle")},
+		{key: "train.schedule.warmup_steps", doc: "constant and cosine: optimiser steps of linear warm-up.", unit: "steps", rule: whole(0, 1_000_000_000)},
+		{key: "train.schedule.min_lr", doc: "cosine: learning rate at the end.", rule: atLeast(0)},
+		{key: "train.schedule.pct_start", doc: "one_cycle: share of the steps in which the rate rises.", rule: within(0, 1, false, false)},
+		{key: "train.schedule.div_factor", doc: "one_cycle: the first rate is lr/div_factor.", rule: atLeast(1)},
+		{key: "train.schedule.final_div_factor", doc: "one_cycle: the last rate is the first one divided by this.", rule: atLeast(1)},
+		{key: "train.clip_norm", doc: "Scale gradients down to this global L2 norm. 0: off.", rule: atLeast(0)},
+		{key: "train.early_stop", doc: "Ending the training when the monitored metric no longer improves."},
+		{key: "train.early_stop.patience", doc: "Validations without improvement before training ends. 0: never end early.", unit: "validations", rule: whole(0, 1_000_000)},
+		{key: "train.early_stop.min_delta", doc: "Smallest change of the metric that counts as an improvement.", rule: atLeast(0)},
+		{key: "train.monitor", doc: "Validation metric that picks the best model.", rule: oneOf("auroc", "auprc", "f1", "accuracy", "loss")},
+		{key: "train.validate_every", doc: "Epochs from one validation to the next.", unit: "epochs", rule: whole(1, 1_000_000)},
+
+		{key: "memory", doc: "How much memory a run may use."},
+		{key: "memory.budget", doc: "Upper limit of the memory of the whole process, such as 8GiB. Empty: no limit.", rule: byteSize()},
+
+		{key: "eval", doc: "Evaluation of a trained model."},
+		{key: "eval.split", doc: "Split that `ctclass eval` uses.", rule: notEmpty()},
+		{key: "eval.batch_size", doc: "Scans in one forward pass. 0: train.batch_size. The result does not depend on it.", rule: whole(0, 65536)},
+		{key: "eval.threshold", doc: "Probability from which a label counts as present, for F1, accuracy, sensitivity and specificity.", rule: within(0, 1, false, false)},
+
+		{key: "output", doc: "What a run leaves behind."},
+		{key: "output.dir", doc: "Run folder. A relative path starts from the working folder.", rule: notEmpty()},
+		{key: "output.save", doc: "Model that `ctclass eval` and `ctclass predict` take from a run folder: of the best epoch by train.monitor, or of the last.", rule: oneOf("best", "last")},
+	}
+}
+
+// Default returns the configuration that holds where a file says nothing.
+func Default() Config {
+	return Config{
+		Model: Model{Name: "resnet18_3d"},
+		Data: Data{
+			Format: "auto", Task: "binary", PathColumn: "path", ValFraction: 0.2, OnError: "stop",
+		},
+		Preprocess: Preprocess{
+			Orientation: "LPS",
+			SpacingMM:   Spacing{Keep: true},
+			Intensity:   "window",
+			HUWindow:    [2]float64{-1000, 400},
+			ScaleTo:     [2]float64{0, 1},
+			ShapeDHW:    [3]int{64, 128, 128},
+			Fit:         "resize",
+		},
+		Loss: Loss{Name: "focal", Alpha: 1, Gamma: 2, Reduction: "mean"},
+		Train: Train{
+			Epochs: 10, BatchSize: 4, Accumulate: 1, DropLast: true, Seed: 1,
+			Optimizer: Optimizer{
+				Name: "adamw", LR: 1e-3, Betas: [2]float64{0.9, 0.999}, Eps: 1e-8, WeightDecay: 0.01, DecayOn: "matrices",
+			},
+			Schedule:      Schedule{Name: "cosine", PctStart: 0.3, DivFactor: 25, FinalDiv: 1e4},
+			Monitor:       "auroc",
+			ValidateEvery: 1,
+		},
+		Eval:   Eval{Split: "test", Threshold: 0.5},
+		Output: Output{Dir: "run", Save: "best"},
+	}
+}
