@@ -39,6 +39,10 @@ func (w Window) runs(in, out Shape) []run {
 	return list
 }
 
+// quad is the number of channels that the convolutions take at once where the rows are contiguous: it saves
+// loads and stores of the sums.
+const quad = 4
+
 // Conv3D is the cross-correlation that deep learning calls convolution, without bias:
 //
 //	y[n][o][d][h][w] = Σ over c, kd, kh, kw of w[o][c][kd][kh][kw] *
@@ -53,19 +57,18 @@ func Conv3D[T Float](y, x, w []T, in Shape, outC int, win Window) {
 	for n := range in.N {
 		for o := range outC {
 			clear(acc)
-			for c := range in.C {
-				xc := x[(n*in.C+c)*xs:][:xs]
-				wc := w[(o*in.C+c)*taps:][:taps]
+			c := 0
+			for ; stride == 1 && c+quad <= in.C; c += quad {
 				for _, r := range runs {
-					a := acc[r.out:][:r.n]
-					wt := float64(wc[r.tap])
-					if stride == 1 {
-						for i, v := range xc[r.in:][:r.n] {
-							a[i] += wt * float64(v)
-						}
-						continue
-					}
-					j := int(r.in)
+					wt := w[(o*in.C+c)*taps+int(r.tap):]
+					axpy4(acc[r.out:][:r.n], x[(n*in.C+c)*xs+int(r.in):], xs, wt, taps)
+				}
+			}
+			for ; c < in.C; c++ {
+				xc := x[(n*in.C+c)*xs:][:xs]
+				for _, r := range runs {
+					wt := float64(w[(o*in.C+c)*taps+int(r.tap)])
+					a, j := acc[r.out:][:r.n], int(r.in)
 					for i := range a {
 						a[i] += wt * float64(xc[j])
 						j += stride
@@ -91,18 +94,17 @@ func Conv3DBackwardData[T Float](dx, dy, w []T, in Shape, outC int, win Window) 
 	for n := range in.N {
 		for c := range in.C {
 			clear(acc)
-			for o := range outC {
-				dyo := dy[(n*outC+o)*ys:][:ys]
-				wc := w[(o*in.C+c)*taps:][:taps]
+			o := 0
+			for ; stride == 1 && o+quad <= outC; o += quad {
 				for _, r := range runs {
-					wt := float64(wc[r.tap])
-					if stride == 1 {
-						a := acc[r.in:][:r.n]
-						for i, g := range dyo[r.out:][:r.n] {
-							a[i] += wt * float64(g)
-						}
-						continue
-					}
+					wt := w[(o*in.C+c)*taps+int(r.tap):]
+					axpy4(acc[r.in:][:r.n], dy[(n*outC+o)*ys+int(r.out):], ys, wt, in.C*taps)
+				}
+			}
+			for ; o < outC; o++ {
+				dyo := dy[(n*outC+o)*ys:][:ys]
+				for _, r := range runs {
+					wt := float64(w[(o*in.C+c)*taps+int(r.tap)])
 					j := int(r.in)
 					for _, g := range dyo[r.out:][:r.n] {
 						acc[j] += wt * float64(g)
@@ -123,30 +125,63 @@ func Conv3DBackwardWeights[T Float](dw, dy, x []T, in Shape, outC int, win Windo
 	out := win.Out(in, outC)
 	runs, taps, stride := win.runs(in, out), win.Taps(), win.Stride[2]
 	xs, ys := in.Spatial(), out.Spatial()
-	acc := make([]float64, taps)
+	acc := make([]float64, quad*taps)
 	for o := range outC {
-		for c := range in.C {
+		for c := 0; c < in.C; {
 			clear(acc)
+			width := 1
+			if stride == 1 && c+quad <= in.C {
+				width = quad
+			}
 			for n := range in.N {
-				dyo := dy[(n*outC+o)*ys:][:ys]
-				xc := x[(n*in.C+c)*xs:][:xs]
+				dyo, xc := dy[(n*outC+o)*ys:][:ys], x[(n*in.C+c)*xs:]
 				for _, r := range runs {
-					if stride == 1 {
-						acc[r.tap] += dot(dyo[r.out:][:r.n], xc[r.in:][:r.n])
+					rows := dyo[r.out:][:r.n]
+					if width == quad {
+						dot4(acc[r.tap:], taps, rows, xc[r.in:], xs)
 						continue
 					}
 					var sum float64
 					j := int(r.in)
-					for _, g := range dyo[r.out:][:r.n] {
+					for _, g := range rows {
 						sum += float64(g) * float64(xc[j])
 						j += stride
 					}
 					acc[r.tap] += sum
 				}
 			}
-			store(dw[(o*in.C+c)*taps:][:taps], acc)
+			store(dw[(o*in.C+c)*taps:], acc[:width*taps])
+			c += width
 		}
 	}
+}
+
+// axpy4 computes acc[i] += Σ over q < 4 of w[q*ws]*x[q*xs+i].
+func axpy4[T Float](acc []float64, x []T, xs int, w []T, ws int) {
+	n := len(acc)
+	x0, x1, x2, x3 := x[:n], x[xs:][:n], x[2*xs:][:n], x[3*xs:][:n]
+	w0, w1, w2, w3 := float64(w[0]), float64(w[ws]), float64(w[2*ws]), float64(w[3*ws])
+	for i, v := range x0 {
+		acc[i] += (w0*float64(v) + w1*float64(x1[i])) + (w2*float64(x2[i]) + w3*float64(x3[i]))
+	}
+}
+
+// dot4 computes acc[q*as] += Σ over i of g[i]*x[q*xs+i] for q < 4.
+func dot4[T Float](acc []float64, as int, g, x []T, xs int) {
+	n := len(g)
+	x0, x1, x2, x3 := x[:n], x[xs:][:n], x[2*xs:][:n], x[3*xs:][:n]
+	var s0, s1, s2, s3 float64
+	for i, v := range g {
+		f := float64(v)
+		s0 += f * float64(x0[i])
+		s1 += f * float64(x1[i])
+		s2 += f * float64(x2[i])
+		s3 += f * float64(x3[i])
+	}
+	acc[0] += s0
+	acc[as] += s1
+	acc[2*as] += s2
+	acc[3*as] += s3
 }
 
 // ChannelBias adds a bias to every channel in place: y[n][c][...] += b[c].

@@ -72,6 +72,7 @@ func FocalBalanced(alpha, gamma float64) Loss {
 //	p = 1/(1+exp(-z)),  m = max(p - clip, 0)
 //	-y * (1-p)^gammaPos * log(p) - (1-y) * m^gammaNeg * log(1-m)
 //
+// With clip > 0 the loss of a negative is at most -log(clip) and its slope vanishes as p nears 1.
 // clip lies in [0, 1); gammaPos >= 0; gammaNeg must be 0 or at least 1.
 func Asymmetric(gammaPos, gammaNeg, clip float64) Loss {
 	return func(z, y float64, _ int) (value, slope float64) {
