@@ -1,0 +1,226 @@
+package data
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/rng"
+)
+
+// The splits a sample can belong to.
+const (
+	Train = "train"
+	Val   = "val"
+	Test  = "test"
+)
+
+// The tasks a data set can pose.
+const (
+	Binary     = "binary"     // one label, 0 or 1
+	Multilabel = "multilabel" // several labels, each 0 or 1
+	Multiclass = "multiclass" // one of several classes
+)
+
+// Sample is one labelled scan.
+type Sample struct {
+	// ID names the sample in random streams: a hash of Name.
+	ID uint64
+	// Name is the identity of the sample, independent of where the data set lies: the path as
+	// the table has it, with slashes, or the array and row of a MedMNIST archive.
+	Name string
+	// Path is the scan's file or folder, or the .npz archive that holds it.
+	Path string
+	// Index is the row in the archive's image array of the sample's split; 0 for files.
+	Index int
+	// Group is what must stay within one split, normally the patient; Name where the table has no groups.
+	Group string
+	// Split is train, val or test.
+	Split string
+	// Target holds one value a label, 0 or 1 (binary: one label), or for multiclass the class
+	// index alone; NaN where the value is missing.
+	Target []float64
+}
+
+// Dataset is the content of one data set table.
+type Dataset struct {
+	Task     string   // binary, multilabel or multiclass
+	Labels   []string // label names; multiclass: class names
+	Samples  []Sample // in the order of the table
+	Missing  int      // samples left out because their file is gone (on_error: skip)
+	Warnings []string // what the reader should know but can live with
+
+	images map[string]images // MedMNIST volumes by split
+}
+
+// Subset returns the samples of a split in the order of the table.
+func (d *Dataset) Subset(split string) []Sample {
+	var s []Sample
+	for i := range d.Samples {
+		if d.Samples[i].Split == split {
+			s = append(s, d.Samples[i])
+		}
+	}
+	return s
+}
+
+// Fingerprint returns the SHA-256, in hex, over the task, the label names and every sample's
+// name, split and target in the order of the table. Two data sets with the same fingerprint pose
+// the same problem; where the files lie and what they contain does not enter.
+func (d *Dataset) Fingerprint() string {
+	h := sha256.New()
+	text := func(s string) {
+		// The length in front keeps neighbouring texts apart.
+		h.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(s))))
+		h.Write([]byte(s))
+	}
+	count := func(n int) { h.Write(binary.LittleEndian.AppendUint64(nil, uint64(n))) }
+	text(d.Task)
+	count(len(d.Labels))
+	for _, l := range d.Labels {
+		text(l)
+	}
+	count(len(d.Samples))
+	for _, s := range d.Samples {
+		text(s.Name)
+		text(s.Split)
+		count(len(s.Target))
+		for _, t := range s.Target {
+			if math.IsNaN(t) {
+				t = math.NaN() // one bit pattern for every NaN
+			}
+			h.Write(binary.LittleEndian.AppendUint64(nil, math.Float64bits(t)))
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Open reads the data set that c describes. Where the table has no split column, c.ValFraction of
+// the samples become the validation split, chosen group by group from seed.
+//
+// The errors name the file and, where there is one, the line, the column and the value. A file
+// that is gone is an error, or with c.OnError "skip" a warning and one in Dataset.Missing.
+func Open(c config.Data, seed uint64) (*Dataset, error) {
+	if c.Table == "" {
+		return nil, errors.New("data.table is empty: name a CSV or TSV table or a .npz archive")
+	}
+	if err := checkTask(c); err != nil {
+		return nil, err
+	}
+	format := cmp.Or(c.Format, "auto")
+	if format == "auto" && strings.EqualFold(filepath.Ext(c.Table), ".npz") {
+		format = "medmnist"
+	}
+	if format == "medmnist" {
+		return openMedMNIST(c)
+	}
+	t, err := readTable(c.Table)
+	if err != nil {
+		return nil, err
+	}
+	if format == "auto" {
+		format = "table"
+		if t.has(ctrateColumn) && (c.PathColumn == ctrateColumn || !t.has(pathColumn(c))) {
+			format = "ctrate"
+		}
+	}
+	switch format {
+	case "table":
+		return openTable(c, t, seed, tableLayout{})
+	case "ctrate":
+		return openTable(c, t, seed, &ctrateLayout{})
+	}
+	return nil, fmt.Errorf("data.format is %q: want auto, table, medmnist or ctrate", c.Format)
+}
+
+// checkTask reports a task that is unknown or does not go with the number of labels given.
+func checkTask(c config.Data) error {
+	switch c.Task {
+	case Binary:
+		if len(c.Labels) > 1 {
+			return fmt.Errorf("data.labels has %d names, but data.task is binary: give one label, or set data.task to multilabel", len(c.Labels))
+		}
+	case Multiclass:
+		if len(c.Labels) == 1 {
+			return errors.New("data.labels has one class name, but data.task is multiclass: give all classes, or none to take them from the data")
+		}
+	case Multilabel:
+	default:
+		return fmt.Errorf("data.task is %q: want binary, multilabel or multiclass", c.Task)
+	}
+	if c.ValFraction < 0 || c.ValFraction >= 1 || math.IsNaN(c.ValFraction) {
+		return fmt.Errorf("data.val_fraction is %v: want a share of at least 0 and below 1", c.ValFraction)
+	}
+	for i, l := range c.Labels {
+		if slices.Contains(c.Labels[:i], l) {
+			return fmt.Errorf("data.labels names %q twice", l)
+		}
+	}
+	return nil
+}
+
+// sampleID returns the ID of the sample with the given name.
+func sampleID(name string) uint64 { return rng.Hash(name) }
+
+// checkGroups reports a group that has samples in two splits.
+func checkGroups(file string, samples []Sample) error {
+	first := make(map[string]int, len(samples))
+	for i, s := range samples {
+		j, ok := first[s.Group]
+		if !ok {
+			first[s.Group] = i
+			continue
+		}
+		if o := samples[j]; o.Split != s.Split {
+			return fmt.Errorf("%s: patient %q is in two splits, %s (%s) and %s (%s): every patient must be in one split only",
+				file, s.Group, o.Split, o.Name, s.Split, s.Name)
+		}
+	}
+	return nil
+}
+
+// dropMissing takes the samples whose file is gone out of d, or returns an error that lists the
+// first of them.
+func (d *Dataset) dropMissing(file string, skip bool) error {
+	const shown = 5
+	var gone []string
+	kept := d.Samples[:0]
+	for _, s := range d.Samples {
+		_, err := os.Stat(s.Path)
+		switch {
+		case err == nil:
+			kept = append(kept, s)
+		case errors.Is(err, fs.ErrNotExist):
+			gone = append(gone, s.Path)
+		default:
+			gone = append(gone, fmt.Sprintf("%s (%v)", s.Path, err))
+		}
+	}
+	d.Samples = kept
+	if len(gone) == 0 {
+		return nil
+	}
+	list := strings.Join(gone[:min(shown, len(gone))], ", ")
+	if len(gone) > shown {
+		list += ", …"
+	}
+	if total := len(kept) + len(gone); !skip {
+		return fmt.Errorf("%s: %d of %d scans are not there: %s; correct data.root or the table, or set data.on_error to skip",
+			file, len(gone), total, list)
+	} else if len(kept) == 0 {
+		return fmt.Errorf("%s: none of its %d scans is there: %s; correct data.root or the table", file, total, list)
+	}
+	d.Missing = len(gone)
+	d.Warnings = append(d.Warnings, fmt.Sprintf("%s: %d scans are not there and were left out: %s", file, len(gone), list))
+	return nil
+}
