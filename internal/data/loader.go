@@ -1,0 +1,245 @@
+package data
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/rng"
+	"github.com/ctclass/ctclass/internal/volume"
+)
+
+// Options sets a [Loader].
+type Options struct {
+	BatchSize int
+	Shuffle   bool    // a new order each epoch; otherwise the order of the samples
+	DropLast  bool    // leave out a last batch of fewer than BatchSize samples
+	Seed      uint64  // of the order and the flips
+	Flip      [3]bool // axes d, h, w that are flipped with probability 1/2 each
+	Workers   int     // goroutines that read and preprocess; 0: one a processor
+	Prefetch  int     // batches made ahead of the one in use; 0: 2
+
+	// Preprocess turns a volume into the network's input; its ShapeDHW is the shape of a sample.
+	Preprocess config.Preprocess
+	// OpenVolume reads the scan of a sample and returns warnings about it. It is
+	// called by several workers at once.
+	OpenVolume func(Sample) (*volume.Volume, []string, error)
+	// Apply preprocesses a volume, which it may change, to the voxels [d][h][w] of a sample. It
+	// is called by several workers at once.
+	Apply func(*volume.Volume, config.Preprocess) (voxels []float32, warnings []string, err error)
+
+	// Strict makes a scan with warnings one that cannot be used.
+	Strict bool
+	// SkipErrors leaves a scan that cannot be used out of the batches, with a warning; otherwise
+	// it ends the epoch with an error.
+	SkipErrors bool
+	// Warn receives each warning about a sample, and each reason for leaving it out, once. It is
+	// called in the order of the samples, by one background goroutine. Nil: warnings are dropped.
+	Warn func(s Sample, warning string)
+	// CacheBytes bounds the preprocessed samples that are kept in memory for the next epochs; 0: none.
+	CacheBytes int64
+}
+
+// DefaultCacheBytes is a cache size that holds small data sets whole.
+const DefaultCacheBytes = 1 << 30
+
+// Batch is some samples of an epoch, ready for the network. X and Y are valid until the body of
+// the loop over the epoch ends, or until Release.
+type Batch struct {
+	Samples []Sample
+	IDs     []uint64  // the samples' IDs
+	X       []float32 // [B][1][D][H][W], B = len(Samples)
+	Y       []float32 // [B][C], C values a target; NaN where one is missing
+	// Next is the position in the epoch's order behind the last sample of the batch: an epoch
+	// started there goes on with the next batch.
+	Next int
+
+	release func()
+}
+
+// Release lets the workers refill the batch before the loop body ends; it takes X and Y away.
+func (b *Batch) Release() {
+	if b.release != nil {
+		b.release()
+		b.release, b.X, b.Y = nil, nil, nil
+	}
+}
+
+// buffer is the memory of one batch, allocated on first use and used again and again.
+type buffer struct{ x, y []float32 }
+
+// Loader makes the batches of a list of samples. The bytes of every batch depend on the samples,
+// the options and the epoch only, not on the number of workers, the cache or the batches before.
+type Loader struct {
+	samples []Sample
+	o       Options
+	voxels  int // of a sample
+	classes int // values of a target
+	cache   *cache
+
+	running atomic.Bool
+	free    chan *buffer // the batch buffers not in use
+	waited  atomic.Int64
+
+	warned map[uint64]bool // samples whose warnings were passed on, by ID; the running epoch's
+
+	mu  sync.Mutex
+	bad map[uint64]bool // samples that cannot be used, by ID
+}
+
+// NewLoader returns a loader of the samples.
+func NewLoader(samples []Sample, o Options) (*Loader, error) {
+	if len(samples) == 0 {
+		return nil, errors.New("loader: there are no samples")
+	}
+	if o.BatchSize < 1 {
+		return nil, fmt.Errorf("loader: the batch size is %d, want at least 1", o.BatchSize)
+	}
+	if o.OpenVolume == nil {
+		return nil, errors.New("loader: OpenVolume is nil")
+	}
+	if o.Apply == nil {
+		return nil, errors.New("loader: Apply is nil")
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Prefetch <= 0 {
+		o.Prefetch = 2
+	}
+	voxels, err := voxelCount(o.Preprocess.ShapeDHW)
+	if err != nil {
+		return nil, fmt.Errorf("loader: %w", err)
+	}
+	classes := len(samples[0].Target)
+	for _, s := range samples {
+		if len(s.Target) != classes {
+			return nil, fmt.Errorf("loader: %s has %d target values, %s has %d", s.Name, len(s.Target), samples[0].Name, classes)
+		}
+	}
+	l := &Loader{
+		samples: samples, o: o, voxels: voxels, classes: classes, cache: newCache(o.CacheBytes),
+		free: make(chan *buffer, o.Prefetch+1), bad: map[uint64]bool{}, warned: map[uint64]bool{},
+	}
+	for range cap(l.free) {
+		l.free <- &buffer{}
+	}
+	return l, nil
+}
+
+// voxelCount returns the number of voxels of a shape in D, H, W.
+func voxelCount(shape [3]int) (int, error) {
+	n := 1
+	for _, s := range shape {
+		if s < 1 || s > 1<<16 || n > 1<<40/s {
+			return 0, fmt.Errorf("the sample shape is %v, want three sizes of at least 1 voxel", shape)
+		}
+		n *= s
+	}
+	return n, nil
+}
+
+// Batches returns the number of batches of a whole epoch, less those lost to samples that are
+// known to be unusable.
+func (l *Loader) Batches() int {
+	n := len(l.samples) - l.Skipped()
+	if l.o.DropLast {
+		return n / l.o.BatchSize
+	}
+	return (n + l.o.BatchSize - 1) / l.o.BatchSize
+}
+
+// Skipped returns the number of samples found unusable so far.
+func (l *Loader) Skipped() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.bad)
+}
+
+// WaitTime returns the time that the consumer has waited for batches since the loader was made.
+func (l *Loader) WaitTime() time.Duration { return time.Duration(l.waited.Load()) }
+
+// BytesBound returns the most bytes that the loader's buffers take when no scan has more than
+// maxVoxels voxels: the batches, the samples in flight, the volumes the workers hold (the scan
+// and one intermediate copy of its size each), and the cache.
+func (l *Loader) BytesBound(maxVoxels int64) int64 {
+	sample := 4 * int64(l.voxels)
+	batches := int64(cap(l.free)) * int64(l.o.BatchSize) * (sample + 4*int64(l.classes))
+	inFlight := int64(l.o.lookahead()) * sample
+	volumes := int64(l.o.Workers) * 2 * 4 * maxVoxels
+	return batches + inFlight + volumes + min(max(l.o.CacheBytes, 0), int64(len(l.samples))*sample)
+}
+
+// lookahead is the number of samples that may be in the workers' hands or wait for their place in
+// a batch: one more than there are workers, so that a worker need not idle while its last sample waits.
+func (o *Options) lookahead() int { return o.Workers + 1 }
+
+// Order returns the order of an epoch: indices into the samples.
+func (l *Loader) Order(epoch int) []int {
+	if l.o.Shuffle {
+		s := rng.New(rng.Key(l.o.Seed, "shuffle", uint64(epoch)))
+		return s.Perm(len(l.samples))
+	}
+	order := make([]int, len(l.samples))
+	for i := range order {
+		order[i] = i
+	}
+	return order
+}
+
+// flips returns the axes along which a sample is flipped in an epoch.
+func (l *Loader) flips(epoch int, id uint64) [3]bool {
+	s := rng.New(rng.Key(l.o.Seed, "augment", uint64(epoch), id))
+	var axes [3]bool
+	for a := range axes {
+		// Each axis has its own number, so that turning one on changes no other.
+		axes[a] = s.Float64() < 0.5 && l.o.Flip[a]
+	}
+	return axes
+}
+
+// Epoch returns the batches of an epoch from position start of its order: 0 for a whole epoch,
+// Batch.Next to go on behind a batch (k*BatchSize behind k batches, when no sample was skipped).
+//
+// Batches are made in the background while the loop body runs, at most Prefetch ahead. A sample
+// that cannot be used ends the epoch with an error that names it, or with SkipErrors is passed
+// over, and the batch is filled with the samples that follow. When ctx is cancelled the epoch ends with its error.
+// Whichever way the loop ends, the workers are gone when it has ended. A loader runs one epoch at a time.
+func (l *Loader) Epoch(ctx context.Context, epoch, start int) iter.Seq2[*Batch, error] {
+	return func(yield func(*Batch, error) bool) {
+		if start < 0 || start > len(l.samples) {
+			yield(nil, fmt.Errorf("loader: an epoch of %d samples has no position %d", len(l.samples), start))
+			return
+		}
+		if !l.running.CompareAndSwap(false, true) {
+			yield(nil, errors.New("loader: an epoch is already running"))
+			return
+		}
+		defer l.running.Store(false)
+		p := l.startPipeline(ctx, epoch, start)
+		defer p.stop()
+		for {
+			begin := time.Now()
+			b, err := p.next(ctx)
+			l.waited.Add(int64(time.Since(begin)))
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if b == nil {
+				return
+			}
+			ok := yield(b, nil)
+			b.Release()
+			if !ok {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package data
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// pipeline makes the batches of one epoch: workers prepare samples side by side, the assembler
+// puts them into batches in order.
+type pipeline struct {
+	l      *Loader
+	epoch  int
+	order  []int // positions of the epoch still to come, indices into the samples
+	cancel context.CancelFunc
+	group  sync.WaitGroup
+	jobs   chan job
+	out    chan *Batch
+	err    error // why the assembler ended; read after out is closed
+}
+
+// job is one sample on its way.
+type job struct {
+	sample Sample
+	done   chan<- prepared
+}
+
+// prepared is what a worker made of a sample.
+type prepared struct {
+	pixels   pixels
+	warnings []string
+	err      error
+}
+
+func (l *Loader) startPipeline(ctx context.Context, epoch, start int) *pipeline {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &pipeline{
+		l: l, epoch: epoch, order: l.Order(epoch)[start:], cancel: cancel,
+		jobs: make(chan job, l.o.lookahead()), out: make(chan *Batch, cap(l.free)),
+	}
+	for range l.o.Workers {
+		p.group.Go(func() {
+			for j := range p.jobs {
+				if ctx.Err() != nil {
+					return
+				}
+				j.done <- l.prepare(j.sample) // has room for the one answer
+			}
+		})
+	}
+	p.group.Go(func() {
+		defer close(p.out)
+		defer close(p.jobs)
+		p.err = p.assemble(ctx, start)
+	})
+	return p
+}
+
+// next waits for the next batch; it is nil at the end of the epoch.
+func (p *pipeline) next(ctx context.Context) (*Batch, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case b, ok := <-p.out:
+		if !ok {
+			return nil, p.err
+		}
+		return b, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// stop ends the workers, waits for them, and takes back the batches that nobody read.
+func (p *pipeline) stop() {
+	p.cancel()
+	p.group.Wait()
+	for b := range p.out {
+		b.Release()
+	}
+}
+
+// prepare reads and preprocesses a sample, or takes it from the cache.
+func (l *Loader) prepare(s Sample) prepared {
+	if px, ok := l.cache.get(s.ID); ok {
+		return prepared{pixels: px}
+	}
+	v, warnings, err := l.o.OpenVolume(s)
+	if err != nil {
+		return prepared{err: err}
+	}
+	x, more, err := l.o.Apply(v, l.o.Preprocess)
+	if err != nil {
+		return prepared{err: err}
+	}
+	if warnings = append(warnings, more...); len(warnings) > 0 && l.o.Strict {
+		return prepared{err: fmt.Errorf("it has warnings, and data.strict is on: %s", strings.Join(warnings, "; "))}
+	}
+	if len(x) != l.voxels {
+		return prepared{err: fmt.Errorf("preprocessing made %d voxels, not the %v of preprocess.shape_dhw", len(x), l.o.Preprocess.ShapeDHW)}
+	}
+	return prepared{pixels: l.cache.put(s.ID, x), warnings: warnings}
+}
+
+// assemble sends the batches of the epoch; p.order begins at position start.
+func (p *pipeline) assemble(ctx context.Context, start int) error {
+	type pending struct {
+		sample Sample
+		next   int // position behind the sample
+		done   <-chan prepared
+	}
+	l := p.l
+	var queue []pending // in order
+	var batch *Batch    // being filled
+	defer func() {
+		if batch != nil {
+			batch.Release()
+		}
+	}()
+	usable := false
+	for position := start; ; {
+		for len(queue) < l.o.lookahead() && len(p.order) > 0 {
+			s := l.samples[p.order[0]]
+			p.order = p.order[1:]
+			position++
+			if l.isBad(s) {
+				continue
+			}
+			done := make(chan prepared, 1)
+			p.jobs <- job{s, done} // has room for all that is looked ahead
+			queue = append(queue, pending{s, position, done})
+		}
+		if len(queue) == 0 {
+			break
+		}
+		head := queue[0]
+		queue = queue[1:]
+		var got prepared
+		select {
+		case got = <-head.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if got.err != nil {
+			if !l.o.SkipErrors {
+				return fmt.Errorf("sample %s: %w", head.sample.Name, got.err)
+			}
+			l.skip(head.sample, got.err)
+			continue
+		}
+		usable = true
+		l.warn(head.sample, got.warnings)
+		if batch == nil {
+			select {
+			case buf := <-l.free:
+				batch = l.newBatch(buf)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		l.add(batch, p.epoch, head.sample, got.pixels, head.next)
+		if len(batch.Samples) == l.o.BatchSize {
+			p.out <- batch // has room for every batch there is
+			batch = nil
+		}
+	}
+	if !usable && start == 0 {
+		return fmt.Errorf("none of the %d samples can be used", len(l.samples))
+	}
+	if batch != nil && !l.o.DropLast {
+		p.out <- batch
+		batch = nil
+	}
+	return nil
+}
+
+// newBatch returns an empty batch over a free buffer.
+func (l *Loader) newBatch(buf *buffer) *Batch {
+	if buf.x == nil {
+		buf.x = make([]float32, l.o.BatchSize*l.voxels)
+		buf.y = make([]float32, l.o.BatchSize*l.classes)
+	}
+	return &Batch{X: buf.x[:0], Y: buf.y[:0], release: func() { l.free <- buf }}
+}
+
+// add puts a sample into the next place of a batch.
+func (l *Loader) add(b *Batch, epoch int, s Sample, px pixels, next int) {
+	i := len(b.Samples)
+	b.Samples = append(b.Samples, s)
+	b.IDs = append(b.IDs, s.ID)
+	b.X = b.X[:(i+1)*l.voxels]
+	b.Y = b.Y[:(i+1)*l.classes]
+	b.Next = next
+	x := b.X[i*l.voxels:]
+	px.copyTo(x)
+	if axes := l.flips(epoch, s.ID); axes != [3]bool{} {
+		flip(x, l.o.Preprocess.ShapeDHW, axes)
+	}
+	for k, t := range s.Target {
+		b.Y[i*l.classes+k] = float32(t)
+	}
+}
+
+func (l *Loader) isBad(s Sample) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bad[s.ID]
+}
+
+// skip notes that a sample cannot be used.
+func (l *Loader) skip(s Sample, reason error) {
+	l.mu.Lock()
+	known := l.bad[s.ID]
+	l.bad[s.ID] = true
+	l.mu.Unlock()
+	if !known && l.o.Warn != nil {
+		l.o.Warn(s, fmt.Sprintf("left out: %v", reason))
+	}
+}
+
+// warn passes on the warnings about a sample the first time.
+func (l *Loader) warn(s Sample, warnings []string) {
+	if len(warnings) == 0 || l.o.Warn == nil || l.warned[s.ID] {
+		return
+	}
+	l.warned[s.ID] = true
+	for _, w := range warnings {
+		l.o.Warn(s, w)
+	}
+}
