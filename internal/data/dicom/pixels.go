@@ -1,0 +1,264 @@
+package dicom
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// airHU is what voxels without data (PixelPaddingValue) become in a corrected volume: the air around a
+// patient, the value scanners themselves fill with.
+const airHU = -1024
+
+// frameBytes is the size in bytes of one frame in native storage.
+func (h *Header) frameBytes() int64 {
+	return int64(h.Rows) * int64(h.Columns) * int64(h.BitsAllocated/8)
+}
+
+// CheckPixels reports why the pixel data of this file cannot be read as one grey-level slice: a sentence
+// that names the file. It reads nothing.
+func (h *Header) CheckPixels() error {
+	if err := h.checkPixels(); err != nil {
+		return fmt.Errorf("%s: %w", h.Path, err)
+	}
+	return nil
+}
+
+func (h *Header) checkPixels() error {
+	l := &h.layout
+	switch {
+	case h.Frames != 1 || enhancedClass(h.SOPClassUID):
+		return fmt.Errorf("multi-frame image (%s, %d frames) in %s is not supported: export it as single-frame CT images",
+			className(h.SOPClassUID), h.Frames, SyntaxName(h.TransferSyntax))
+	case l.pixelTag == tagFloatPixels || l.pixelTag == tagDoublePixels:
+		return errors.New("floating-point pixel data are not supported")
+	case l.pixelTag == 0:
+		return errors.New("the file holds no pixel data")
+	case h.SamplesPerPixel != 1:
+		return fmt.Errorf("%d samples per pixel: a colour image, not CT", h.SamplesPerPixel)
+	case h.Rows < 1 || h.Columns < 1:
+		return fmt.Errorf("image size %d rows x %d columns is not usable", h.Rows, h.Columns)
+	case h.BitsAllocated != 8 && h.BitsAllocated != 16 && h.BitsAllocated != 32:
+		return fmt.Errorf("%d bits allocated per pixel are not supported (8, 16 and 32 are)", h.BitsAllocated)
+	case h.BitsStored < 1 || h.BitsStored > h.BitsAllocated || h.HighBit >= h.BitsAllocated || h.HighBit+1 < h.BitsStored:
+		return fmt.Errorf("contradicting pixel format: %d bits allocated, %d stored, high bit %d",
+			h.BitsAllocated, h.BitsStored, h.HighBit)
+	case h.BitsStored == 32 && !h.Signed:
+		return errors.New("unsigned 32-bit pixels are not supported")
+	case h.Slope == 0:
+		return errors.New("rescale slope 0: the grey values cannot be turned into HU")
+	case l.hasLUT:
+		return errors.New("grey values through a Modality LUT are not supported")
+	}
+	if decoderFor(h.TransferSyntax) != nil {
+		if l.pixelLength >= 0 {
+			return fmt.Errorf("transfer syntax %s, but the pixel data are not encapsulated", SyntaxName(h.TransferSyntax))
+		}
+		return nil
+	}
+	if !nativeSyntax(h.TransferSyntax) {
+		return fmt.Errorf("transfer syntax %s (%s) is not supported: convert the file to an uncompressed one, for example with gdcmconv --raw",
+			h.TransferSyntax, SyntaxName(h.TransferSyntax))
+	}
+	if l.pixelLength < 0 {
+		return fmt.Errorf("encapsulated pixel data contradict the transfer syntax %s", SyntaxName(h.TransferSyntax))
+	}
+	present := l.pixelLength
+	if l.pixelPresent >= 0 {
+		present = l.pixelPresent
+	}
+	if want := h.frameBytes(); present < want {
+		return fmt.Errorf("the pixel data are truncated: %d of %d bytes", present, want)
+	}
+	return nil
+}
+
+// slice reads stored pixel values; its buffers are reused from file to file by one worker.
+type slice struct {
+	raw    []byte
+	stored []int32
+}
+
+// read fills s.stored with the stored values of the file, row by row: bits beyond BitsStored masked off,
+// sign applied. A word equal to the padding value keeps it even where BitsStored could not hold it.
+func (s *slice) read(h *Header) error {
+	if err := s.readFile(h); err != nil {
+		return fmt.Errorf("%s: %w", h.Path, err)
+	}
+	return nil
+}
+
+func (s *slice) readFile(h *Header) error {
+	if err := h.checkPixels(); err != nil {
+		return err
+	}
+	f, err := os.Open(h.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return s.readFrom(f, info.Size(), h)
+}
+
+// readFrom reads from the whole file r of size bytes.
+func (s *slice) readFrom(r io.ReadSeeker, size int64, h *Header) error {
+	l := &h.layout
+	start := l.pixelOffset
+	if l.deflated {
+		start = l.dataset
+	}
+	if _, err := r.Seek(start, io.SeekStart); err != nil {
+		return err
+	}
+	decode := decoderFor(h.TransferSyntax)
+	if decode != nil {
+		stream, err := fragments(r, size-start)
+		if err != nil {
+			return err
+		}
+		if s.raw, err = decode(stream, h); err != nil {
+			return fmt.Errorf("decoding %s: %w", SyntaxName(h.TransferSyntax), err)
+		}
+		if int64(len(s.raw)) != h.frameBytes() {
+			return fmt.Errorf("decoding %s: %d bytes, expected %d", SyntaxName(h.TransferSyntax), len(s.raw), h.frameBytes())
+		}
+		s.unpack(h, binary.LittleEndian)
+		return nil
+	}
+	if l.deflated {
+		z := bufio.NewReader(inflate(r))
+		if _, err := io.CopyN(io.Discard, z, l.pixelOffset); err != nil {
+			return fmt.Errorf("the pixel data are truncated: %w", err)
+		}
+		// How much a deflated file holds is known only by reading it: grow with what comes.
+		raw, err := io.ReadAll(io.LimitReader(z, h.frameBytes()))
+		if err != nil || int64(len(raw)) < h.frameBytes() {
+			return fmt.Errorf("the pixel data are truncated: %d of %d bytes", len(raw), h.frameBytes())
+		}
+		s.raw = raw
+	} else {
+		if size-start < h.frameBytes() {
+			return fmt.Errorf("the pixel data are truncated: %d of %d bytes", max(size-start, 0), h.frameBytes())
+		}
+		s.raw = resized(s.raw, int(h.frameBytes()))
+		if _, err := io.ReadFull(r, s.raw); err != nil {
+			return fmt.Errorf("reading the pixel data: %w", err)
+		}
+	}
+	s.unpack(h, l.order)
+	return nil
+}
+
+// unpack turns raw bytes into stored values.
+func (s *slice) unpack(h *Header, order binary.ByteOrder) {
+	n := h.Rows * h.Columns
+	s.stored = resized(s.stored, n)
+	low := h.HighBit + 1 - h.BitsStored
+	left, right := 32-h.BitsStored-low, 32-h.BitsStored // shifts that cut the unused bits off and extend the sign
+	value := func(word uint32) int32 {
+		if h.Signed {
+			return int32(word<<left) >> right
+		}
+		return int32(word << left >> right)
+	}
+	switch h.BitsAllocated {
+	case 8:
+		for i, b := range s.raw[:n] {
+			s.stored[i] = value(uint32(b))
+		}
+	case 16:
+		swap := order == binary.BigEndian
+		for i := range s.stored {
+			word := binary.LittleEndian.Uint16(s.raw[2*i:])
+			if swap {
+				word = word<<8 | word>>8
+			}
+			s.stored[i] = value(uint32(word))
+		}
+	default:
+		for i := range s.stored {
+			s.stored[i] = value(order.Uint32(s.raw[4*i:]))
+		}
+	}
+	if h.HasPadding && h.BitsAllocated == 16 && h.PaddingLow == h.PaddingHigh && h.BitsStored < 16 {
+		word := uint16(h.PaddingLow)
+		if int64(value(uint32(word))) != h.PaddingLow {
+			for i := range s.stored {
+				if order.Uint16(s.raw[2*i:]) == word {
+					s.stored[i] = int32(h.PaddingLow)
+				}
+			}
+		}
+	}
+}
+
+// rescale writes the slice's Hounsfield units to dst. Unless asStored, padded pixels become airHU.
+func (s *slice) rescale(dst []float32, h *Header, asStored bool) {
+	slope, intercept := h.Slope, h.Intercept
+	if h.HasPadding && !asStored {
+		low, high := h.PaddingLow, h.PaddingHigh
+		for i, v := range s.stored {
+			if x := int64(v); x >= low && x <= high {
+				dst[i] = airHU
+			} else {
+				dst[i] = float32(float64(v)*slope + intercept)
+			}
+		}
+		return
+	}
+	for i, v := range s.stored {
+		dst[i] = float32(float64(v)*slope + intercept)
+	}
+}
+
+// resized returns b with length n, newly allocated only when it is too small.
+func resized[T any](b []T, n int) []T {
+	if cap(b) < n {
+		return make([]T, n)
+	}
+	return b[:n]
+}
+
+// fragments reads encapsulated pixel data of one frame: the items after the offset table, joined
+// (PS3.5 A.4). left is the number of bytes that remain in the file.
+func fragments(r io.Reader, left int64) ([]byte, error) {
+	br := bufio.NewReader(r)
+	var stream []byte
+	for first := true; ; first = false {
+		var head [8]byte
+		if _, err := io.ReadFull(br, head[:]); err != nil {
+			return nil, errors.New("the encapsulated pixel data are truncated")
+		}
+		left -= 8
+		t := tagID(binary.LittleEndian.Uint16(head[:]))<<16 | tagID(binary.LittleEndian.Uint16(head[2:]))
+		length := int64(binary.LittleEndian.Uint32(head[4:]))
+		if t == tagSequenceEnd {
+			return stream, nil
+		}
+		if t != tagItem {
+			return nil, fmt.Errorf("the encapsulated pixel data hold %v instead of a fragment", t)
+		}
+		if length > left {
+			return nil, errors.New("the encapsulated pixel data are truncated")
+		}
+		left -= length
+		if first { // the basic offset table says nothing that a single frame needs
+			if _, err := io.CopyN(io.Discard, br, length); err != nil {
+				return nil, errors.New("the encapsulated pixel data are truncated")
+			}
+			continue
+		}
+		at := len(stream)
+		stream = append(stream, make([]byte, length)...)
+		if _, err := io.ReadFull(br, stream[at:]); err != nil {
+			return nil, errors.New("the encapsulated pixel data are truncated")
+		}
+	}
+}

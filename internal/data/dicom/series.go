@@ -1,0 +1,257 @@
+package dicom
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Rejected is a DICOM file that is no slice of any volume.
+type Rejected struct {
+	Path   string
+	Reason string
+}
+
+// Series is a stack of slices that belong together: same series, orientation, size, pixel spacing, frame of
+// reference, kernel and, where several acquisitions cover the same region, same acquisition.
+type Series struct {
+	// Slices holds one header for each position in stacking order: along the slice normal, or by instance
+	// number where positions are missing. It is never empty.
+	Slices []Header
+	// Warnings says, one sentence each, what is unusual and what Read does about it.
+	Warnings []string
+	// Err is the reason why the series cannot be read, nil when it can.
+	Err error
+
+	storedWarnings []string // Warnings as they read for the stack as stored
+	duplicates     []duplicate
+	geometry       geometry
+}
+
+// duplicate is a further file at the position of Slices[of].
+type duplicate struct {
+	header Header
+	of     int
+}
+
+// Group sorts files into series. Files that are no slices (localizers, dose pages, secondary captures,
+// segmentations, reports, ...) are returned with the reason. The result does not depend on the order of
+// headers; series are ordered by series number, then UID, then as they were split.
+func Group(headers []Header) ([]Series, []Rejected) {
+	sorted := slices.Clone(headers)
+	slices.SortFunc(sorted, func(a, b Header) int { return cmp.Compare(a.Path, b.Path) })
+	var rejected []Rejected
+	var groups [][]Header
+	for _, h := range sorted {
+		if why := h.rejection(); why != "" {
+			rejected = append(rejected, Rejected{h.Path, why})
+			continue
+		}
+		at := slices.IndexFunc(groups, func(g []Header) bool { return sameStack(&g[0], &h) })
+		if at < 0 {
+			groups = append(groups, []Header{h})
+		} else {
+			groups[at] = append(groups[at], h)
+		}
+	}
+	var series []Series
+	for _, g := range groups {
+		for _, part := range splitAcquisitions(g) {
+			series = append(series, newSeries(part))
+		}
+	}
+	slices.SortStableFunc(series, func(a, b Series) int {
+		x, y := &a.Slices[0], &b.Slices[0]
+		return cmp.Or(cmp.Compare(x.SeriesNumber, y.SeriesNumber), cmp.Compare(x.SeriesUID, y.SeriesUID),
+			cmp.Compare(x.AcquisitionNumber, y.AcquisitionNumber))
+	})
+	return series, rejected
+}
+
+// sameStack reports whether b can lie in one stack with a.
+func sameStack(a, b *Header) bool {
+	if a.SeriesUID != b.SeriesUID || a.Rows != b.Rows || a.Columns != b.Columns || a.Modality != b.Modality ||
+		a.FrameOfReferenceUID != b.FrameOfReferenceUID || a.Kernel != b.Kernel ||
+		a.TemporalPosition != b.TemporalPosition || a.HasPosition != b.HasPosition ||
+		a.HasOrientation != b.HasOrientation || enhancedClass(a.SOPClassUID) != enhancedClass(b.SOPClassUID) {
+		return false
+	}
+	for i := range a.Orientation {
+		if math.Abs(a.Orientation[i]-b.Orientation[i]) > 1e-3 {
+			return false
+		}
+	}
+	for i := range a.PixelSpacing {
+		if math.Abs(a.PixelSpacing[i]-b.PixelSpacing[i]) > 1e-3*a.PixelSpacing[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// splitAcquisitions divides a group by acquisition number when two acquisitions cover the same region, so
+// that repeated scans are not interleaved. Acquisitions side by side (step and shoot) stay one stack.
+func splitAcquisitions(group []Header) [][]Header {
+	if !group[0].HasPosition || !group[0].HasOrientation {
+		return [][]Header{group}
+	}
+	type span struct {
+		low, high float64
+		headers   []Header
+	}
+	normal := group[0].normal()
+	byNumber := make(map[int]*span)
+	for _, h := range group {
+		z := dot(h.Position, normal)
+		s := byNumber[h.AcquisitionNumber]
+		if s == nil {
+			s = &span{low: z, high: z}
+			byNumber[h.AcquisitionNumber] = s
+		}
+		s.low, s.high = min(s.low, z), max(s.high, z)
+		s.headers = append(s.headers, h)
+	}
+	spans := make([]*span, 0, len(byNumber))
+	for _, s := range byNumber {
+		spans = append(spans, s)
+	}
+	slices.SortFunc(spans, func(a, b *span) int { // disjoint spans never tie
+		return cmp.Or(cmp.Compare(a.low, b.low), cmp.Compare(a.headers[0].AcquisitionNumber, b.headers[0].AcquisitionNumber))
+	})
+	overlap := false
+	for i := 1; i < len(spans); i++ {
+		overlap = overlap || spans[i].low <= spans[i-1].high+samePosition
+	}
+	if !overlap {
+		return [][]Header{group}
+	}
+	parts := make([][]Header, len(spans))
+	for i, s := range spans {
+		parts[i] = s.headers
+	}
+	return parts
+}
+
+// newSeries orders a stack and works out its geometry.
+func newSeries(headers []Header) Series {
+	s := Series{Slices: headers}
+	s.sort()
+	first := &s.Slices[0]
+	if first.Modality != "CT" {
+		s.warn("modality %q is not CT: the values are not Hounsfield units", first.Modality)
+	}
+	if s.Err = s.readable(); s.Err != nil && (first.Frames != 1 || enhancedClass(first.SOPClassUID)) {
+		s.geometry = singleFrames(first)
+		return s
+	}
+	if err := s.place(); err != nil && s.Err == nil {
+		s.Err = fmt.Errorf("series %s: %w", first.SeriesUID, err)
+	}
+	if !first.HasRescale && first.Modality == "CT" {
+		s.warn("no rescale slope and intercept: stored values are taken as HU")
+	}
+	return s
+}
+
+// readable returns the first reason why a slice cannot be read.
+func (s *Series) readable() error {
+	for i := range s.Slices {
+		if err := s.Slices[i].CheckPixels(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sort orders the slices along the normal; without positions by instance number, turned so that slice
+// locations grow. Copies of one object (same SOP instance at one position) are reduced to one, a readable
+// one if there is any; other files at the same position become duplicates.
+func (s *Series) sort() {
+	first := &s.Slices[0]
+	placed := first.HasPosition && first.HasOrientation
+	if normal := first.normal(); placed {
+		slices.SortStableFunc(s.Slices, func(a, b Header) int {
+			return cmp.Compare(dot(a.Position, normal), dot(b.Position, normal))
+		})
+	} else {
+		slices.SortStableFunc(s.Slices, func(a, b Header) int { return cmp.Compare(a.InstanceNumber, b.InstanceNumber) })
+		a, b := &s.Slices[0], &s.Slices[len(s.Slices)-1]
+		if a.HasSliceLocation && b.HasSliceLocation && a.SliceLocation > b.SliceLocation {
+			slices.Reverse(s.Slices)
+		}
+	}
+	kept := make([]Header, 0, len(s.Slices))
+	copies := 0
+	for _, h := range s.Slices {
+		of := len(kept) - 1
+		if of < 0 || !samePlace(&kept[of], &h, placed) {
+			kept = append(kept, h)
+			continue
+		}
+		if h.SOPInstanceUID == "" || h.SOPInstanceUID != kept[of].SOPInstanceUID {
+			s.duplicates = append(s.duplicates, duplicate{h, of})
+			continue
+		}
+		copies++
+		if kept[of].checkPixels() != nil && h.checkPixels() == nil {
+			kept[of] = h
+		}
+	}
+	s.Slices = kept
+	if copies > 0 {
+		s.warn("%d copies of slices (same SOP instance) are left out", copies)
+	}
+}
+
+// samePlace reports whether two neighbours in stacking order lie at the same place.
+func samePlace(a, b *Header, placed bool) bool {
+	if !placed {
+		return a.InstanceNumber == b.InstanceNumber && a.SOPInstanceUID != "" && a.SOPInstanceUID == b.SOPInstanceUID
+	}
+	return norm(added(a.Position, b.Position, -1)) <= samePosition
+}
+
+func (s *Series) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	s.Warnings = append(s.Warnings, text)
+	s.storedWarnings = append(s.storedWarnings, text)
+}
+
+// warnCorrected adds a warning about something that Read corrects unless the stack is wanted as stored.
+func (s *Series) warnCorrected(fact, correction string) {
+	s.Warnings = append(s.Warnings, fact+": "+correction)
+	s.storedWarnings = append(s.storedWarnings, fact+": left as stored")
+}
+
+// Size returns the number of slices, rows and columns as stored.
+func (s *Series) Size() [3]int {
+	n := len(s.Slices)
+	if s.Slices[0].Frames > 1 {
+		n = s.Slices[0].Frames
+	}
+	return [3]int{n, s.Slices[0].Rows, s.Slices[0].Columns}
+}
+
+// Affine returns the map from (column, row, slice, 1) of the stored stack to patient coordinates in mm, LPS.
+// Its third column is (last - first position) / (n - 1).
+func (s *Series) Affine() [4][4]float64 { return s.geometry.affine }
+
+// Axial reports whether the slices are axial, tilted by at most 45 degrees.
+func (s *Series) Axial() bool { return math.Abs(s.geometry.normal[2]) > math.Sqrt2/2 }
+
+// TransferSyntax returns the transfer syntax UID of the slices; of mixed ones the first that differs from
+// explicit VR little endian.
+func (s *Series) TransferSyntax() string {
+	for i := range s.Slices {
+		if ts := s.Slices[i].TransferSyntax; ts != syntaxExplicit {
+			return ts
+		}
+	}
+	return syntaxExplicit
+}
+
+// normal is the direction in which slices are counted: row direction x column direction.
+func (h *Header) normal() [3]float64 {
+	return cross(vec(h.Orientation[:3]), vec(h.Orientation[3:]))
+}

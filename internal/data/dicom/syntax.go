@@ -1,0 +1,88 @@
+package dicom
+
+import (
+	"compress/flate"
+	"io"
+	"strings"
+)
+
+// Transfer syntax UIDs that decide how a data set is read.
+const (
+	syntaxImplicit  = "1.2.840.10008.1.2"
+	syntaxExplicit  = "1.2.840.10008.1.2.1"
+	syntaxDeflated  = "1.2.840.10008.1.2.1.99"
+	syntaxBigEndian = "1.2.840.10008.1.2.2"
+	syntaxRLE       = "1.2.840.10008.1.2.5"
+)
+
+// SyntaxName returns the plain name of a transfer syntax, or the UID itself when it is not a known one.
+func SyntaxName(uid string) string {
+	switch uid {
+	case syntaxImplicit:
+		return "implicit VR little endian"
+	case syntaxExplicit:
+		return "explicit VR little endian"
+	case syntaxDeflated:
+		return "deflated explicit VR little endian"
+	case syntaxBigEndian:
+		return "explicit VR big endian"
+	case syntaxRLE:
+		return "RLE lossless"
+	case "1.2.840.10008.1.2.4.50":
+		return "JPEG baseline"
+	case "1.2.840.10008.1.2.4.51":
+		return "JPEG extended"
+	case "1.2.840.10008.1.2.4.53":
+		return "JPEG spectral selection"
+	case "1.2.840.10008.1.2.4.55":
+		return "JPEG full progression"
+	case "1.2.840.10008.1.2.4.57":
+		return "JPEG lossless"
+	case "1.2.840.10008.1.2.4.70":
+		return "JPEG lossless, first-order prediction"
+	case "1.2.840.10008.1.2.4.80":
+		return "JPEG-LS lossless"
+	case "1.2.840.10008.1.2.4.81":
+		return "JPEG-LS near-lossless"
+	case "1.2.840.10008.1.2.4.90":
+		return "JPEG 2000 lossless"
+	case "1.2.840.10008.1.2.4.91":
+		return "JPEG 2000"
+	case "1.2.840.10008.1.2.4.201":
+		return "HTJ2K lossless"
+	case "1.2.840.10008.1.2.4.202":
+		return "HTJ2K lossless RPCL"
+	case "1.2.840.10008.1.2.4.203":
+		return "HTJ2K"
+	}
+	return uid
+}
+
+// nativeSyntax reports whether pixel data of this transfer syntax are stored plainly.
+func nativeSyntax(uid string) bool {
+	switch uid {
+	case syntaxImplicit, syntaxExplicit, syntaxDeflated, syntaxBigEndian:
+		return true
+	}
+	return false
+}
+
+// frameDecoder decodes the compressed stream of one frame into little-endian samples of
+// BitsAllocated bits, row by row.
+type frameDecoder func(stream []byte, h *Header) ([]byte, error)
+
+// decoderFor returns the decoder of a compressed transfer syntax, nil when there is none.
+// This is the one place where a codec is entered.
+func decoderFor(uid string) frameDecoder {
+	switch uid {
+	case syntaxRLE:
+		return decodeRLE
+	}
+	return nil
+}
+
+// inflate undoes the compression of the deflated transfer syntax (raw deflate, PS3.5 A.5).
+func inflate(r io.Reader) io.Reader { return flate.NewReader(r) }
+
+// trimUID strips the padding of a UID value.
+func trimUID(b []byte) string { return strings.Trim(string(b), " \x00") }
