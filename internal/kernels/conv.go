@@ -1,0 +1,120 @@
+package kernels
+
+// ConvSpec is the per-sample shape of a 3-D convolution without bias. All triples are in D, H, W order.
+type ConvSpec struct {
+	In, Out Channels // channel segments of the blocked input and output
+	// PlainIn says that the input is row-major [N][C][D][H][W], as the network input is; C is small.
+	PlainIn bool
+	Size    [3]int // input size
+	Kernel  [3]int
+	Stride  [3]int
+	Pad     [3]int // zeros on either side
+}
+
+// OutSize returns the size of the output map.
+func (s ConvSpec) OutSize() [3]int {
+	var o [3]int
+	for i := range o {
+		o[i] = (s.Size[i]+2*s.Pad[i]-s.Kernel[i])/s.Stride[i] + 1
+	}
+	return o
+}
+
+// Conv is the plan of a convolution: which algorithm runs and the tables it needs. It depends on the
+// per-sample shape and the instruction set only, never on batch size or threads, and is read-only after
+// NewConv, so any number of goroutines may share it.
+//
+// Blocked inputs take the direct algorithm: every pass is a sum of small matrix products over (input block,
+// tap), taken straight from the blocked map with no copy of the input (batch-reduce GEMM, Georganas et al.
+// 2020). Plain inputs are copied once with their padding.
+type Conv struct {
+	spec    ConvSpec
+	out     [3]int
+	taps    int
+	inCh    int // blocks of 16 input channels; channels for a plain input
+	outCh   int // blocks of 16 output channels
+	kernels *convKernels
+	forward *gather // blocked input
+	back    *gather
+	plain   *plainConv // plain input
+}
+
+// NewConv plans a convolution for an instruction set.
+func NewConv(spec ConvSpec, isa ISA) *Conv {
+	c := &Conv{
+		spec:    spec,
+		out:     spec.OutSize(),
+		taps:    volume3(spec.Kernel),
+		inCh:    spec.In.Blocks(),
+		outCh:   spec.Out.Blocks(),
+		kernels: convKernelsFor(isa),
+	}
+	if spec.PlainIn {
+		c.inCh = spec.In.Count()
+		c.plain = newPlainConv(spec)
+	} else {
+		c.forward = newForwardGather(spec)
+		c.back = newBackwardGather(spec)
+	}
+	return c
+}
+
+// ConvForwardWorkspace returns the floats of workspace that ConvForward needs for n samples.
+func (m *Machine) ConvForwardWorkspace(c *Conv, n int) int {
+	if c.plain != nil {
+		return c.plain.workspace(n)
+	}
+	return c.forward.workspace(m.Threads())
+}
+
+// ConvForward computes y = conv(x, w). y is overwritten. For a plain input x.Data is row-major, x.CB the
+// number of channels and x.Stride the floats per sample.
+func (m *Machine) ConvForward(c *Conv, x Map, w []float32, y Map, ws []float32) {
+	if c.plain != nil {
+		m.plainForward(c, x, w, y, ws)
+		return
+	}
+	m.runGather(c.forward, c.kernels, x, w, y, ws)
+}
+
+// ConvBackwardDataWorkspace returns the floats of workspace that ConvBackwardData needs for n samples.
+func (m *Machine) ConvBackwardDataWorkspace(c *Conv, n int) int {
+	if c.plain != nil {
+		return 0
+	}
+	return c.WeightLen() + c.back.workspace(m.Threads())
+}
+
+// ConvBackwardData computes dx, the gradient by the input. dx is overwritten. For a plain input dx is
+// row-major as x is in ConvForward; that case serves saliency maps and is not tuned.
+func (m *Machine) ConvBackwardData(c *Conv, w []float32, dy Map, dx Map, ws []float32) {
+	if c.plain != nil {
+		m.plainBackwardData(c, w, dy, dx)
+		return
+	}
+	wt := ws[:c.WeightLen()]
+	m.transposeWeights(c, wt, w)
+	m.runGather(c.back, c.kernels, dy, wt, dx, ws[len(wt):])
+}
+
+// ConvBackwardWeightsWorkspace returns the floats of workspace that ConvBackwardWeights needs for n samples.
+func (m *Machine) ConvBackwardWeightsWorkspace(c *Conv, n int) int {
+	if c.plain != nil {
+		return c.plain.workspace(n)
+	}
+	return 0
+}
+
+// ConvBackwardWeights computes dw, the gradient by the weights in their packed layout, summed over the
+// samples. dw is overwritten; its padding entries become zero.
+func (m *Machine) ConvBackwardWeights(c *Conv, x Map, dy Map, dw []float32, ws []float32) {
+	if c.plain != nil {
+		m.plainBackwardWeights(c, x, dy, dw, ws)
+		return
+	}
+	m.blockedBackwardWeights(c, x, dy, dw)
+}
+
+func volume3(s [3]int) int { return s[0] * s[1] * s[2] }
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }

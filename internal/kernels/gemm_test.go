@@ -1,0 +1,98 @@
+package kernels
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+type gemmCase struct {
+	transA, transB bool
+	m, n, k        int
+	accumulate     bool
+}
+
+func TestGEMM(t *testing.T) {
+	sizes := []gemmCase{
+		{m: 1, n: 1, k: 1}, {m: 1, n: 70, k: 33}, {m: 5, n: 16, k: 16}, {m: 12, n: 32, k: 16}, {m: 13, n: 33, k: 17},
+		{m: 25, n: 48, k: 400}, {m: 200, n: 40, k: 50}, {m: 7, n: 420, k: 800}, {m: 3, n: 5, k: 0}, {m: 31, n: 95, k: 385},
+	}
+	for _, size := range sizes {
+		for variant := range 8 {
+			c := size
+			c.transA, c.transB, c.accumulate = variant&1 != 0, variant&2 != 0, variant&4 != 0
+			t.Run(fmt.Sprintf("%+v", c), c.check)
+		}
+	}
+}
+
+func (c gemmCase) check(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, uint64(c.m*c.n+c.k)))
+	// Row strides are larger than the rows.
+	lda, ldb, ldc := c.k+3, c.n+1, c.n+5
+	aLen, bLen := c.m*lda, c.k*ldb
+	if c.transA {
+		lda = c.m + 2
+		aLen = c.k * lda
+	}
+	if c.transB {
+		ldb = c.k + 1
+		bLen = c.n * ldb
+	}
+	a, b, c0 := randomSlice(r, aLen), randomSlice(r, bLen), randomSlice(r, c.m*ldc)
+	at := func(i, k int) float64 {
+		if c.transA {
+			return float64(a[k*lda+i])
+		}
+		return float64(a[i*lda+k])
+	}
+	bt := func(k, j int) float64 {
+		if c.transB {
+			return float64(b[j*ldb+k])
+		}
+		return float64(b[k*ldb+j])
+	}
+	want := make([]float64, c.m*ldc)
+	for i := range want {
+		want[i] = float64(c0[i])
+	}
+	for i := range c.m {
+		for j := range c.n {
+			sum := 0.0
+			if c.accumulate {
+				sum = want[i*ldc+j]
+			}
+			for k := range c.k {
+				sum += at(i, k) * bt(k, j)
+			}
+			want[i*ldc+j] = sum
+		}
+	}
+	for _, isa := range Supported() {
+		var first []float32
+		for _, threads := range []int{1, 2, 3, 7} {
+			m := testMachine(t, isa, threads)
+			got := slices.Clone(c0)
+			m.GEMM(c.transA, c.transB, c.m, c.n, c.k, a, lda, b, ldb, got, ldc, c.accumulate, filled(m.GEMMWorkspace(c.transA, c.transB, c.m, c.n, c.k)))
+			if threads == 1 {
+				checkClose(t, isa.String(), got, want, 1e-5)
+				first = got
+			} else if !slices.Equal(first, got) {
+				t.Errorf("%v: results differ between 1 and %d threads", isa, threads)
+			}
+		}
+		// A single row, as a matrix of its own, gives the same bits.
+		m := testMachine(t, isa, 2)
+		row := c.m / 2
+		rowA := a[min(row, len(a)):]
+		if !c.transA {
+			rowA = a[row*lda:]
+		}
+		got := slices.Clone(c0[row*ldc:][:ldc])
+		m.GEMM(c.transA, c.transB, 1, c.n, c.k, rowA, lda, b, ldb, got, ldc, c.accumulate, filled(m.GEMMWorkspace(c.transA, c.transB, 1, c.n, c.k)))
+		if !slices.Equal(got, first[row*ldc:][:ldc]) {
+			t.Errorf("%v: row %d depends on the number of rows", isa, row)
+		}
+	}
+}
