@@ -216,6 +216,25 @@ func TestSoftmaxFocalFormula(t *testing.T) {
 	}
 }
 
+// TestConfidentGradients: a confident and correct answer has a tiny gradient, not a rounded-off one.
+func TestConfidentGradients(t *testing.T) {
+	p := math.Exp(-40) / (1 + math.Exp(-40)) // of the wrong answer
+	exact := func(got, want float64) bool { return math.Abs(got-want) <= 1e-14*math.Abs(want) }
+	dx := make([]float64, 2)
+	SoftmaxLossBackward(dx, ClassLoss{}, []float64{40, 0}, []int{0}, 2, 1)
+	if !exact(dx[0], -p) || !exact(dx[1], p) {
+		t.Errorf("cross-entropy: gradient %v, want ∓%g", dx, p)
+	}
+	LossBackward(dx, BCE(nil), []float64{40, -40}, []float64{1, 0}, 2, 1)
+	if !exact(dx[0], -p) || !exact(dx[1], p) {
+		t.Errorf("bce: gradient %v, want ∓%g", dx, p)
+	}
+	// log(1+exp(-40)) = exp(-40) to 17 digits
+	if got := LossValue(Focal(1, 1), []float64{40}, []float64{1}, 1, 1); !exact(got, math.Exp(-80)) {
+		t.Errorf("focal: %g, want %g", got, math.Exp(-80))
+	}
+}
+
 func TestMissingTargets(t *testing.T) {
 	x := []float64{1, 2, 3, 4}
 	targets := []float64{math.NaN(), 1, -1, 0}
