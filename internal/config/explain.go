@@ -12,6 +12,13 @@ import (
 const includeDoc = "Another configuration file, or a list of them, read before this one: what this file says wins. " +
 	"A relative path starts from the folder of this file."
 
+const precedenceDoc = `Precedence: --set wins over environment variables, these over the file, the file over what it
+includes, that over the defaults. Values of --set and of variables are YAML, but a text needs no
+quotes and a list no brackets. A variable that is empty counts as not set. The options of an
+architecture are set by CTCLASS_MODEL_OPTIONS_NAME.
+
+`
+
 // Explain returns the documentation of a key, of a section with all its keys, or of everything when key is
 // empty. known gives the names that model.name and loss.name may have.
 func Explain(key string, known Names) (string, error) {
@@ -20,7 +27,7 @@ func Explain(key string, known Names) (string, error) {
 	var b strings.Builder
 	switch f := root.find(key); {
 	case key == "":
-		b.WriteString("Precedence: --set wins over environment variables, these over the file, the file over what it\nincludes, that over the defaults.\n\n")
+		b.WriteString(precedenceDoc)
 		b.WriteString("include\n")
 		wrap(&b, includeDoc)
 		for _, c := range root.all() {

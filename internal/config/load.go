@@ -269,6 +269,9 @@ func (l *loader) environment(environ []string) {
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
 		where := "environment " + name
+		if value == "" {
+			continue // set to nothing is the same as not set
+		}
 		if f := vars[name]; f != nil {
 			l.text(where, f, value)
 		} else if option, ok := strings.CutPrefix(name, optionsEnv); ok && option != "" {
