@@ -47,6 +47,14 @@ type Result[T Float] struct {
 	Running map[string][]T // Train: running_mean and running_var after the pass
 }
 
+// String returns "eval" or "train".
+func (m Mode) String() string {
+	if m == Eval {
+		return "eval"
+	}
+	return "train"
+}
+
 // Report lists the errors of a pass; see TensorError for those of tensors.
 type Report struct {
 	Logits, Loss                    float64

@@ -7,16 +7,18 @@ import (
 
 // Op is one case of ops.json: an operation with its inputs, its output and its gradients in full.
 type Op struct {
-	Index   int                  `json:"-"` // position in the file
-	Op      string               `json:"op"`
-	Attrs   OpAttrs              `json:"attrs"`
-	Inputs  map[string]OpInput   `json:"inputs"`
-	Output  OpOutput             `json:"output"`
-	Grad    string               `json:"upstream"` // stream of the output's gradient; "one" for a scalar
-	Grads   map[string][]float64 `json:"grads"`    // gradient of each input
-	After   map[string][]float64 `json:"after"`    // running_mean and running_var after batch_norm_train
-	Streams []string             `json:"gradient_streams"`
-	Weights [][]float64          `json:"weights_after_each_step"` // optimisers: one row a step
+	Index          int                  `json:"-"` // position in the file
+	Op             string               `json:"op"`
+	Attrs          OpAttrs              `json:"attrs"`
+	Inputs         map[string]OpInput   `json:"inputs"`
+	Output         OpOutput             `json:"output"`
+	UpstreamStream string               `json:"upstream"` // of the output's gradient; "one" for a scalar; see Upstream
+	Grads          map[string][]float64 `json:"grads"`    // gradient of each input
+	After          map[string][]float64 `json:"after"`    // running_mean and running_var after batch_norm_train
+
+	// Optimisers only: the stream of each step's gradient, for Input, and the weights after each step.
+	GradientStreams []string    `json:"gradient_streams"`
+	WeightsAfter    [][]float64 `json:"weights_after_each_step"`
 }
 
 // OpAttrs are the attributes of an operation; those that it does not have are zero.
@@ -59,8 +61,8 @@ func (t *Triple) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// OpTargets are the targets of a loss: Classes where the file lists one class a row, else the rule in words,
-// which always is the stream of OpTargetStream.
+// OpTargets are the targets of a loss: Classes where the file lists one class a row, else the Rule in
+// words, which for every case is Targets(OpTargetStream, n).
 type OpTargets struct {
 	Rule    string
 	Classes []int
@@ -130,8 +132,8 @@ func (in OpInput) Values() []float32 {
 
 // Upstream returns the gradient of the output.
 func (o Op) Upstream() []float32 {
-	if o.Grad == "one" {
+	if o.UpstreamStream == "one" {
 		return []float32{1}
 	}
-	return Input(o.Grad, len(o.Output.Values))
+	return Input(o.UpstreamStream, len(o.Output.Values))
 }

@@ -28,8 +28,8 @@ func TestOps(t *testing.T) {
 // of an element's 12th digit is allowed on top.
 func testOp[T Float](t *testing.T, op goldens.Op, tolerance float64) {
 	got := runOp[T](t, op)
-	if op.Streams != nil {
-		for step, want := range op.Weights {
+	if op.GradientStreams != nil {
+		for step, want := range op.WeightsAfter {
 			compare(t, "weights", got.weights[step], want, tolerance)
 		}
 		return
@@ -170,7 +170,7 @@ func runOp[T Float](t *testing.T, op goldens.Op) result[T] {
 	case "optimizer_adamw", "optimizer_sgd":
 		w := in("w")
 		m, v := make([]T, len(w)), make([]T, len(w))
-		for step, stream := range op.Streams {
+		for step, stream := range op.GradientStreams {
 			g := convert[T](goldens.Input(stream, len(w)))
 			if op.Op == "optimizer_adamw" {
 				AdamWStep(w, m, v, g, step+1, AdamW{LR: a.LR, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: a.WeightDecay})
