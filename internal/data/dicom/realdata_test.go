@@ -194,3 +194,85 @@ func TestRealSeriesAsStored(t *testing.T) {
 		})
 	}
 }
+
+// Single files: the stored pixels of those that are read have the manifest's hash (first 16 digits, int32
+// little endian); all others are refused in one sentence that names file and reason.
+func TestRealSingleFiles(t *testing.T) {
+	dir := testData(t)
+	m := manifest(t, dir)
+	const cs = "dicom/cornerstone_ct_15_syntaxes/"
+	for _, tt := range []struct{ path, refusal string }{
+		{cs + "CTImage.dcm", ""},
+		{cs + "LittleEndianExplicit_1.2.840.10008.1.2.1.dcm", ""},
+		{cs + "LittleEndianImplicit_1.2.840.10008.1.2.dcm", ""},
+		{cs + "BigEndianExplicit_1.2.840.10008.1.2.2.dcm", ""},
+		{cs + "DeflatedExplicitVRLittleEndian_1.2.840.10008.1.2.1.99.dcm", ""},
+		{cs + "RLELossless_1.2.840.10008.1.2.5.dcm", ""},
+		{"dicom/pydicom/CT_small.dcm", ""},
+		{"dicom/pydicom/693_UNCR.dcm", ""},
+		{"dicom/planes_covid19nysbu_A002304/axial.dcm", ""},
+		{"dicom/planes_covid19nysbu_A002304/coronal.dcm", ""},
+		{"dicom/planes_covid19nysbu_A002304/sagittal.dcm", ""},
+		{cs + "JPEG2000LosslessOnly_1.2.840.10008.1.2.4.90.dcm", "JPEG 2000 lossless"},
+		{cs + "JPEGProcess14SV1_1.2.840.10008.1.2.4.70.dcm", "JPEG lossless"},
+		{cs + "JPEGProcess1_1.2.840.10008.1.2.4.50.dcm", "JPEG baseline"},
+		{cs + "JPEGLSLossless_1.2.840.10008.1.2.4.80.dcm", "JPEG-LS lossless"},
+		{"dicom/chest_rider_jpeglossless/1-017.dcm", "JPEG lossless"},
+		{"dicom/pydicom/MR_truncated.dcm", "truncated: 8130 of 8192 bytes"},
+		{"dicom/derived_cthead64/v18_truncated/0020.dcm", "truncated"},
+		{"dicom/derived_cthead64/v22_enhanced_rle/mf.dcm", "multi-frame"},
+		{"dicom/dcmqi_23x38x3_legacy_enhanced/mf.dcm", "multi-frame"},
+		{"dicom/enhanced_perfusion_2frames/CT0012.explicit_little_endian.dcm", "multi-frame"},
+	} {
+		h, err := ReadHeader(filepath.Join(dir, tt.path))
+		if errors.Is(err, fs.ErrNotExist) {
+			names, _ := filepath.Glob(filepath.Join(dir, filepath.Dir(tt.path), "*"))
+			t.Errorf("%v; the folder holds %q", err, names)
+			continue
+		}
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		var s slice
+		err = s.read(&h)
+		if tt.refusal != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.refusal) || !strings.Contains(err.Error(), filepath.Base(tt.path)) {
+				t.Errorf("%s: %v, want %q", tt.path, err, tt.refusal)
+			}
+			continue
+		}
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		var want struct {
+			SHA string `json:"sha256_stored_i4"`
+		}
+		if err := json.Unmarshal(m[tt.path], &want); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 0, 4*len(s.stored))
+		for _, v := range s.stored {
+			b = binary.LittleEndian.AppendUint32(b, uint32(v))
+		}
+		sum := sha256.Sum256(b)
+		if got := hex.EncodeToString(sum[:8]); got != want.SHA {
+			t.Errorf("%s: hash %s, want %s", tt.path, got, want.SHA)
+		}
+	}
+	series, rejected := groupFolder(t, filepath.Join(dir, "dicom", "not_a_ct"))
+	if len(series) != 0 || len(rejected) != 1 {
+		t.Errorf("a segmentation was taken for a series")
+	}
+}
+
+func BenchmarkChest512x512x30(b *testing.B) {
+	dir := filepath.Join(testData(b), "dicom", "chest_siemens_8mm")
+	for b.Loop() {
+		series, _ := groupFolder(b, dir)
+		if _, _, err := series[0].Read(false); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

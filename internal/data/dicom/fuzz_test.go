@@ -1,0 +1,48 @@
+package dicom
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/ctclass/ctclass/internal/data/dicom/dicomtest"
+)
+
+// FuzzFile reads any bytes as a DICOM file: header, grouping, pixels. Nothing may panic, hang or allocate
+// beyond what the input backs.
+func FuzzFile(f *testing.F) {
+	for _, syntax := range []string{dicomtest.Implicit, dicomtest.Explicit, dicomtest.BigEndian, dicomtest.Deflated} {
+		s := tiny(1, 0)
+		s.Syntax = syntax
+		f.Add(s.Bytes())
+		s.Bare = true
+		f.Add(s.Bytes())
+	}
+	rle := tiny(1, 0)
+	rle.Syntax, rle.Fragments = dicomtest.RLE, [][]byte{rleFrame([]int16{0, 1, 1, 1, 1, 5})}
+	f.Add(rle.Bytes())
+	f.Fuzz(func(t *testing.T, content []byte) {
+		h, err := readHeader(bytes.NewReader(content), int64(len(content)))
+		if err != nil {
+			return
+		}
+		h.Path = filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(h.Path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		series, _ := Group([]Header{h})
+		for i := range series {
+			v, _, err := series[i].Read(false)
+			if err != nil {
+				continue
+			}
+			if err := v.Validate(); err != nil {
+				t.Fatalf("an invalid volume was read: %v", err)
+			}
+			if n := v.Voxels(); n > 1100*len(content) { // deflate packs at most 1032:1
+				t.Fatalf("%d voxels from %d bytes", n, len(content))
+			}
+		}
+	})
+}
