@@ -52,7 +52,7 @@ func newApp(out, errw io.Writer, environ []string) *app {
 // setLogging makes the logger and the progress reporter, which share standard error.
 func (a *app) setLogging(level slog.Level) {
 	a.progress = progress.New(a.err, progress.ModeFor(a.err, a.quiet))
-	a.log = slog.New(tint.NewHandler(a.progress.Writer(), &tint.Options{
+	a.log = slog.New(tint.NewTextHandler(a.progress.Writer(), &tint.Options{
 		Level:      level,
 		TimeFormat: "15:04:05",
 		NoColor:    !progress.IsTerminal(a.err) || a.getenv("NO_COLOR") != "",
