@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sbinet/npyio/npz"
+	"pgregory.net/rapid"
 
 	"github.com/ctclass/ctclass/internal/config"
 )
@@ -318,6 +319,41 @@ func TestSplitOffSmall(t *testing.T) {
 			t.Errorf("fraction %v: train %d, val %d", fraction, len(d.Subset(Train)), len(d.Subset(Val)))
 		}
 	}
+}
+
+// Whatever the patients and labels: patients stay whole, both splits have some, and the share is
+// met to within the largest patient.
+func TestSplitOffAlways(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := &Dataset{Task: rapid.SampledFrom([]string{Binary, Multilabel, Multiclass}).Draw(t, "task")}
+		patients := rapid.IntRange(2, 60).Draw(t, "patients")
+		largest := 0
+		for p := range patients {
+			scans := rapid.IntRange(1, 5).Draw(t, "scans")
+			largest = max(largest, scans)
+			for s := range scans {
+				target := []float64{float64(rapid.IntRange(-1, 1).Draw(t, "target"))}
+				if target[0] < 0 {
+					target[0] = math.NaN()
+				}
+				d.Samples = append(d.Samples, Sample{Name: fmt.Sprint(p, "/", s), Group: fmt.Sprint(p), Target: target})
+			}
+		}
+		fraction := rapid.Float64Range(0.001, 0.999).Draw(t, "fraction")
+		if err := splitOff(d, fraction, rapid.Uint64().Draw(t, "seed")); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkGroups("table", d.Samples); err != nil {
+			t.Fatal(err)
+		}
+		val, n := len(d.Subset(Val)), len(d.Samples)
+		if val == 0 || len(d.Subset(Train)) != n-val || val == n {
+			t.Fatalf("%d validation samples of %d", val, n)
+		}
+		if off := math.Abs(float64(val) - fraction*float64(n)); off > float64(largest) {
+			t.Fatalf("%d validation samples of %d for a share of %v", val, n, fraction)
+		}
+	})
 }
 
 // Of a rare and a common label, the rare one is spread over both splits.

@@ -1,0 +1,111 @@
+package data
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/ctclass/ctclass/internal/config"
+)
+
+// testdata returns the folder of labelled CT sets, or skips the test.
+func testdata(t *testing.T, parts ...string) string {
+	t.Helper()
+	dir := os.Getenv("CTCLASS_TESTDATA")
+	if dir == "" {
+		t.Skip("CTCLASS_TESTDATA is not set: no labelled CT sets to read")
+	}
+	return filepath.Join(append([]string{dir, "labelled"}, parts...)...)
+}
+
+// realSets are the labelled sets with the numbers their manifest gives.
+var realSets = []struct {
+	name             string
+	c                config.Data
+	table            []string
+	train, val, test int
+	positives        [3]int // first label, in train, val, test
+	preprocess       config.Preprocess
+}{
+	{
+		name:  "adrenalmnist3d",
+		c:     config.Data{Task: Binary, Labels: []string{"hyperplasia"}},
+		table: []string{"adrenalmnist3d", "adrenalmnist3d.npz"},
+		train: 1188, val: 98, test: 298, positives: [3]int{259, 22, 69},
+		preprocess: config.Preprocess{Orientation: "stored", SpacingMM: config.Spacing{Keep: true}, Intensity: "window",
+			HUWindow: [2]float64{0, 255}, ScaleTo: [2]float64{0, 1}, ShapeDHW: [3]int{28, 28, 28}, Fit: "resize"},
+	},
+	{
+		name: "lidc_solid_nodules",
+		c: config.Data{Task: Binary, Labels: []string{"malignant"}, PathColumn: "file", GroupColumn: "exam_id",
+			SplitColumn: "split"},
+		table: []string{"lidc_solid_nodules", "labels.csv"},
+		train: 590, val: 85, positives: [3]int{180, 26},
+		preprocess: config.Preprocess{Orientation: "stored", SpacingMM: config.Spacing{Keep: true}, Intensity: "raw",
+			ShapeDHW: [3]int{16, 64, 64}, Fit: "crop_pad"},
+	},
+	{
+		name: "lidc51",
+		c: config.Data{Task: Multilabel, PathColumn: "file", SplitColumn: "split",
+			Labels: []string{"malignant_ge4", "spiculated_ge3", "lobulated_ge3", "illdefined_margin_le3", "nonsolid_or_part_texture_le4"}},
+		table: []string{"lidc51", "labels.csv"},
+		train: 73, val: 20, positives: [3]int{37, 10},
+		preprocess: config.Preprocess{Orientation: "stored", SpacingMM: config.Spacing{Keep: true}, Intensity: "window",
+			HUWindow: [2]float64{-1000, 400}, ScaleTo: [2]float64{0, 1}, ShapeDHW: [3]int{51, 51, 51}, Fit: "crop_pad"},
+	},
+}
+
+func openReal(t *testing.T, i int) *Dataset {
+	t.Helper()
+	set := realSets[i]
+	set.c.Table = testdata(t, set.table...)
+	d, err := Open(set.c, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestRealSets(t *testing.T) {
+	for i, set := range realSets {
+		t.Run(set.name, func(t *testing.T) {
+			d := openReal(t, i)
+			counts := [3]int{set.train, set.val, set.test}
+			for k, split := range []string{Train, Val, Test} {
+				samples := d.Subset(split)
+				positives := 0
+				for _, s := range samples {
+					positives += int(s.Target[0])
+				}
+				if len(samples) != counts[k] || positives != set.positives[k] {
+					t.Errorf("%s: %d samples, %d positive, want %d and %d", split, len(samples), positives, counts[k], set.positives[k])
+				}
+			}
+			if len(d.Warnings) > 0 {
+				t.Errorf("warnings %q", d.Warnings)
+			}
+		})
+	}
+}
+
+// Without its split column, the nodule table is split by patient.
+func TestRealSplitOff(t *testing.T) {
+	c := realSets[1].c
+	c.Table = testdata(t, realSets[1].table...)
+	c.SplitColumn, c.ValFraction = "", 0.2
+	d, err := Open(c, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var positives float64
+	val := d.Subset(Val)
+	for _, s := range val {
+		positives += s.Target[0]
+	}
+	if len(val) < 133 || len(val) > 137 || positives/float64(len(val)) < 0.25 || positives/float64(len(val)) > 0.36 {
+		t.Errorf("%d validation samples, %v positive, want 135 and a share of 206/675", len(val), positives)
+	}
+	if len(d.Warnings) != 1 {
+		t.Errorf("warnings %q, want one about the column split", d.Warnings)
+	}
+}
