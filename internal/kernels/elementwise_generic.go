@@ -202,29 +202,33 @@ func ewMaxRow(y, x []float32, w *poolWindow) {
 }
 
 // ewMaxRowBack adds each voxel of dy to the first maximum of its window, if that lies in the planes
-// [w.d0, w.d1) of the window.
+// [w.d0, w.d1) of the window. A window of -Inf alone passes nothing on.
 func ewMaxRowBack(dx, x, dy []float32, w *poolWindow) {
-	var best [16]float32
-	one := *w
-	one.n = 1
 	for i := range w.n {
-		ewMaxRow(best[:], x[i*w.step:], &one)
-		g := *lanes(dy[i*Block:])
-		var done [16]bool
+		var best, g [16]float32
+		var where [16]int
+		for l := range best {
+			best[l] = float32(math.Inf(-1))
+			where[l] = i*w.step + w.d0*w.ds + l
+		}
 		for d := range w.kd {
+			own := d >= w.d0 && d < w.d1
 			for h := range w.kh {
 				for k := range w.kw {
 					at := i*w.step + d*w.ds + h*w.hs + k*Block
 					for l, v := range lanes(x[at:]) {
-						if v == best[l] && !done[l] {
-							done[l] = true
-							if d >= w.d0 && d < w.d1 {
-								dx[at+l] += g[l]
+						if v > best[l] {
+							best[l], g[l] = v, 0
+							if own {
+								where[l], g[l] = at+l, dy[i*Block+l]
 							}
 						}
 					}
 				}
 			}
+		}
+		for l, at := range where {
+			dx[at] += g[l]
 		}
 	}
 }

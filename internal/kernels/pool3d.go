@@ -82,13 +82,18 @@ func (m *Machine) MaxPoolBackward(x, dy, dx Map, kernel, stride, pad [3]int) {
 				continue
 			}
 			win.kd, win.d0, win.d1 = end-d, max(first-d, 0), min(end, last)-d
-			if to := min(end, last); to > zeroed {
-				clear(os[zeroed*plane : to*plane])
-				zeroed = to
+			// The planes that no earlier window met are zeroed row by row, to be in cache when they are used.
+			fresh, rows := os[zeroed*plane:max(zeroed, min(end, last))*plane], 0
+			zeroRows := func(to int) {
+				for p := 0; p < len(fresh) && rows < to; p += plane {
+					clear(fresh[p+rows*win.hs : p+to*win.hs])
+				}
+				rows = max(rows, to)
 			}
 			for oh := range dy.H {
 				h := max(oh*stride[1]-pad[1], 0)
 				win.kh = min(oh*stride[1]-pad[1]+kernel[1], x.H) - h
+				zeroRows(h + win.kh)
 				in, out := (d*x.H+h)*x.W, (od*dy.H+oh)*dy.W
 				poolRow(dy.W, x.W, kernel[2], stride[2], pad[2], func(o, w0, n, kw int) {
 					win.n, win.kw = n, kw
@@ -96,6 +101,8 @@ func (m *Machine) MaxPoolBackward(x, dy, dx Map, kernel, stride, pad [3]int) {
 					k.maxRowBack(os[at:], xs[at:], gs[(out+o)*Block:], &win)
 				})
 			}
+			zeroRows(x.H)
+			zeroed = max(zeroed, min(end, last))
 		}
 		clear(os[zeroed*plane : last*plane])
 	})

@@ -43,7 +43,7 @@ func field(w reg.Register, i int) reg.GPVirtual {
 }
 
 // walk visits the voxels of a window: base is the first, body gets the address of each. The extents are
-// re-read from w for each row and plane. perPlane, if any, runs before each plane.
+// re-read from w for each row and plane.
 func walk(label string, w, base reg.Register, ds, hs reg.Register, body func(p reg.Register)) {
 	pd, ph, p := GP64(), GP64(), GP64()
 	d, h, k := GP64(), GP64(), GP64()
@@ -141,37 +141,38 @@ func (t target) maxRowBack() {
 	dx, x, dy := ptr("dx"), ptr("x"), ptr("dy")
 	w := Load(Param("w"), GP64())
 	n, step, ds, hs := field(w, fieldN), field(w, fieldStep), field(w, fieldDS), field(w, fieldHS)
-	SUBQ(x, dx) // from a voxel of x to that of dx
+	offsets, grads := AllocLocal(voxel), AllocLocal(voxel)
+
+	// Constants: -Inf, the distance of two voxels, and the offset of the first voxel that may be written.
+	minusInf, next, first := t.reg(), t.reg(), t.reg()
+	bits, firstOff := GP64(), GP64()
+	broadcast := func(v reg.GPVirtual, dst reg.VecVirtual) {
+		if t.wide {
+			VPBROADCASTD(v.As32(), dst)
+			return
+		}
+		s := XMM()
+		VMOVD(v.As32(), s)
+		VPBROADCASTD(s, dst)
+	}
+	MOVQ(U32(0xff800000), bits)
+	broadcast(bits, minusInf)
+	MOVQ(U32(voxel), bits)
+	broadcast(bits, next)
+	MOVQ(Mem{Base: w, Disp: 8 * fieldD0}, firstOff)
+	IMULQ(ds, firstOff)
+	broadcast(firstOff, first)
 
 	Label("window")
 	CMPQ(n, U8(0))
 	JLE(LabelRef("done"))
-	best, grad := t.regs(t.parts), t.regs(t.parts)
-	for h := range t.parts {
-		VMOVUPS(Mem{Base: x, Disp: h * t.width}, best[h])
-		VMOVUPS(Mem{Base: dy, Disp: h * t.width}, grad[h])
+	// best, where it was met (a byte offset) and the gradient to put there: none in planes of other tasks.
+	best, where, grad := t.regs(t.parts), t.regs(t.parts), t.zeros(t.parts)
+	for part := range t.parts {
+		VMOVAPS(minusInf, best[part])
+		VMOVAPS(first, where[part])
 	}
-	walk("max", w, x, ds, hs, func(p reg.Register) {
-		for h := range t.parts {
-			v := t.reg()
-			VMOVUPS(Mem{Base: p, Disp: h * t.width}, v)
-			VMAXPS(best[h], v, best[h])
-		}
-	})
-
-	// open marks the lanes whose maximum has not been met yet.
-	var open reg.OpmaskVirtual
-	opens := make([]reg.VecVirtual, t.parts)
-	if t.wide {
-		open = K()
-		KXNORW(open, open, open)
-	} else {
-		for h := range opens {
-			opens[h] = t.reg()
-			VPCMPEQD(opens[h], opens[h], opens[h])
-		}
-	}
-	pd, ph, p := GP64(), GP64(), GP64()
+	off, pd, ph, p := GP64(), GP64(), GP64(), GP64()
 	d, h, k := GP64(), GP64(), GP64()
 	rows := func(label string, write bool) {
 		MOVQ(pd, ph)
@@ -179,34 +180,38 @@ func (t target) maxRowBack() {
 		Label(label + "Row")
 		MOVQ(ph, p)
 		MOVQ(Mem{Base: w, Disp: 8 * fieldKW}, k)
+		MOVQ(ph, off)
+		SUBQ(x, off)
+		here := t.reg()
+		broadcast(off, here)
 		Label(label + "Voxel")
 		for part := range t.parts {
-			src := Mem{Base: p, Disp: part * t.width}
-			dst := Mem{Base: p, Index: dx, Scale: 1, Disp: part * t.width}
-			v := t.reg()
+			v, zero := t.reg(), t.zero()
+			g := zero
+			if write {
+				g = t.reg()
+				VMOVUPS(Mem{Base: dy, Disp: part * t.width}, g)
+			}
+			VMOVUPS(Mem{Base: p, Disp: part * t.width}, v)
+			const greater = 30 // GT_OQ
 			if t.wide {
-				eq := K()
-				VCMPPS(U8(0), src, best[part], eq)
+				gt := K()
+				VCMPPS(U8(greater), best[part], v, gt)
+				VMOVAPS(g, gt, grad[part])
 				if write {
-					first := K()
-					KANDW(open, eq, first)
-					VMOVUPS(dst, v)
-					VADDPS(grad[part], v, first, v)
-					VMOVUPS(v, dst)
+					VMOVAPS(here, gt, where[part])
 				}
-				KANDNW(open, eq, open)
 			} else {
-				VCMPPS(U8(0), src, best[part], v)
-				first := t.reg()
-				VANDPS(opens[part], v, first)
-				VANDNPS(opens[part], v, opens[part])
+				gt := t.reg()
+				VCMPPS(U8(greater), best[part], v, gt)
+				VBLENDVPS(gt, g, grad[part], grad[part])
 				if write {
-					VANDPS(grad[part], first, first)
-					VADDPS(dst, first, first)
-					VMOVUPS(first, dst)
+					VBLENDVPS(gt, here, where[part], where[part])
 				}
 			}
+			VMAXPS(best[part], v, best[part])
 		}
+		VPADDD(next, here, here)
 		ADDQ(U8(voxel), p)
 		DECQ(k)
 		JNZ(LabelRef(label + "Voxel"))
@@ -231,7 +236,21 @@ func (t target) maxRowBack() {
 	CMPQ(d, Mem{Base: w, Disp: 8 * fieldKD})
 	JL(LabelRef("plane"))
 
+	// Lane by lane: at most 16 stores, where whole voxels would take one for each voxel of the window.
+	for part := range t.parts {
+		VMOVUPS(where[part], offsets.Offset(part*t.width))
+		VMOVUPS(grad[part], grads.Offset(part*t.width))
+	}
+	for lane := range 16 {
+		to, s := GP64(), XMM()
+		MOVLQSX(offsets.Offset(4*lane), to)
+		dst := Mem{Base: dx, Index: to, Scale: 1, Disp: 4 * lane}
+		VMOVSS(grads.Offset(4*lane), s)
+		VADDSS(dst, s, s)
+		VMOVSS(s, dst)
+	}
 	ADDQ(step, x)
+	ADDQ(step, dx)
 	ADDQ(U8(voxel), dy)
 	DECQ(n)
 	JMP(LabelRef("window"))
