@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/data/preprocess"
 	"github.com/ctclass/ctclass/internal/rng"
 	"github.com/ctclass/ctclass/internal/volume"
 )
@@ -30,8 +31,8 @@ type Options struct {
 	// OpenVolume reads the scan of a sample and returns warnings about it. It is
 	// called by several workers at once.
 	OpenVolume func(Sample) (*volume.Volume, []string, error)
-	// Apply preprocesses a volume, which it may change, to the voxels [d][h][w] of a sample. It
-	// is called by several workers at once.
+	// Apply preprocesses a volume to the voxels [d][h][w] of a sample. It is called by several
+	// workers at once. Nil: [preprocess.Apply].
 	Apply func(*volume.Volume, config.Preprocess) (voxels []float32, warnings []string, err error)
 
 	// Strict makes a scan with warnings one that cannot be used.
@@ -105,7 +106,7 @@ func NewLoader(samples []Sample, o Options) (*Loader, error) {
 		return nil, errors.New("loader: OpenVolume is nil")
 	}
 	if o.Apply == nil {
-		return nil, errors.New("loader: Apply is nil")
+		o.Apply = applyPreprocess
 	}
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
@@ -165,14 +166,22 @@ func (l *Loader) Skipped() int {
 // WaitTime returns the time that the consumer has waited for batches since the loader was made.
 func (l *Loader) WaitTime() time.Duration { return time.Duration(l.waited.Load()) }
 
+// applyPreprocess calls [preprocess.Apply].
+func applyPreprocess(v *volume.Volume, p config.Preprocess) (voxels []float32, warnings []string, err error) {
+	r, warnings, err := preprocess.Apply(v, p)
+	return r.Data, warnings, err
+}
+
 // BytesBound returns the most bytes that the loader's buffers take when no scan has more than
-// maxVoxels voxels: the batches, the samples in flight, the volumes the workers hold (the scan
-// and one intermediate copy of its size each), and the cache.
+// maxVoxels voxels: the batches, the samples in flight, what the workers hold (the volume and two
+// arrays of preprocessing each, none larger than the volume or the sample), and the cache. What
+// reading a file takes besides the volume does not enter, nor what the garbage collector has not
+// freed yet.
 func (l *Loader) BytesBound(maxVoxels int64) int64 {
 	sample := 4 * int64(l.voxels)
 	batches := int64(cap(l.free)) * int64(l.o.BatchSize) * (sample + 4*int64(l.classes))
 	inFlight := int64(l.o.lookahead()) * sample
-	volumes := int64(l.o.Workers) * 2 * 4 * maxVoxels
+	volumes := int64(l.o.Workers) * 4 * (maxVoxels + 2*max(maxVoxels, int64(l.voxels)))
 	return batches + inFlight + volumes + min(max(l.o.CacheBytes, 0), int64(len(l.samples))*sample)
 }
 

@@ -393,7 +393,7 @@ func TestBoundedAhead(t *testing.T) {
 		}
 	}
 	// 3 buffers of 4 samples, 4 samples in flight, 3 workers with a scan of 1000 voxels and its copy.
-	if got, want := l.BytesBound(1000), int64(3*4*(24+1)*4+4*24*4+3*2*4*1000); got != want {
+	if got, want := l.BytesBound(1000), int64(3*4*(24+1)*4+4*24*4+3*4*3*1000); got != want {
 		t.Errorf("bound %d, want %d", got, want)
 	}
 }
@@ -481,7 +481,6 @@ func TestLoaderArguments(t *testing.T) {
 		"no samples": func() (*Loader, error) { return NewLoader(nil, options(nil)) },
 		"batch size": func() (*Loader, error) { return NewLoader(fakes(1), options(func(o *Options) { o.BatchSize = 0 })) },
 		"OpenVolume": func() (*Loader, error) { return NewLoader(fakes(1), options(func(o *Options) { o.OpenVolume = nil })) },
-		"Apply":      func() (*Loader, error) { return NewLoader(fakes(1), options(func(o *Options) { o.Apply = nil })) },
 		"sample shape": func() (*Loader, error) {
 			return NewLoader(fakes(1), options(func(o *Options) { o.Preprocess.ShapeDHW[1] = 0 }))
 		},

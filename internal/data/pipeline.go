@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/ctclass/ctclass/internal/data/preprocess"
 )
 
 // pipeline makes the batches of one epoch: workers prepare samples side by side, the assembler
@@ -196,7 +198,7 @@ func (l *Loader) add(b *Batch, epoch int, s Sample, px pixels, next int) {
 	x := b.X[i*l.voxels:]
 	px.copyTo(x)
 	if axes := l.flips(epoch, s.ID); axes != [3]bool{} {
-		flip(x, l.o.Preprocess.ShapeDHW, axes)
+		preprocess.Flip(x, l.o.Preprocess.ShapeDHW, axes)
 	}
 	for k, t := range s.Target {
 		b.Y[i*l.classes+k] = float32(t)

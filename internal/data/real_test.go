@@ -3,6 +3,7 @@ package data
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/ctclass/ctclass/internal/config"
@@ -107,5 +108,68 @@ func TestRealSplitOff(t *testing.T) {
 	}
 	if len(d.Warnings) != 1 {
 		t.Errorf("warnings %q, want one about the column split", d.Warnings)
+	}
+}
+
+// Every way to scale the stored bytes 0 and 255 of the adrenal masks, and the flips, keep their number.
+func TestRealMasks(t *testing.T) {
+	d := openReal(t, 0)
+	window := realSets[0].preprocess
+	raw := window
+	raw.Intensity = "raw"
+	for _, test := range []struct {
+		name string
+		p    config.Preprocess
+		on   float32 // what 255 becomes
+	}{{"window", window, 1}, {"raw", raw, 255}} {
+		t.Run(test.name, func(t *testing.T) {
+			l := newLoader(t, d.Subset(Test), Options{
+				BatchSize: 16, Preprocess: test.p, OpenVolume: d.OpenVolume, Flip: [3]bool{true, true, true}, CacheBytes: DefaultCacheBytes,
+			})
+			for range 2 { // read, and from the cache
+				all := collect(t, l, 0, 0)
+				if len(all) != 19 {
+					t.Fatalf("%d batches, want 19", len(all))
+				}
+				x, on := all[0].x[3*28*28*28:][:28*28*28], 0
+				for _, v := range x {
+					switch v {
+					case test.on:
+						on++
+					case 0:
+					default:
+						t.Fatalf("a voxel is %v", v)
+					}
+				}
+				if on != 507 { // counted in the file with Python
+					t.Errorf("%d voxels set in test_images[3], want 507", on)
+				}
+			}
+		})
+	}
+}
+
+// Scans of different size come out in one shape.
+func TestRealNodules(t *testing.T) {
+	for i := 1; i < len(realSets); i++ {
+		t.Run(realSets[i].name, func(t *testing.T) {
+			d := openReal(t, i)
+			p := realSets[i].preprocess
+			l := newLoader(t, d.Subset(Val), Options{BatchSize: 8, Preprocess: p, OpenVolume: d.OpenVolume})
+			n := 0
+			for b, err := range l.Epoch(t.Context(), 0, 0) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				n += len(b.Samples)
+				lo, hi := slices.Min(b.X), slices.Max(b.X)
+				if !(lo == 0 && hi > 0.5 && hi <= 255) {
+					t.Errorf("batch of %s: values from %v to %v", b.Samples[0].Name, lo, hi)
+				}
+			}
+			if n != realSets[i].val {
+				t.Errorf("%d samples, want %d", n, realSets[i].val)
+			}
+		})
 	}
 }
