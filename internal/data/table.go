@@ -215,6 +215,9 @@ func openTable(c config.Data, t *table, seed uint64, lay layout) (*Dataset, erro
 		}
 		d.Samples = append(d.Samples, s)
 	}
+	if err := checkGroups(t.file, d.Samples); err != nil {
+		return nil, err
+	}
 	if err := d.dropMissing(t.file, c.OnError == "skip"); err != nil {
 		return nil, err
 	}
@@ -222,9 +225,6 @@ func openTable(c config.Data, t *table, seed uint64, lay layout) (*Dataset, erro
 		if err := splitOff(d, c.ValFraction, seed); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.file, err)
 		}
-	}
-	if err := checkGroups(t.file, d.Samples); err != nil {
-		return nil, err
 	}
 	return d, nil
 }
@@ -381,7 +381,7 @@ func quoteAll(names []string) []string {
 
 // didYouMean returns the hint at the candidate nearest to name, or "" where none is near.
 func didYouMean(name string, candidates []string) string {
-	best, nearest := len([]rune(name))/2+2, ""
+	best, nearest := len([]rune(name))/3+2, ""
 	for _, c := range candidates {
 		if n := editDistance(strings.ToLower(name), strings.ToLower(c)); n < best {
 			best, nearest = n, c
