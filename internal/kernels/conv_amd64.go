@@ -2,4 +2,241 @@
 
 package kernels
 
-func convKernelsFor(ISA) *convKernels { return genericConvKernels() }
+import "unsafe"
+
+// gather runs the gather kernel for one of the row counts in tiles.
+func (k *convKernels) gather(a *gatherArgs, rows int, wide bool) {
+	switch k.isa {
+	case AVX512:
+		gatherAVX512(a, rows, wide)
+	case AVX2:
+		gatherAVX2(a, rows, wide)
+		if wide { // the second 16 channels
+			second := *a
+			second.W, second.Y = unsafe.Add(a.W, Block*4), unsafe.Add(a.Y, a.YBlock)
+			gatherAVX2(&second, rows, wide)
+		}
+	default:
+		gatherGeneric(a, rows, wide)
+	}
+}
+
+// plain runs the plain kernel for one of the row counts in tiles.
+func (k *convKernels) plain(a *plainArgs, rows int, wide bool) {
+	switch k.isa {
+	case AVX512:
+		plainAVX512(a, rows, wide)
+	case AVX2:
+		plainAVX2(a, rows, wide)
+		if wide {
+			second := *a
+			second.W, second.Y = unsafe.Add(a.W, Block*4), unsafe.Add(a.Y, a.YBlock)
+			plainAVX2(&second, rows, wide)
+		}
+	default:
+		plainGeneric(a, rows, wide)
+	}
+}
+
+// outer runs the outer kernel for r rows, at most outerRows.
+func (k *convKernels) outer(a *outerArgs, r int, wide bool) {
+	switch k.isa {
+	case AVX512:
+		outerAVX512(a, r, wide)
+	case AVX2:
+		outerAVX2(a, r)
+		if wide {
+			second := *a
+			second.DY, second.DW = unsafe.Add(a.DY, a.DYBlock), unsafe.Add(a.DW, Block*4)
+			outerAVX2(&second, r)
+		}
+	default:
+		outerGeneric(a, r, wide)
+	}
+}
+
+// transpose writes a 16x16 block transposed; strides are in floats.
+func (k *convKernels) transpose(dst, src *float32, dstStride, srcStride int) {
+	if k.isa == Generic {
+		transposeGeneric(dst, src, dstStride, srcStride)
+		return
+	}
+	transposeAVX2(dst, src, dstStride, srcStride)
+}
+
+func gatherAVX512(a *gatherArgs, rows int, wide bool) {
+	p := (*byte)(unsafe.Pointer(a))
+	if wide {
+		switch rows {
+		case 12:
+			gatherAVX512Wide12(p)
+		case 8:
+			gatherAVX512Wide8(p)
+		case 4:
+			gatherAVX512Wide4(p)
+		case 2:
+			gatherAVX512Wide2(p)
+		case 1:
+			gatherAVX512Wide1(p)
+		}
+		return
+	}
+	switch rows {
+	case 12:
+		gatherAVX512Narrow12(p)
+	case 8:
+		gatherAVX512Narrow8(p)
+	case 4:
+		gatherAVX512Narrow4(p)
+	case 2:
+		gatherAVX512Narrow2(p)
+	case 1:
+		gatherAVX512Narrow1(p)
+	}
+}
+
+func plainAVX512(a *plainArgs, rows int, wide bool) {
+	p := (*byte)(unsafe.Pointer(a))
+	if wide {
+		switch rows {
+		case 12:
+			plainAVX512Wide12(p)
+		case 8:
+			plainAVX512Wide8(p)
+		case 4:
+			plainAVX512Wide4(p)
+		case 2:
+			plainAVX512Wide2(p)
+		case 1:
+			plainAVX512Wide1(p)
+		}
+		return
+	}
+	switch rows {
+	case 12:
+		plainAVX512Narrow12(p)
+	case 8:
+		plainAVX512Narrow8(p)
+	case 4:
+		plainAVX512Narrow4(p)
+	case 2:
+		plainAVX512Narrow2(p)
+	case 1:
+		plainAVX512Narrow1(p)
+	}
+}
+
+func gatherAVX2(a *gatherArgs, rows int, wide bool) {
+	p := (*byte)(unsafe.Pointer(a))
+	if wide {
+		switch rows {
+		case 6:
+			gatherAVX2Wide6(p)
+		case 4:
+			gatherAVX2Wide4(p)
+		case 2:
+			gatherAVX2Wide2(p)
+		case 1:
+			gatherAVX2Wide1(p)
+		}
+		return
+	}
+	switch rows {
+	case 6:
+		gatherAVX2Narrow6(p)
+	case 4:
+		gatherAVX2Narrow4(p)
+	case 2:
+		gatherAVX2Narrow2(p)
+	case 1:
+		gatherAVX2Narrow1(p)
+	}
+}
+
+func plainAVX2(a *plainArgs, rows int, wide bool) {
+	p := (*byte)(unsafe.Pointer(a))
+	if wide {
+		switch rows {
+		case 6:
+			plainAVX2Wide6(p)
+		case 4:
+			plainAVX2Wide4(p)
+		case 2:
+			plainAVX2Wide2(p)
+		case 1:
+			plainAVX2Wide1(p)
+		}
+		return
+	}
+	switch rows {
+	case 6:
+		plainAVX2Narrow6(p)
+	case 4:
+		plainAVX2Narrow4(p)
+	case 2:
+		plainAVX2Narrow2(p)
+	case 1:
+		plainAVX2Narrow1(p)
+	}
+}
+
+func outerAVX512(a *outerArgs, r int, wide bool) {
+	p := (*byte)(unsafe.Pointer(a))
+	if wide {
+		switch r {
+		case 8:
+			outerAVX512Wide8(p)
+		case 7:
+			outerAVX512Wide7(p)
+		case 6:
+			outerAVX512Wide6(p)
+		case 5:
+			outerAVX512Wide5(p)
+		case 4:
+			outerAVX512Wide4(p)
+		case 3:
+			outerAVX512Wide3(p)
+		case 2:
+			outerAVX512Wide2(p)
+		case 1:
+			outerAVX512Wide1(p)
+		}
+		return
+	}
+	switch r {
+	case 8:
+		outerAVX512Narrow8(p)
+	case 7:
+		outerAVX512Narrow7(p)
+	case 6:
+		outerAVX512Narrow6(p)
+	case 5:
+		outerAVX512Narrow5(p)
+	case 4:
+		outerAVX512Narrow4(p)
+	case 3:
+		outerAVX512Narrow3(p)
+	case 2:
+		outerAVX512Narrow2(p)
+	case 1:
+		outerAVX512Narrow1(p)
+	}
+}
+
+func outerAVX2(a *outerArgs, r int) {
+	p := (*byte)(unsafe.Pointer(a))
+	switch r {
+	case 6:
+		outerAVX2Narrow6(p)
+	case 5:
+		outerAVX2Narrow5(p)
+	case 4:
+		outerAVX2Narrow4(p)
+	case 3:
+		outerAVX2Narrow3(p)
+	case 2:
+		outerAVX2Narrow2(p)
+	case 1:
+		outerAVX2Narrow1(p)
+	}
+}

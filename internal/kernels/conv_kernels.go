@@ -2,20 +2,28 @@ package kernels
 
 import "unsafe"
 
+//go:generate go -C gen run ./conv -pkg kernels -out ../conv_amd64.s -stubs ../conv_stubs_amd64.go
+
 // maxTileRows is the largest number of rows that a micro-kernel computes at once.
 const maxTileRows = 12
 
-// convKernels are the micro-kernels of one instruction set. They agree on every layout, and each output
-// element sees its multiply-adds in the same order whatever the tile it lies in.
+// convKernels are the micro-kernels of one instruction set: the methods gather, plain, outer and transpose.
+// They agree on every layout, and each output element sees its multiply-adds in the same order whatever the
+// tile it lies in. Methods with a switch rather than fields of function type let arguments stay on the stack.
 type convKernels struct {
-	tiles []int // row counts that gather and plain accept, descending
-	// gather and plain compute rows output rows of 32 channels, or 16 when not wide.
-	gather func(a *gatherArgs, rows int, wide bool)
-	plain  func(a *plainArgs, rows int, wide bool)
-	// outer adds an outer product; r, the rows of the result, is at most outerRows.
-	outer     func(a *outerArgs, r int, wide bool)
-	outerRows int
-	transpose func(dst, src *float32, dstStride, srcStride int)
+	isa       ISA
+	tiles     []int // row counts that gather and plain accept, descending
+	outerRows int   // the largest number of rows that outer accepts; it accepts any smaller one
+}
+
+func convKernelsFor(isa ISA) *convKernels {
+	switch isa {
+	case AVX512:
+		return &convKernels{isa, []int{12, 8, 4, 2, 1}, 8}
+	case AVX2:
+		return &convKernels{isa, []int{6, 4, 2, 1}, 6}
+	}
+	return &convKernels{Generic, []int{4, 1}, Block}
 }
 
 // tileFor returns the smallest accepted row count that holds n rows, or the largest one.
@@ -86,17 +94,6 @@ type outerArgs struct {
 	DYStep    [3]int
 	DYBlock   int // between the two output blocks of a panel
 	DWStep    int // between rows of dw
-}
-
-func genericConvKernels() *convKernels {
-	return &convKernels{
-		tiles:     []int{4, 1},
-		gather:    gatherGeneric,
-		plain:     plainGeneric,
-		outer:     outerGeneric,
-		outerRows: Block,
-		transpose: transposeGeneric,
-	}
 }
 
 type lanes8 [8]float32

@@ -2,4 +2,12 @@
 
 package kernels
 
-func convKernelsFor(ISA) *convKernels { return genericConvKernels() }
+func (k *convKernels) gather(a *gatherArgs, rows int, wide bool) { gatherGeneric(a, rows, wide) }
+
+func (k *convKernels) plain(a *plainArgs, rows int, wide bool) { plainGeneric(a, rows, wide) }
+
+func (k *convKernels) outer(a *outerArgs, r int, wide bool) { outerGeneric(a, r, wide) }
+
+func (k *convKernels) transpose(dst, src *float32, dstStride, srcStride int) {
+	transposeGeneric(dst, src, dstStride, srcStride)
+}

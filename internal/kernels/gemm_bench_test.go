@@ -1,0 +1,39 @@
+package kernels
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+func BenchmarkGEMM(b *testing.B) {
+	m := NewMachine(2)
+	defer m.Close()
+	r := rand.New(rand.NewPCG(1, 1))
+	for _, s := range []gemmCase{
+		{m: 1, n: 512, k: 1024, transB: true},
+		{m: 16, n: 256, k: 512, transB: true},
+		{m: 64, n: 512, k: 2048, transB: true},
+		{m: 1177, n: 384, k: 384, transB: true},
+		{m: 1177, n: 1536, k: 384, transB: true},
+		{m: 2354, n: 768, k: 3072, transB: true},
+		{m: 1024, n: 1024, k: 1024},
+		{m: 768, n: 3072, k: 1177, transA: true},
+	} {
+		lda, ldb := s.k, s.n
+		if s.transA {
+			lda = s.m
+		}
+		if s.transB {
+			ldb = s.k
+		}
+		a, w, c := randomSlice(r, s.m*s.k), randomSlice(r, s.n*s.k), make([]float32, s.m*s.n)
+		ws := make([]float32, m.GEMMWorkspace(s.transA, s.transB, s.m, s.n, s.k))
+		b.Run(fmt.Sprintf("%dx%dx%d/%v%v", s.m, s.n, s.k, s.transA, s.transB), func(b *testing.B) {
+			for b.Loop() {
+				m.GEMM(s.transA, s.transB, s.m, s.n, s.k, a, lda, w, ldb, c, s.n, false, ws)
+			}
+			reportGFLOPS(b, 2*float64(s.m)*float64(s.n)*float64(s.k))
+		})
+	}
+}

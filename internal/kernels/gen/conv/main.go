@@ -1,0 +1,287 @@
+// Command conv generates the micro-kernels of the convolutions and of GEMM. The plain Go functions of the
+// same names (gatherGeneric, plainGeneric, outerGeneric, transposeGeneric) say what they compute; the
+// argument structures they take lie in conv_kernels.go.
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// Byte offsets of the fields of gatherArgs, gatherTap, plainArgs and outerArgs.
+const (
+	gatherX, gatherTab, gatherW, gatherY           = 0, 8, 16, 24
+	gatherTaps, gatherInBlocks                     = 32, 40
+	gatherXStep, gatherWStep, gatherYBlock         = 48, 56, 64
+	gatherAcc, gatherYOff                          = 72, 80
+	tapWide, tapNarrow, tapSize                    = 96, 104, 128
+	plainX, plainTab, plainW, plainY               = 0, 8, 16, 24
+	plainSegments, plainLen, plainYBlock           = 32, 40, 48
+	plainXOff, plainYOff                           = 56, 152
+	outerX, outerDY, outerDW, outerN               = 0, 8, 16, 24
+	outerXStep, outerDYStep, outerBlock, outerStep = 48, 72, 96, 104
+)
+
+// shape is the register tile of a micro-kernel: rows of one or two vectors.
+type shape struct {
+	isa  string
+	wide bool // weight rows of 32 channels; otherwise of 16
+	rows int
+	vecs int // vectors of a row that this kernel computes
+	size int // bytes of a vector
+	regs []reg.VecPhysical
+}
+
+var (
+	zmm = []reg.VecPhysical{
+		reg.Z0, reg.Z1, reg.Z2, reg.Z3, reg.Z4, reg.Z5, reg.Z6, reg.Z7,
+		reg.Z8, reg.Z9, reg.Z10, reg.Z11, reg.Z12, reg.Z13, reg.Z14, reg.Z15,
+		reg.Z16, reg.Z17, reg.Z18, reg.Z19, reg.Z20, reg.Z21, reg.Z22, reg.Z23,
+		reg.Z24, reg.Z25, reg.Z26, reg.Z27, reg.Z28, reg.Z29, reg.Z30, reg.Z31,
+	}
+	ymm = []reg.VecPhysical{
+		reg.Y0, reg.Y1, reg.Y2, reg.Y3, reg.Y4, reg.Y5, reg.Y6, reg.Y7,
+		reg.Y8, reg.Y9, reg.Y10, reg.Y11, reg.Y12, reg.Y13, reg.Y14, reg.Y15,
+	}
+)
+
+// avx512 computes a whole panel of 32 or 16 channels; avx2 computes 16 channels of either.
+func avx512(rows int, wide bool) shape {
+	s := shape{isa: "AVX512", wide: wide, rows: rows, vecs: 1, size: 64, regs: zmm}
+	if wide {
+		s.vecs = 2
+	}
+	return s
+}
+
+func avx2(rows int, wide bool) shape {
+	return shape{isa: "AVX2", wide: wide, rows: rows, vecs: 2, size: 32, regs: ymm}
+}
+
+func (s shape) width() string {
+	if s.wide {
+		return "Wide"
+	}
+	return "Narrow"
+}
+
+func (s shape) rowBytes() int {
+	if s.wide {
+		return 128
+	}
+	return 64
+}
+
+// twoBlocks says that the second vector of a row lies in the next block of 16 channels.
+func (s shape) twoBlocks() bool { return s.vecs == 2 && s.size == 64 }
+
+// Registers: accumulators first, then one row of weights and two broadcasts.
+func (s shape) acc(row, v int) reg.VecPhysical { return s.regs[row*s.vecs+v] }
+func (s shape) weight(v int) reg.VecPhysical   { return s.regs[s.rows*s.vecs+v] }
+func (s shape) broadcast(i int) reg.VecPhysical {
+	return s.regs[s.rows*s.vecs+s.vecs+i%2]
+}
+
+func (s shape) zeroAcc() {
+	for i := range s.rows * s.vecs {
+		if s.size == 64 {
+			VPXORD(s.regs[i], s.regs[i], s.regs[i])
+		} else {
+			VXORPS(s.regs[i], s.regs[i], s.regs[i])
+		}
+	}
+}
+
+// step adds to each row the broadcast of x(row) times the weight row at w+at.
+func (s shape) step(w reg.Register, at int, x func(row int) Mem) {
+	for v := range s.vecs {
+		VMOVUPS(field(w, at+v*s.size), s.weight(v))
+	}
+	for r := range s.rows {
+		b := s.broadcast(r)
+		VBROADCASTSS(x(r), b)
+		for v := range s.vecs {
+			VFMADD231PS(s.weight(v), b, s.acc(r, v))
+		}
+	}
+}
+
+// text begins a function of one pointer argument and returns it.
+func (s shape) text(kind, doc string) reg.Register {
+	name := fmt.Sprintf("%s%s%s%d", kind, s.isa, s.width(), s.rows)
+	TEXT(name, NOSPLIT, "func(a *byte)")
+	Pragma("noescape")
+	Doc(name + " " + doc)
+	return Load(Param("a"), GP64())
+}
+
+func field(p reg.Register, offset int) Mem { return Mem{Base: p, Disp: offset} }
+
+// move copies one memory word to another.
+func move(from, to Mem) {
+	t := GP64()
+	MOVQ(from, t)
+	MOVQ(t, to)
+}
+
+// y returns the place of vector v of an output row.
+func (s shape) y(row reg.Register, block reg.Register, v int) Mem {
+	if v == 1 && s.twoBlocks() {
+		return Mem{Base: row, Index: block, Scale: 1}
+	}
+	return Mem{Base: row, Disp: v * s.size}
+}
+
+// eachRow calls f with every accumulator and its place in the output row at base+offsets; block holds the
+// distance of the second output block.
+func (s shape) eachRow(p reg.Register, base, offsets, block int, f func(acc reg.VecPhysical, y Mem)) {
+	second := GP64()
+	MOVQ(field(p, block), second)
+	for r := range s.rows {
+		row := GP64()
+		MOVQ(field(p, base), row)
+		ADDQ(field(p, offsets+8*r), row)
+		for v := range s.vecs {
+			f(s.acc(r, v), s.y(row, second, v))
+		}
+	}
+}
+
+func (s shape) store(p reg.Register, base, offsets, block int) {
+	s.eachRow(p, base, offsets, block, func(acc reg.VecPhysical, y Mem) { VMOVUPS(acc, y) })
+	VZEROUPPER()
+	RET()
+}
+
+func (s shape) gather(zeros Mem) {
+	p := s.text("gather", "is gatherGeneric for a fixed number of rows.")
+	frame := AllocLocal(48)
+	x, zero, w := frame, frame.Offset(8), frame.Offset(16)
+	taps, blocks, args := frame.Offset(24), frame.Offset(32), frame.Offset(40)
+	move(field(p, gatherX), x)
+	move(field(p, gatherW), w)
+	move(field(p, gatherInBlocks), blocks)
+	MOVQ(p, args)
+	z := GP64()
+	LEAQ(zeros, z)
+	MOVQ(z, zero)
+	s.zeroAcc()
+
+	Label("block")
+	p, tab := GP64(), GP64()
+	MOVQ(args, p)
+	move(field(p, gatherTaps), taps)
+	MOVQ(field(p, gatherTab), tab)
+	Label("tap")
+	rows := make([]reg.Register, s.rows)
+	for r := range rows {
+		row := GP64()
+		MOVQ(field(tab, 8*r), row)
+		ADDQ(x, row)
+		CMOVQMI(zero, row)
+		rows[r] = row
+	}
+	b := GP64()
+	if s.wide {
+		MOVQ(field(tab, tapWide), b)
+	} else {
+		MOVQ(field(tab, tapNarrow), b)
+	}
+	ADDQ(w, b)
+	for c := range 16 {
+		at := c * s.rowBytes()
+		if at%256 == 0 { // the weights of the next tap usually follow
+			for i := 0; i < 256; i += 64 {
+				PREFETCHT0(field(b, 16*s.rowBytes()+at+i))
+			}
+		}
+		s.step(b, at, func(r int) Mem { return field(rows[r], c*4) })
+	}
+	ADDQ(U32(tapSize), tab)
+	DECQ(taps)
+	JNZ(LabelRef("tap"))
+	p = GP64()
+	MOVQ(args, p)
+	step := GP64()
+	MOVQ(field(p, gatherXStep), step)
+	ADDQ(step, x)
+	MOVQ(field(p, gatherWStep), step)
+	ADDQ(step, w)
+	DECQ(blocks)
+	JNZ(LabelRef("block"))
+
+	CMPQ(field(p, gatherAcc), U8(0))
+	JEQ(LabelRef("store"))
+	s.eachRow(p, gatherY, gatherYOff, gatherYBlock, func(acc reg.VecPhysical, y Mem) { VADDPS(y, acc, acc) })
+	Label("store")
+	s.store(p, gatherY, gatherYOff, gatherYBlock)
+}
+
+func (s shape) plain() {
+	p := s.text("plain", "is plainGeneric for a fixed number of rows.")
+	frame := AllocLocal(40)
+	tab, segments, length, count, args := frame, frame.Offset(8), frame.Offset(16), frame.Offset(24), frame.Offset(32)
+	move(field(p, plainTab), tab)
+	move(field(p, plainSegments), segments)
+	move(field(p, plainLen), length)
+	MOVQ(p, args)
+	w := GP64()
+	MOVQ(field(p, plainW), w)
+	rows := make([]reg.Register, s.rows)
+	for r := range rows {
+		row := GP64()
+		MOVQ(field(p, plainX), row)
+		ADDQ(field(p, plainXOff+8*r), row)
+		rows[r] = row
+	}
+	s.zeroAcc()
+
+	Label("segment")
+	i := GP64()
+	MOVQ(length, i)
+	MOVQ(i, count)
+	MOVQ(tab, i)
+	MOVQ(Mem{Base: i}, i)
+	ADDQ(U8(8), tab)
+	Label("float")
+	s.step(w, 0, func(r int) Mem { return Mem{Base: rows[r], Index: i, Scale: 1} })
+	ADDQ(U8(4), i)
+	SUBQ(I8(-s.rowBytes()), w)
+	DECQ(count)
+	JNZ(LabelRef("float"))
+	DECQ(segments)
+	JNZ(LabelRef("segment"))
+
+	p = GP64()
+	MOVQ(args, p)
+	s.store(p, plainY, plainYOff, plainYBlock)
+}
+
+func main() {
+	ConstraintExpr("!noasm")
+	zeros := GLOBL("convZeros", RODATA|NOPTR)
+	for i := range 8 {
+		DATA(8*i, U64(0))
+	}
+	for _, wide := range []bool{true, false} {
+		for _, rows := range []int{12, 8, 4, 2, 1} {
+			avx512(rows, wide).gather(zeros)
+			avx512(rows, wide).plain()
+		}
+		for rows := 8; rows > 0; rows-- {
+			avx512(rows, wide).outer()
+		}
+		for _, rows := range []int{6, 4, 2, 1} {
+			avx2(rows, wide).gather(zeros)
+			avx2(rows, wide).plain()
+		}
+	}
+	for rows := 6; rows > 0; rows-- {
+		avx2(rows, false).outer()
+	}
+	transpose()
+	Generate()
+}

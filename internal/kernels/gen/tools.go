@@ -1,5 +1,0 @@
-//go:build tools
-
-package gen
-
-import _ "github.com/mmcloughlin/avo/build"
