@@ -87,6 +87,9 @@ type Loss struct {
 	Name           string    `yaml:"name"` // a name of the losses registry
 	Alpha          float64   `yaml:"alpha"`
 	Gamma          float64   `yaml:"gamma"`
+	GammaPos       float64   `yaml:"gamma_pos"` // asymmetric
+	GammaNeg       float64   `yaml:"gamma_neg"`
+	Clip           float64   `yaml:"clip"`
 	PosWeight      []float64 `yaml:"pos_weight"`
 	ClassWeight    []float64 `yaml:"class_weight"`
 	LabelSmoothing float64   `yaml:"label_smoothing"`

@@ -49,6 +49,9 @@ func keyDocs() []keyDoc {
 		{key: "loss.name", doc: "Loss to minimise."},
 		{key: "loss.alpha", doc: "Focal loss: weight of the whole loss.", rule: above(0)},
 		{key: "loss.gamma", doc: "Focal loss: how strongly easy samples are discounted; 0 is plain cross-entropy.", rule: zeroOrFrom(1)},
+		{key: "loss.gamma_pos", doc: "Asymmetric loss: discount of easy positives.", rule: zeroOrFrom(1)},
+		{key: "loss.gamma_neg", doc: "Asymmetric loss: discount of easy negatives.", rule: zeroOrFrom(1)},
+		{key: "loss.clip", doc: "Asymmetric loss: negatives below this probability cost nothing.", rule: within(0, 1, true, false)},
 		{key: "loss.pos_weight", doc: "Weight of the positive samples, one number a label. Empty: 1.", rule: each(above(0), false)},
 		{key: "loss.class_weight", doc: "multiclass: weight of each class, one number a class. Empty: 1.", rule: each(above(0), false)},
 		{key: "loss.label_smoothing", doc: "Share of the target spread evenly over the classes.", rule: within(0, 1, true, false)},
@@ -112,7 +115,7 @@ func Default() Config {
 			ShapeDHW:    [3]int{64, 128, 128},
 			Fit:         "resize",
 		},
-		Loss: Loss{Name: "focal", Alpha: 1, Gamma: 2, Reduction: "mean"},
+		Loss: Loss{Name: "focal", Alpha: 1, Gamma: 2, GammaPos: 1, GammaNeg: 4, Clip: 0.05, Reduction: "mean"},
 		Train: Train{
 			Epochs: 10, BatchSize: 4, Accumulate: 1, DropLast: true, Seed: 1,
 			Optimizer: Optimizer{

@@ -18,7 +18,8 @@ type adapter struct {
 	op    Op
 	graph *Graph
 	uid   int
-	in    []int // ranks
+	in    []int  // ranks
+	fixed []bool // inputs through which no gradient flows
 	out   Type
 }
 
@@ -63,13 +64,11 @@ func (a adapter) Hashcode() uint32 {
 	return h.Sum32()
 }
 
-func (a adapter) DiffWRT(inputs int) []bool {
-	// Grad tells which inputs are differentiable only once gradients exist; gorgonia asks before. Leaves that
-	// need no gradient cost nothing: what nobody asked for is never lowered.
-	d := make([]bool, inputs)
-	nd, _ := a.op.(interface{ NotDifferentiable(input int) bool })
-	for i := range d {
-		d[i] = nd == nil || !nd.NotDifferentiable(i)
+// DiffWRT tells where gradients flow: not to what a program is given, nor where the operation says so.
+func (a adapter) DiffWRT(int) []bool {
+	d := make([]bool, len(a.fixed))
+	for i, f := range a.fixed {
+		d[i] = !f
 	}
 	return d
 }
@@ -111,15 +110,18 @@ func newLeafNode(expr *gorgonia.ExprGraph, name string, t Type) *gorgonia.Node {
 func (g *Graph) applyNode(op Op, t Type, in []*Value) *gorgonia.Node {
 	ranks := make([]int, len(in))
 	nodes := make([]*gorgonia.Node, len(in))
+	fixed := make([]bool, len(in))
+	nd, _ := op.(interface{ NotDifferentiable(input int) bool })
 	for i, v := range in {
 		if v.graph != g {
 			panic("graph: a value of another graph was given to " + op.Kind())
 		}
 		ranks[i], nodes[i] = len(v.Shape), v.node
+		fixed[i] = v.Role == Input || v.Role == Buffer || v.Role == One || nd != nil && nd.NotDifferentiable(i)
 	}
 	for {
 		g.uid++
-		n, err := gorgonia.ApplyOp(adapter{op: op, graph: g, uid: g.uid, in: ranks, out: t}, nodes...)
+		n, err := gorgonia.ApplyOp(adapter{op: op, graph: g, uid: g.uid, in: ranks, fixed: fixed, out: t}, nodes...)
 		if err != nil {
 			g.Fail("%s: %w", op.Kind(), err)
 		}

@@ -53,7 +53,8 @@ type Op interface {
 	// Infer returns the type of the output for inputs of the given types, or says what does not fit.
 	Infer(in []Type) (Type, error)
 	// Grad builds the gradients of the loss with respect to the inputs from the gradient dout with respect
-	// to the output. An entry is nil where the input is not differentiable.
+	// to the output. An entry is nil where the input is an Input or Buffer or where the optional method
+	// NotDifferentiable(input int) bool says so.
 	Grad(in []*Value, out, dout *Value) []*Value
 }
 

@@ -199,17 +199,17 @@ func (GlobalAvgPool3D) Infer(in []typ) (typ, error) {
 
 // Grad spreads the gradient evenly over the map.
 func (GlobalAvgPool3D) Grad(in []*value, _, dout *value) []*value {
-	return []*value{dout.Graph().Apply(GlobalAvgPool3DBackward{in[0].Shape}, dout)}
+	return []*value{dout.Graph().Apply(GlobalAvgPool3DBackward{}, dout, in[0])}
 }
 
-// GlobalAvgPool3DBackward is the gradient of GlobalAvgPool3D: dy (N, C) → dx.
-type GlobalAvgPool3DBackward struct{ XShape []int }
+// GlobalAvgPool3DBackward is the gradient of GlobalAvgPool3D: (dy (N, C), x) → dx; of x only the form counts.
+type GlobalAvgPool3DBackward struct{}
 
 // Kind returns "global_avg_pool_dx".
 func (GlobalAvgPool3DBackward) Kind() string { return "global_avg_pool_dx" }
 
 // Infer gives the input's shape.
-func (o GlobalAvgPool3DBackward) Infer([]typ) (typ, error) { return volume(o.XShape...), nil }
+func (GlobalAvgPool3DBackward) Infer(in []typ) (typ, error) { return in[1], nil }
 
 // Grad is not needed: nothing here is differentiated twice.
 func (GlobalAvgPool3DBackward) Grad([]*value, *value, *value) []*value { return nil }

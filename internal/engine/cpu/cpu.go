@@ -1,0 +1,262 @@
+// Package cpu is the CPU device: it binds operations to the kernels of internal/kernels, chooses layouts and
+// says the workspaces. Feature maps are stored in blocks of 16 channels (kernels.Map), everything else
+// row-major, convolution weights in the order that the convolution's algorithm wants.
+package cpu
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/ctclass/ctclass/internal/engine"
+	"github.com/ctclass/ctclass/internal/graph"
+	"github.com/ctclass/ctclass/internal/kernels"
+	"github.com/ctclass/ctclass/internal/ops"
+)
+
+// The layout formats of this device.
+const (
+	rowMajor    uint8 = iota // everything but feature maps, and the volumes that a program is given
+	blocked                  // kernels.Map; Segments are its Channels
+	convWeight               // packed for a convolution of blocked maps; Segments are the input's Channels
+	convWeightP              // packed for a convolution of a row-major volume
+)
+
+// Device runs programs on the processor's cores in float32.
+type Device struct{ m *kernels.Machine }
+
+// New returns the device with the best instruction set of this processor and the given number of threads.
+func New(threads int) *Device { return &Device{kernels.NewMachine(threads)} }
+
+// On returns the device on a machine of one's own.
+func On(m *kernels.Machine) *Device { return &Device{m} }
+
+// Close stops the device's threads.
+func (d *Device) Close() { d.m.Close() }
+
+// Threads returns the number of threads.
+func (d *Device) Threads() int { return d.m.Threads() }
+
+// Name names the device and its instruction set.
+func (d *Device) Name() string { return "cpu-" + d.m.ISA.String() }
+
+// ElementSize is that of float32.
+func (d *Device) ElementSize() int { return 4 }
+
+func plain(t graph.Type) engine.Layout { return engine.Layout{Type: t, Size: t.Elements()} }
+
+// mapLayout is the blocked layout of a feature map with the given channel segments.
+func mapLayout(t graph.Type, segments []int) engine.Layout {
+	s := t.Shape
+	stride := kernels.Channels(segments).Blocks() * kernels.Block * s[2] * s[3] * s[4]
+	return engine.Layout{Format: blocked, Type: t, Segments: segments, Stride: stride, Size: s[0] * stride}
+}
+
+// weightLayout is the layout of the weight (K, C, kd, kh, kw) of a convolution over x.
+func weightLayout(x engine.Layout, t graph.Type) engine.Layout {
+	l := engine.Layout{Format: convWeight, Type: t, Segments: x.Segments}
+	if x.Format == rowMajor {
+		l.Format, l.Segments = convWeightP, []int{x.Type.Shape[1]}
+	}
+	return l
+}
+
+// InputLayout is row-major, volumes included.
+func (d *Device) InputLayout(t graph.Type) engine.Layout { return plain(t) }
+
+// ParameterLayout packs convolution weights and leaves the rest row-major.
+func (d *Device) ParameterLayout(op graph.Op, i int, in []engine.Layout, t graph.Type) engine.Layout {
+	if c, ok := op.(ops.Conv3D); ok && i == 1 {
+		l := weightLayout(in[0], t)
+		l.Size = d.conv(in[0], t.Shape, c.Stride, c.Pad).WeightLen()
+		return l
+	}
+	return plain(t)
+}
+
+// OutputLayout keeps feature maps blocked; where an operation keeps its input's channels it keeps their
+// segments too.
+func (d *Device) OutputLayout(op graph.Op, _ int, in []engine.Layout, t graph.Type) engine.Layout {
+	switch op := op.(type) {
+	case ops.Conv3DBackwardWeights:
+		l := weightLayout(in[0], t)
+		l.Size = d.conv(in[0], op.WShape, op.Stride, op.Pad).WeightLen()
+		return l
+	case ops.Conv3D, ops.PatchesBackward:
+		return mapLayout(t, []int{t.Shape[1]})
+	case ops.Conv3DBackwardData:
+		return mapLayout(t, in[0].Segments) // the weight knows the input's channels
+	case ops.Concat:
+		return mapLayout(t, slices.Concat(in[0].Segments, in[1].Segments))
+	case ops.ChannelSlice:
+		_, _, segments := cut(in[0].Segments, op)
+		return mapLayout(t, segments)
+	}
+	if t.Class == graph.Volume {
+		for _, l := range in {
+			if l.Format == blocked && l.Type.Shape[1] == t.Shape[1] {
+				return mapLayout(t, l.Segments)
+			}
+		}
+		return mapLayout(t, []int{t.Shape[1]})
+	}
+	return plain(t)
+}
+
+// cut finds the segments of a channel slice; ok is false where it does not end with whole segments.
+func cut(segments []int, op ops.ChannelSlice) (firstBlock int, ok bool, out []int) {
+	at := 0
+	for _, s := range segments {
+		switch {
+		case at < op.From:
+			firstBlock += (s + kernels.Block - 1) / kernels.Block
+		case at < op.From+op.Count:
+			out = append(out, s)
+		}
+		at += s
+	}
+	ok = kernels.Channels(out).Count() == op.Count
+	return firstBlock, ok, out
+}
+
+// Parts lets concatenated maps, channel slices and parts of vectors share storage.
+func (d *Device) Parts(op graph.Op, in []engine.Layout, out engine.Layout) []engine.View {
+	switch op := op.(type) {
+	case ops.Concat:
+		return []engine.View{{Ok: true}, {Offset: in[0].Stride, Ok: true}}
+	case ops.ChannelSlice:
+		first, _, _ := cut(in[0].Segments, op)
+		s := out.Type.Shape
+		return []engine.View{{Offset: first * kernels.Block * s[2] * s[3] * s[4], Ok: true}}
+	case ops.Part:
+		return []engine.View{{Offset: op.Offset, Ok: true}}
+	}
+	return nil
+}
+
+// InPlace lists the inputs that elementwise kernels may overwrite.
+func (d *Device) InPlace(op graph.Op, n int) []int {
+	switch op := op.(type) {
+	case graph.Sum:
+		if n == 2 { // the order of more terms matters
+			return []int{0, 1}
+		}
+		return []int{0}
+	case ops.Add:
+		return []int{0, 1}
+	case ops.BNNorm:
+		if op.Add {
+			return []int{0, 4}
+		}
+		return []int{0}
+	case ops.BNBackward:
+		return []int{4, 0}
+	case ops.BNFrozenBackward:
+		return []int{2}
+	case ops.ReLUBackward, ops.GELUBackward:
+		return []int{1}
+	case ops.ReLU, ops.GELU, ops.Scale, ops.Dropout, ops.LayerNorm:
+		return []int{0}
+	}
+	return nil
+}
+
+// Import writes row-major values in the layout.
+func (d *Device) Import(dst engine.Buf, l engine.Layout, src []float32) {
+	to := engine.F32(dst)
+	switch l.Format {
+	case rowMajor:
+		copy(to, src)
+	case blocked:
+		d.m.FromPlain(src, l.Segments, feature(l, to))
+	default:
+		packer(d.m.ISA, l).PackWeights(to, src)
+	}
+}
+
+// Export reads the layout's values in row-major order.
+func (d *Device) Export(dst []float32, l engine.Layout, src engine.Buf) {
+	from := engine.F32(src)
+	switch l.Format {
+	case rowMajor:
+		copy(dst, from)
+	case blocked:
+		d.m.ToPlain(feature(l, from), l.Segments, dst)
+	default:
+		packer(d.m.ISA, l).UnpackWeights(dst, from)
+	}
+}
+
+// packer returns a convolution with the weight layout l: packing depends on channels and kernel alone.
+func packer(isa kernels.ISA, l engine.Layout) *kernels.Conv {
+	s := l.Type.Shape
+	return kernels.NewConv(kernels.ConvSpec{
+		In: l.Segments, Out: kernels.Channels{s[0]}, PlainIn: l.Format == convWeightP,
+		Size: [3]int(s[2:]), Kernel: [3]int(s[2:]), Stride: [3]int{1, 1, 1},
+	}, isa)
+}
+
+// feature views a buffer as a map.
+func feature(l engine.Layout, data []float32) kernels.Map {
+	s := l.Type.Shape
+	m := kernels.Map{Data: data, N: s[0], D: s[2], H: s[3], W: s[4], Stride: l.Stride}
+	if l.Format == rowMajor {
+		m.CB, m.Stride = s[1], s[1]*s[2]*s[3]*s[4]
+	} else {
+		m.CB = kernels.Channels(l.Segments).Blocks()
+	}
+	return m
+}
+
+func (d *Device) conv(x engine.Layout, w []int, stride, pad [3]int) *kernels.Conv {
+	spec := kernels.ConvSpec{
+		In: x.Segments, Out: kernels.Channels{w[0]}, PlainIn: x.Format == rowMajor,
+		Size: [3]int(x.Type.Shape[2:]), Kernel: [3]int(w[2:]), Stride: stride, Pad: pad,
+	}
+	if spec.PlainIn {
+		spec.In = kernels.Channels{x.Type.Shape[1]}
+	}
+	return kernels.NewConv(spec, d.m.ISA)
+}
+
+// run is a kernel on typed arguments.
+type run func(a *args)
+
+type args struct {
+	in, out [][]float32
+	work    []float32
+	info    *engine.RunInfo
+}
+
+// Kernel binds an operation to its kernel.
+func (d *Device) Kernel(op graph.Op, in, out []engine.Layout) (engine.Kernel, error) {
+	for _, l := range in {
+		if l.Type.Class == graph.Volume && l.Format == rowMajor && !readsPlain(op) {
+			return engine.Kernel{}, fmt.Errorf("%s cannot read the network's input directly: put a convolution before it", op.Kind())
+		}
+	}
+	for _, bind := range []func(graph.Op, []engine.Layout, []engine.Layout) (run, int){
+		d.convKernel, d.volumeKernel, d.denseKernel, d.tokenKernel, d.stateKernel,
+	} {
+		if f, work := bind(op, in, out); f != nil {
+			return engine.Kernel{Workspace: work, Run: func(c *engine.Call) {
+				a := &args{work: engine.F32(c.Work), info: c.Info}
+				for _, b := range c.In {
+					a.in = append(a.in, engine.F32(b))
+				}
+				for _, b := range c.Out {
+					a.out = append(a.out, engine.F32(b))
+				}
+				f(a)
+			}}, nil
+		}
+	}
+	return engine.Kernel{}, fmt.Errorf("the CPU device has no kernel for %s", op.Kind())
+}
+
+func readsPlain(op graph.Op) bool {
+	switch op.(type) {
+	case ops.Conv3D, ops.Conv3DBackwardWeights, ops.Patches:
+		return true
+	}
+	return false
+}

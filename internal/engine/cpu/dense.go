@@ -1,0 +1,154 @@
+package cpu
+
+import (
+	"math"
+
+	"github.com/ctclass/ctclass/internal/engine"
+	"github.com/ctclass/ctclass/internal/graph"
+	"github.com/ctclass/ctclass/internal/ops"
+)
+
+// denseKernel binds what works on row-major tensors of any meaning.
+func (d *Device) denseKernel(op graph.Op, in, out []engine.Layout) (run, int) {
+	m := d.m
+	switch op := op.(type) {
+	case graph.Sum:
+		return func(a *args) {
+			srcs := append([][]float32(nil), a.in...)
+			if last := len(srcs) - 1; &srcs[last][0] == &a.out[0][0] { // two terms: the sum is the same either way
+				srcs[0], srcs[last] = srcs[last], srcs[0]
+			}
+			m.SumFlat(a.out[0], srcs...)
+		}, 0
+	case ops.ReLU:
+		return func(a *args) { m.ReLUFlat(a.in[0], a.out[0]) }, 0
+	case ops.ReLUBackward:
+		return func(a *args) { m.ReLUBackwardFlat(a.in[0], a.in[1], a.out[0]) }, 0
+	case ops.Add:
+		return func(a *args) { m.SumFlat(a.out[0], a.in[0], a.in[1]) }, 0
+	case ops.Scale:
+		return func(a *args) { m.Scale(a.in[0], float32(op.By), a.out[0]) }, 0
+	case ops.Dropout:
+		rows := in[0].Type.Shape[0]
+		cols := in[0].Type.Elements() / rows
+		return func(a *args) {
+			m.Dropout(a.in[0], a.out[0], rows, cols, float32(op.P), dropoutKeys(op, a.info, rows))
+		}, 0
+	case ops.Part:
+		return func(a *args) {
+			if n := out[0].Size; &a.out[0][0] != &a.in[0][op.Offset] {
+				copy(a.out[0][:n], a.in[0][op.Offset:])
+			}
+		}, 0
+	case ops.Stack2:
+		return func(a *args) { copy(a.out[0][copy(a.out[0], a.in[0]):], a.in[1]) }, 0
+	case ops.Loss:
+		n := in[0].Type.Shape[0]
+		return func(a *args) {
+			a.out[0][0] = float32(engine.LossValue(op.F, widen(a.in[0]), widen(a.in[1]), n) * float64(a.in[2][0]))
+		}, 0
+	case ops.LossBackward:
+		n := in[0].Type.Shape[0]
+		return func(a *args) {
+			g := make([]float64, len(a.in[0]))
+			engine.LossGradient(op.F, widen(a.in[0]), widen(a.in[1]), g, n)
+			scale := float64(a.in[2][0]) * float64(a.in[3][0])
+			for i, v := range g {
+				a.out[0][i] = float32(v * scale)
+			}
+		}, 0
+	}
+	return d.linearKernel(op, in)
+}
+
+func widen(x []float32) []float64 {
+	w := make([]float64, len(x))
+	for i, v := range x {
+		w[i] = float64(v)
+	}
+	return w
+}
+
+// linearKernel binds linear layers to matrix products.
+func (d *Device) linearKernel(op graph.Op, in []engine.Layout) (run, int) {
+	m := d.m
+	rowsCols := func(l engine.Layout) (int, int) {
+		s := l.Type.Shape
+		return l.Type.Elements() / s[len(s)-1], s[len(s)-1]
+	}
+	switch op.(type) {
+	case ops.Linear: // (rows, I)·(O, I)ᵀ
+		rows, i := rowsCols(in[0])
+		o := in[1].Type.Shape[0]
+		return func(a *args) {
+			m.GEMM(false, true, rows, o, i, a.in[0], i, a.in[1], i, a.out[0], o, false, a.work)
+			m.AddBias(a.out[0], rows, o, a.in[2], false, a.out[0])
+		}, m.GEMMWorkspace(false, true, rows, o, i)
+	case ops.LinearBackwardData: // (rows, O)·(O, I)
+		rows, o := rowsCols(in[0])
+		i := in[1].Type.Elements() / o
+		return func(a *args) {
+			m.GEMM(false, false, rows, i, o, a.in[0], o, a.in[1], i, a.out[0], i, false, a.work)
+		}, m.GEMMWorkspace(false, false, rows, i, o)
+	case ops.LinearBackwardWeights: // (rows, O)ᵀ·(rows, I)
+		rows, o := rowsCols(in[0])
+		i := in[1].Type.Elements() / rows
+		return func(a *args) {
+			m.GEMM(true, false, o, i, rows, a.in[0], o, a.in[1], i, a.out[0], i, false, a.work)
+		}, m.GEMMWorkspace(true, false, o, i, rows)
+	case ops.ColumnSum:
+		rows, o := rowsCols(in[0])
+		return func(a *args) { m.ColumnSum(a.in[0], rows, o, a.out[0]) }, 0
+	case ops.SumSamples:
+		n := in[0].Type.Shape[0]
+		cols := in[0].Type.Elements() / n
+		return func(a *args) { m.ColumnSum(a.in[0], n, cols, a.out[0]) }, 0
+	}
+	return nil, 0
+}
+
+// stateKernel binds what changes state.
+func (d *Device) stateKernel(op graph.Op, in, _ []engine.Layout) (run, int) {
+	m := d.m
+	switch op := op.(type) {
+	case ops.BNRunning:
+		c := in[0].Type.Elements()
+		unbias := 1.0
+		row := 0
+		if op.Variance {
+			unbias, row = float64(op.Count)/float64(op.Count-1), c
+		}
+		return func(a *args) {
+			for i := range c {
+				batch := float64(a.in[1][row+i]) * unbias
+				a.out[0][i] = float32((1-op.Momentum)*float64(a.in[0][i]) + op.Momentum*batch)
+			}
+		}, 0
+	case ops.Accumulate:
+		return func(a *args) {
+			if a.info.First {
+				copy(a.out[0], a.in[1])
+				return
+			}
+			m.Axpy(1, a.in[1], a.out[0])
+		}, 0
+	case ops.ClipFactor:
+		return func(a *args) {
+			var sum float64
+			for _, g := range a.in {
+				sum += m.SumSquares(g)
+			}
+			a.out[0][0] = float32(min(1, op.MaxNorm/(math.Sqrt(sum)+1e-6)))
+		}, 0
+	case ops.AdamW:
+		return func(a *args) {
+			g := a.in[3]
+			if op.Clipped { // nothing reads the gradient after its update
+				m.Scale(g, a.in[4][0], g)
+			}
+			m.AdamW(a.out[0], g, a.out[1], a.out[2], a.info.LR, op.Beta1, op.Beta2,
+				op.Eps, op.Decay, a.info.Step)
+		}, 0
+	}
+	return nil, 0
+}

@@ -1,0 +1,213 @@
+package cpu
+
+import (
+	"math"
+
+	"github.com/ctclass/ctclass/internal/engine"
+	"github.com/ctclass/ctclass/internal/graph"
+	"github.com/ctclass/ctclass/internal/kernels"
+	"github.com/ctclass/ctclass/internal/ops"
+)
+
+func (d *Device) convKernel(op graph.Op, in, out []engine.Layout) (run, int) {
+	m := d.m
+	switch op := op.(type) {
+	case ops.Conv3D:
+		c := d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
+		return func(a *args) {
+			m.ConvForward(c, feature(in[0], a.in[0]), a.in[1], feature(out[0], a.out[0]), a.work)
+		}, m.ConvForwardWorkspace(c, in[0].Type.Shape[0])
+	case ops.Conv3DBackwardData:
+		c := d.conv(out[0], in[0].Type.Shape, op.Stride, op.Pad)
+		return func(a *args) {
+			m.ConvBackwardData(c, a.in[0], feature(in[1], a.in[1]), feature(out[0], a.out[0]), a.work)
+		}, m.ConvBackwardDataWorkspace(c, in[1].Type.Shape[0])
+	case ops.Conv3DBackwardWeights:
+		c := d.conv(in[0], op.WShape, op.Stride, op.Pad)
+		return func(a *args) {
+			m.ConvBackwardWeights(c, feature(in[0], a.in[0]), feature(in[1], a.in[1]), a.out[0], a.work)
+		}, m.ConvBackwardWeightsWorkspace(c, in[0].Type.Shape[0])
+	}
+	return nil, 0
+}
+
+func (d *Device) volumeKernel(op graph.Op, in, out []engine.Layout) (run, int) {
+	m := d.m
+	switch op := op.(type) {
+	case ops.BNStats, ops.BNNorm, ops.BNReduce, ops.BNBackward, ops.BNFrozenBackward:
+		return d.normKernel(op, in, out)
+	case ops.MaxPool3D:
+		return func(a *args) {
+			m.MaxPool(feature(in[0], a.in[0]), feature(out[0], a.out[0]), op.Kernel, op.Stride, op.Pad)
+		}, 0
+	case ops.MaxPool3DBackward:
+		return func(a *args) {
+			m.MaxPoolBackward(feature(in[0], a.in[0]), feature(in[1], a.in[1]), feature(out[0], a.out[0]), op.Kernel, op.Stride, op.Pad)
+		}, 0
+	case ops.AvgPool3D:
+		return func(a *args) {
+			m.AvgPool(feature(in[0], a.in[0]), feature(out[0], a.out[0]), op.Kernel, op.Stride)
+		}, 0
+	case ops.AvgPool3DBackward:
+		return func(a *args) {
+			m.AvgPoolBackward(feature(in[0], a.in[0]), feature(out[0], a.out[0]), op.Kernel, op.Stride)
+		}, 0
+	case ops.GlobalAvgPool3D:
+		return func(a *args) { m.GlobalAvgPool(feature(in[0], a.in[0]), in[0].Segments, a.out[0]) }, 0
+	case ops.GlobalAvgPool3DBackward:
+		return func(a *args) { m.GlobalAvgPoolBackward(a.in[0], out[0].Segments, feature(out[0], a.out[0])) }, 0
+	case ops.Concat:
+		return func(a *args) {
+			y := feature(out[0], a.out[0])
+			first := feature(in[0], a.in[0])
+			copyBlocks(m, first, y, 0)
+			copyBlocks(m, feature(in[1], a.in[1]), y, first.CB)
+		}, 0
+	case ops.ChannelSlice:
+		block, ok, _ := cut(in[0].Segments, op)
+		if !ok {
+			return nil, 0
+		}
+		return func(a *args) {
+			x, y := feature(in[0], a.in[0]), feature(out[0], a.out[0])
+			x.Data = x.Data[block*kernels.Block*x.D*x.H*x.W:]
+			x.CB = y.CB
+			copyBlocks(m, x, y, 0)
+		}, 0
+	}
+	if in[0].Format != blocked {
+		return nil, 0
+	}
+	return d.mapKernel(op, in, out)
+}
+
+// copyBlocks copies x to the blocks of y from the given one on, unless x lies there already.
+func copyBlocks(m *kernels.Machine, x, y kernels.Map, block int) {
+	voxels := kernels.Block * x.D * x.H * x.W
+	to := y.Data[block*voxels:]
+	if &to[0] == &x.Data[0] {
+		return
+	}
+	m.Run(x.N*x.CB, func(_, i int) {
+		n, cb := i/x.CB, i%x.CB
+		copy(to[n*y.Stride+cb*voxels:][:voxels], x.Data[n*x.Stride+cb*voxels:])
+	})
+}
+
+// mapKernel binds what works element by element on feature maps.
+func (d *Device) mapKernel(op graph.Op, in, out []engine.Layout) (run, int) {
+	m := d.m
+	switch op := op.(type) {
+	case ops.ReLU:
+		return func(a *args) { m.ReLU(feature(in[0], a.in[0]), feature(out[0], a.out[0])) }, 0
+	case ops.ReLUBackward:
+		return func(a *args) {
+			m.ReLUBackward(feature(in[0], a.in[0]), feature(in[1], a.in[1]), feature(out[0], a.out[0]))
+		}, 0
+	case ops.Add:
+		return func(a *args) {
+			m.Add(feature(in[0], a.in[0]), feature(in[1], a.in[1]), feature(out[0], a.out[0]), false)
+		}, 0
+	case graph.Sum:
+		return func(a *args) {
+			y := feature(out[0], a.out[0])
+			srcs := make([]kernels.Map, len(in))
+			for i := range in {
+				srcs[i] = feature(in[i], a.in[i])
+			}
+			if &srcs[len(srcs)-1].Data[0] == &y.Data[0] { // two terms: the sum is the same either way
+				srcs[0], srcs[len(srcs)-1] = srcs[len(srcs)-1], srcs[0]
+			}
+			m.Sum(y, srcs...)
+		}, 0
+	case ops.Dropout:
+		return func(a *args) {
+			m.DropoutMap(feature(in[0], a.in[0]), in[0].Segments, feature(out[0], a.out[0]), float32(op.P), dropoutKeys(op, a.info, in[0].Type.Shape[0]))
+		}, 0
+	}
+	return nil, 0
+}
+
+func dropoutKeys(op ops.Dropout, info *engine.RunInfo, samples int) []uint64 {
+	keys := make([]uint64, samples)
+	for n := range keys {
+		keys[n] = engine.DropoutKey(op, info, n)
+	}
+	return keys
+}
+
+// normKernel binds batch norm. Per-channel coefficients are computed in float64 and laid out as the map's
+// physical channels in the workspace; padding lanes get zeros.
+func (d *Device) normKernel(op graph.Op, in, out []engine.Layout) (run, int) {
+	m := d.m
+	x := in[0]
+	if _, ok := op.(ops.BNFrozenBackward); ok {
+		x = in[2]
+	}
+	ch := kernels.Channels(x.Segments)
+	index, c := ch.Physical(), ch.Count()
+	lanes := ch.Blocks() * kernels.Block
+	switch op := op.(type) {
+	case ops.BNStats:
+		return func(a *args) { m.BNStats(feature(x, a.in[0]), ch, a.out[0][:c], a.out[0][c:2*c]) }, 0
+	case ops.BNNorm:
+		return func(a *args) {
+			scale, shift := a.work[:lanes], a.work[lanes:2*lanes]
+			clear(a.work[:2*lanes])
+			for i, p := range index {
+				s := float64(a.in[2][i]) / math.Sqrt(float64(a.in[1][c+i])+op.Eps)
+				scale[p], shift[p] = float32(s), float32(float64(a.in[3][i])-float64(a.in[1][i])*s)
+			}
+			var add *kernels.Map
+			if op.Add {
+				add = ptr(feature(in[4], a.in[4]))
+			}
+			m.BNNorm(feature(x, a.in[0]), scale, shift, add, op.ReLU, feature(out[0], a.out[0]))
+		}, 2 * lanes
+	case ops.BNReduce:
+		return func(a *args) {
+			invstd := a.work[:c]
+			for i := range invstd {
+				invstd[i] = float32(1 / math.Sqrt(float64(a.in[1][c+i])+op.Eps))
+			}
+			m.BNReduce(feature(x, a.in[0]), feature(in[2], a.in[2]), maskOf(in, a, 3, op.Masked), ch,
+				a.in[1][:c], invstd, a.out[0][:c], a.out[0][c:2*c])
+		}, c
+	case ops.BNBackward:
+		s := x.Type.Shape
+		count := float64(s[0] * s[2] * s[3] * s[4])
+		return func(a *args) {
+			scale, kx, k0 := a.work[:lanes], a.work[lanes:2*lanes], a.work[2*lanes:3*lanes]
+			clear(a.work[:3*lanes])
+			for i, p := range index {
+				mean, inv := float64(a.in[1][i]), 1/math.Sqrt(float64(a.in[1][c+i])+op.Eps)
+				g := float64(a.in[2][i]) * inv
+				k := -g * inv * float64(a.in[3][c+i]) / count
+				scale[p], kx[p], k0[p] = float32(g), float32(k), float32(-g*float64(a.in[3][i])/count-k*mean)
+			}
+			m.BNBackward(feature(x, a.in[0]), feature(in[4], a.in[4]), maskOf(in, a, 5, op.Masked), scale, kx, k0,
+				feature(out[0], a.out[0]), false)
+		}, 3 * lanes
+	case ops.BNFrozenBackward:
+		return func(a *args) {
+			scale := a.work[:lanes]
+			clear(scale)
+			for i, p := range index {
+				scale[p] = float32(float64(a.in[1][i]) / math.Sqrt(float64(a.in[0][c+i])+op.Eps))
+			}
+			dy := feature(x, a.in[2])
+			m.BNBackward(dy, dy, maskOf(in, a, 3, op.Masked), scale, nil, nil, feature(out[0], a.out[0]), false)
+		}, lanes
+	}
+	return nil, 0
+}
+
+func ptr(m kernels.Map) *kernels.Map { return &m }
+
+// maskOf is the fused ReLU's output, input number i, if there is one.
+func maskOf(in []engine.Layout, a *args, i int, on bool) *kernels.Map {
+	if !on {
+		return nil
+	}
+	return ptr(feature(in[i], a.in[i]))
+}

@@ -1,0 +1,257 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"unsafe"
+
+	"github.com/ctclass/ctclass/internal/graph"
+)
+
+// F32 views a buffer as float32 values.
+func F32(b Buf) []float32 {
+	if len(b) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4)
+}
+
+// F64 views a buffer as float64 values.
+func F64(b Buf) []float64 {
+	if len(b) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*float64)(unsafe.Pointer(&b[0])), len(b)/8)
+}
+
+// State holds what outlives a run: parameters, buffers and optimiser state, in the device's layouts.
+type State struct {
+	dev     Device
+	names   []string
+	entries map[string]*entry
+	memory  Buf
+	bytes   int64
+}
+
+type entry struct {
+	layout Layout
+	role   graph.Role
+	place  int64
+	buf    Buf
+}
+
+// NewState lays out the state of the given programs, which must agree on every tensor that they share.
+// Memory is taken by NewExec.
+func NewState(dev Device, programs ...*Program) (*State, error) {
+	s := &State{dev: dev, entries: map[string]*entry{}}
+	for _, p := range programs {
+		for _, t := range p.states {
+			if e := s.entries[t.state]; e != nil {
+				if !e.layout.Equal(t.Layout) {
+					return nil, fmt.Errorf("engine: two programs disagree on the layout of %s: %+v and %+v", t.state, e.layout, t.Layout)
+				}
+				continue
+			}
+			s.entries[t.state] = &entry{layout: t.Layout, role: t.Role, place: s.bytes}
+			s.names = append(s.names, t.state)
+			s.bytes += aligned(int64(t.Layout.Size) * int64(dev.ElementSize()))
+		}
+	}
+	return s, nil
+}
+
+// Bytes returns the size of the state.
+func (s *State) Bytes() int64 { return s.bytes }
+
+// Names lists the state's tensors: parameters and buffers by their names in the network, then training state.
+func (s *State) Names() []string { return slices.Clone(s.names) }
+
+// Shape returns the logical shape of a tensor of the state.
+func (s *State) Shape(name string) []int { return s.entries[name].layout.Type.Shape }
+
+// Role tells parameters from buffers.
+func (s *State) Role(name string) graph.Role { return s.entries[name].role }
+
+// Has reports whether the state has a tensor of this name.
+func (s *State) Has(name string) bool { return s.entries[name] != nil }
+
+// Set writes a tensor from row-major values.
+func (s *State) Set(name string, values []float32) error {
+	e := s.entries[name]
+	if e == nil {
+		return fmt.Errorf("engine: no tensor %s in the state", name)
+	}
+	if n := e.layout.Type.Elements(); n != len(values) {
+		return fmt.Errorf("engine: %d values for %s of %v", len(values), name, e.layout.Type.Shape)
+	}
+	s.dev.Import(e.buf, e.layout, values)
+	return nil
+}
+
+// Get returns a tensor as row-major values.
+func (s *State) Get(name string) []float32 {
+	e := s.entries[name]
+	out := make([]float32, e.layout.Type.Elements())
+	s.dev.Export(out, e.layout, e.buf)
+	return out
+}
+
+// Exec owns the memory of a set of programs over one state and runs them one at a time.
+type Exec struct {
+	dev      Device
+	state    *State
+	arena    Buf
+	programs map[*Program]*bound
+	bytes    int64
+}
+
+// bound is a program with its memory.
+type bound struct {
+	calls   []Call
+	inputs  map[string]Buf
+	outputs []Buf
+}
+
+// Bytes returns what an Exec over these programs and this state takes: state, inputs and the largest arena.
+func Bytes(s *State, programs ...*Program) int64 {
+	var most int64
+	for _, p := range programs {
+		most = max(most, p.ArenaBytes+inputBytes(p))
+	}
+	return s.bytes + most
+}
+
+func inputBytes(p *Program) int64 {
+	var n int64
+	for _, t := range p.Inputs {
+		n += aligned(int64(t.Layout.Size) * int64(p.Device.ElementSize()))
+	}
+	return n
+}
+
+// NewExec takes the memory of the state and of the largest of the programs.
+func NewExec(s *State, programs ...*Program) (*Exec, error) {
+	e := &Exec{dev: s.dev, state: s, programs: map[*Program]*bound{}, bytes: Bytes(s, programs...)}
+	var err error
+	if s.memory, err = allocate(s.bytes); err != nil {
+		return nil, err
+	}
+	for _, en := range s.entries {
+		n := int64(en.layout.Size) * int64(s.dev.ElementSize())
+		en.buf = s.memory[en.place : en.place+n : en.place+n]
+	}
+	if e.arena, err = allocate(e.bytes - s.bytes); err != nil {
+		release(s.memory)
+		return nil, err
+	}
+	for _, p := range programs {
+		e.programs[p] = e.bind(p)
+	}
+	return e, nil
+}
+
+// Bytes returns the memory that the Exec holds.
+func (e *Exec) Bytes() int64 { return e.bytes }
+
+// State returns the state that the programs work on.
+func (e *Exec) State() *State { return e.state }
+
+// Close gives the memory back; neither the Exec nor its State may be used afterwards.
+func (e *Exec) Close() {
+	release(e.arena)
+	release(e.state.memory)
+	e.arena, e.state.memory = nil, nil
+}
+
+func (e *Exec) bind(p *Program) *bound {
+	elem := int64(p.Device.ElementSize())
+	b := &bound{inputs: map[string]Buf{}}
+	place := p.ArenaBytes
+	names := make([]string, 0, len(p.Inputs))
+	for name := range p.Inputs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		t := p.Inputs[name]
+		n := int64(t.Layout.Size) * elem
+		b.inputs[name] = e.arena[place : place+n : place+n]
+		place += aligned(n)
+	}
+	data := func(t *Tensor) Buf {
+		switch {
+		case t.state != "":
+			return e.state.entries[t.state].buf
+		case t.Role != graph.Computed:
+			return b.inputs[t.Name]
+		}
+		root, off := t.root()
+		from := root.place + int64(off)*elem
+		end := root.place + max(1, int64(root.Layout.Size))*elem
+		if t.Layout.Stride == 0 { // a contiguous part: exactly its own elements
+			end = from + max(1, int64(t.Layout.Size))*elem
+		}
+		return e.arena[from:end:end]
+	}
+	for _, in := range p.Instrs {
+		var c Call
+		for _, t := range in.In {
+			c.In = append(c.In, data(t))
+		}
+		for _, t := range in.Out {
+			c.Out = append(c.Out, data(t))
+		}
+		if w := int64(in.kernel.Workspace) * elem; w > 0 {
+			c.Work = e.arena[in.work : in.work+w : in.work+w]
+		}
+		b.calls = append(b.calls, c)
+	}
+	for _, t := range p.Outputs {
+		b.outputs = append(b.outputs, data(t))
+	}
+	return b
+}
+
+// Input returns the memory of an input, row-major; it keeps its content between runs of this program only
+// if no other program runs in between.
+func (e *Exec) Input(p *Program, name string) Buf { return e.programs[p].inputs[name] }
+
+// SetInput writes an input from row-major values.
+func (e *Exec) SetInput(p *Program, name string, values []float32) error {
+	t := p.Inputs[name]
+	if t == nil {
+		return fmt.Errorf("engine: the program has no input %q", name)
+	}
+	if n := t.Type.Elements(); n != len(values) {
+		return fmt.Errorf("engine: %d values for input %q of %v", len(values), name, t.Type.Shape)
+	}
+	e.dev.Import(e.programs[p].inputs[name], t.Layout, values)
+	return nil
+}
+
+// Run executes the program.
+func (e *Exec) Run(p *Program, info *RunInfo) { e.RunEach(p, info, nil) }
+
+// RunEach executes the program and calls after, if given, behind each instruction.
+func (e *Exec) RunEach(p *Program, info *RunInfo, after func(in *Instr)) {
+	b := e.programs[p]
+	if t := p.Inputs["one"]; t != nil && t.Role == graph.One {
+		e.dev.Import(b.inputs["one"], t.Layout, []float32{1})
+	}
+	for i, in := range p.Instrs {
+		c := b.calls[i]
+		c.Info = info
+		in.kernel.Run(&c)
+		if after != nil {
+			after(in)
+		}
+	}
+}
+
+// Output returns output i of the last run as row-major values.
+func (e *Exec) Output(p *Program, i int) []float32 {
+	t := p.Outputs[i]
+	out := make([]float32, t.Type.Elements())
+	e.dev.Export(out, t.Layout, e.programs[p].outputs[i])
+	return out
+}

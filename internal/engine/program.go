@@ -1,0 +1,152 @@
+// Package engine turns a graph into a Program, a plain list of instructions whose memory is planned to the
+// byte before the first run, and runs it on a Device.
+//
+// The way of a graph: Compile lowers it once (lower.go), fuses (fuse.go), inserts recomputation for values
+// that are not kept (recompute.go), lets values share storage (views.go), and gives every remaining one a
+// fixed place in one arena (plan.go). Exec owns the memory and runs programs (exec.go).
+package engine
+
+import (
+	"fmt"
+
+	"github.com/ctclass/ctclass/internal/graph"
+)
+
+// Layout is the physical form of a tensor on a device. Its fields are the device's to interpret; the engine
+// only needs Size, and Stride where one tensor is a part of another.
+type Layout struct {
+	Format   uint8      // device-defined
+	Type     graph.Type // the logical type
+	Segments []int      // device-defined: how channels are grouped
+	Size     int        // elements of storage, the tensor's own (parts of a larger one excepted)
+	Stride   int        // elements from one sample to the next, for formats that can be a part of another
+}
+
+// Equal reports whether two layouts put every element at the same place.
+func (l Layout) Equal(o Layout) bool {
+	if l.Format != o.Format || !l.Type.Equal(o.Type) || l.Size != o.Size || l.Stride != o.Stride || len(l.Segments) != len(o.Segments) {
+		return false
+	}
+	for i, s := range l.Segments {
+		if s != o.Segments[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// Tensor is a value of a Program.
+type Tensor struct {
+	Name   string // leaf name, or layer name of a computed tensor
+	Type   graph.Type
+	Role   graph.Role
+	Layout Layout
+
+	mark   graph.Mark
+	output bool    // read after the run
+	state  string  // name in the State, for tensors that outlive a run
+	base   *Tensor // the tensor that this one is a part of, or nil
+	offset int     // elements from the start of base
+	place  int64   // byte offset in the arena, for computed tensors without a base
+}
+
+// root returns the tensor that owns t's storage and t's element offset in it.
+func (t *Tensor) root() (*Tensor, int) {
+	off := 0
+	for t.base != nil {
+		off += t.offset
+		t = t.base
+	}
+	return t, off
+}
+
+// Instr is one instruction.
+type Instr struct {
+	Op       graph.Op
+	Name     string // the layer it belongs to
+	In, Out  []*Tensor
+	Backward bool
+	Clone    bool // recomputes a value that was not kept
+	kernel   Kernel
+	work     int64 // byte offset of the workspace in the arena
+}
+
+func (i *Instr) String() string { return fmt.Sprintf("%s (%s)", i.Op.Kind(), i.Name) }
+
+// Program is a compiled graph: what a device executes, with all memory planned.
+type Program struct {
+	Device  Device
+	Instrs  []*Instr
+	Inputs  map[string]*Tensor
+	Outputs []*Tensor // in the order of Request.Outputs
+	// ArenaBytes is the size of the arena that a run needs, workspaces included.
+	ArenaBytes int64
+	// LowerBoundBytes is what liveness alone asks for: no plan can be smaller.
+	LowerBoundBytes int64
+
+	states []*Tensor // parameters, buffers and optimiser state, in creation order
+}
+
+// StateTensors returns the tensors that outlive a run, in creation order.
+func (p *Program) StateTensors() []*Tensor { return p.states }
+
+// StateName returns the tensor's name in the State.
+func (t *Tensor) StateName() string { return t.state }
+
+// Buf is a piece of memory handed to a kernel; F32 and F64 give its typed view.
+type Buf []byte
+
+// RunInfo is what a run knows beyond its tensors.
+type RunInfo struct {
+	Seed      uint64   // of the training run
+	Epoch     uint64   // dropout masks differ from epoch to epoch
+	SampleIDs []uint64 // one per sample of the batch
+	LR        float64  // learning rate of this step
+	Step      int      // optimiser step, from 1
+	First     bool     // first micro-batch of a step: accumulators are overwritten
+}
+
+// Call carries the arguments of one kernel call.
+type Call struct {
+	In, Out []Buf
+	Work    Buf
+	Info    *RunInfo
+}
+
+// Kernel is an instruction bound to code.
+type Kernel struct {
+	Workspace int // elements
+	Run       func(*Call)
+}
+
+// View says where a part of a tensor starts, in elements of its sample; Ok is false where the device cannot
+// share storage for it.
+type View struct {
+	Offset int
+	Ok     bool
+}
+
+// Device is what a Program is compiled for and runs on. The graph is logical; layouts, algorithms and
+// workspaces are the device's business. Choices may depend on per-sample shapes and the instruction set,
+// never on the batch size or the number of threads.
+type Device interface {
+	Name() string
+	// ElementSize is the size of an element in bytes.
+	ElementSize() int
+	// InputLayout is the layout in which the caller writes an input: row-major.
+	InputLayout(t graph.Type) Layout
+	// ParameterLayout is the layout of a parameter or buffer that op reads as its input number i.
+	ParameterLayout(op graph.Op, i int, in []Layout, t graph.Type) Layout
+	// OutputLayout is the layout in which op writes its output number i.
+	OutputLayout(op graph.Op, i int, in []Layout, t graph.Type) Layout
+	// Parts says for an operation that only moves data where its inputs lie in its output (a concatenation)
+	// or its output lies in its input (a slice): one View, or one per input; nil for other operations.
+	Parts(op graph.Op, in []Layout, out Layout) []View
+	// InPlace lists the inputs, of n, whose storage the first output may take over without changing a bit.
+	InPlace(op graph.Op, n int) []int
+	// Kernel binds an instruction.
+	Kernel(op graph.Op, in, out []Layout) (Kernel, error)
+	// Import converts row-major values to the layout, Export back.
+	Import(dst Buf, l Layout, src []float32)
+	Export(dst []float32, l Layout, src Buf)
+}

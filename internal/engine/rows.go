@@ -1,0 +1,33 @@
+package engine
+
+import (
+	"github.com/ctclass/ctclass/internal/ops"
+	"github.com/ctclass/ctclass/internal/rng"
+)
+
+// LossValue returns the sum of a loss over the rows of logits (n, C) and targets (n, T).
+func LossValue(f ops.LossFunc, logits, targets []float64, n int) float64 {
+	c, t := len(logits)/n, len(targets)/n
+	var sum float64
+	for i := range n {
+		sum += f.Row(logits[i*c:][:c], targets[i*t:][:t], nil)
+	}
+	return sum
+}
+
+// LossGradient writes the derivative of LossValue with respect to the logits to grad (n, C).
+func LossGradient(f ops.LossFunc, logits, targets, grad []float64, n int) {
+	c, t := len(logits)/n, len(targets)/n
+	for i := range n {
+		f.Row(logits[i*c:][:c], targets[i*t:][:t], grad[i*c:][:c])
+	}
+}
+
+// DropoutKey is the key of the random stream that draws the dropout mask of sample n of the batch.
+func DropoutKey(op ops.Dropout, info *RunInfo, n int) uint64 {
+	var id uint64
+	if n < len(info.SampleIDs) {
+		id = info.SampleIDs[n]
+	}
+	return rng.Key(info.Seed, "dropout "+op.Key, info.Epoch, id)
+}

@@ -1,0 +1,80 @@
+// Package nn holds the layers: each adds its parameters, with names and initialisers, and its operations to
+// a graph. Parameter names are those of PyTorch's state_dict.
+package nn
+
+import (
+	"github.com/ctclass/ctclass/internal/graph"
+)
+
+// Builder builds a network's layers in a graph.
+type Builder struct {
+	*graph.Graph
+	// Training chooses batch statistics and dropout; otherwise running statistics and no dropout.
+	Training bool
+	// Params lists the parameters and buffers in the order of creation.
+	Params []Param
+
+	segments int
+}
+
+// Param is a parameter or buffer of a network.
+type Param struct {
+	Value *graph.Value
+	Init  Init
+}
+
+// New returns a builder on the graph.
+func New(g *graph.Graph, training bool) *Builder { return &Builder{Graph: g, Training: training} }
+
+// Trainable returns the parameters, without buffers.
+func (b *Builder) Trainable() []*graph.Value {
+	var out []*graph.Value
+	for _, p := range b.Params {
+		if p.Value.Role == graph.Parameter {
+			out = append(out, p.Value)
+		}
+	}
+	return out
+}
+
+// Recomputed runs f, whose values are not kept for backward but recomputed, all of one segment together, if
+// on is set.
+func (b *Builder) Recomputed(on bool, f func()) {
+	if !on {
+		f()
+		return
+	}
+	b.segments++
+	b.Marked(graph.Mark{Segment: b.segments}, f)
+}
+
+// Dropped runs f, whose values, including those that later layers read, are recomputed in backward, if on
+// is set.
+func (b *Builder) Dropped(on bool, f func()) {
+	if !on {
+		f()
+		return
+	}
+	m := b.CurrentMark()
+	m.Drop = true
+	b.Marked(m, f)
+}
+
+func (b *Builder) leaf(role graph.Role, name string, init Init, shape ...int) *graph.Value {
+	if s := b.Scope(); s != "" {
+		name = s + "." + name
+	}
+	v := b.Leaf(role, name, graph.Type{Shape: shape})
+	b.Params = append(b.Params, Param{v, init})
+	return v
+}
+
+// Parameter adds a trained tensor named below the current scope.
+func (b *Builder) Parameter(name string, init Init, shape ...int) *graph.Value {
+	return b.leaf(graph.Parameter, name, init, shape...)
+}
+
+// Buffer adds a state tensor that is not trained.
+func (b *Builder) Buffer(name string, init Init, shape ...int) *graph.Value {
+	return b.leaf(graph.Buffer, name, init, shape...)
+}
