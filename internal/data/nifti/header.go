@@ -113,7 +113,7 @@ type rawHeader struct {
 	headerSize    int64
 	version       int
 	single        bool
-	littleOrBig   binary.ByteOrder
+	order         binary.ByteOrder
 	defaultOffset int64
 }
 
@@ -160,7 +160,7 @@ func parseRaw(r io.Reader) (*rawHeader, error) {
 
 // parse1 takes the fields of a NIfTI-1 header.
 func parse1(b []byte, order binary.ByteOrder) (*rawHeader, error) {
-	h := &rawHeader{headerSize: size1, version: 1, littleOrBig: order, defaultOffset: 352}
+	h := &rawHeader{headerSize: size1, version: 1, order: order, defaultOffset: 352}
 	switch magic := b[344:348]; {
 	case bytes.Equal(magic, []byte("n+1\x00")):
 		h.single = true
@@ -190,7 +190,7 @@ func parse1(b []byte, order binary.ByteOrder) (*rawHeader, error) {
 
 // parse2 takes the fields of a NIfTI-2 header.
 func parse2(b []byte, order binary.ByteOrder) (*rawHeader, error) {
-	h := &rawHeader{headerSize: size2, version: 2, littleOrBig: order, defaultOffset: 544}
+	h := &rawHeader{headerSize: size2, version: 2, order: order, defaultOffset: 544}
 	switch magic := b[4:12]; {
 	case bytes.Equal(magic, []byte("n+2\x00\r\n\x1a\n")):
 		h.single = true
@@ -222,7 +222,7 @@ func parse2(b []byte, order binary.ByteOrder) (*rawHeader, error) {
 func (raw *rawHeader) check() (*header, error) {
 	h := &header{single: raw.single}
 	h.Version = raw.version
-	h.BigEndian = raw.littleOrBig == binary.BigEndian
+	h.BigEndian = raw.order == binary.BigEndian
 	if err := h.setShape(raw.dim); err != nil {
 		return nil, err
 	}

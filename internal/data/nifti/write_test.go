@@ -71,10 +71,11 @@ func TestWriteRoundTrip(t *testing.T) {
 				t.Fatalf("voxel %d is %g, want %g", i, got.HU[i], v.HU[i])
 			}
 		}
+		// Near a half turn a float32 quaternion fixes its first part only to about 3e-4 radians.
 		header := headerBytes(v, dtype)
 		header[254] = 0 // no sform
 		h, err := readHeader(bytes.NewReader(header))
-		if err != nil || h.Placement != "qform" || !close4(h.Affine, v.Affine, 1e-3) {
+		if err != nil || h.Placement != "qform" || !close4(h.Affine, v.Affine, 5e-3) {
 			t.Fatalf("qform (%s): %v, want %v, error %v", h.Placement, h.Affine, v.Affine, err)
 		}
 	})
