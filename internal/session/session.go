@@ -1,0 +1,284 @@
+// Package session compiles a network for a device and an input shape, and holds its memory: what training,
+// evaluation, prediction and the benchmark run on.
+package session
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/ctclass/ctclass/internal/engine"
+	"github.com/ctclass/ctclass/internal/graph"
+	"github.com/ctclass/ctclass/internal/losses"
+	"github.com/ctclass/ctclass/internal/models"
+	"github.com/ctclass/ctclass/internal/nn"
+	"github.com/ctclass/ctclass/internal/ops"
+)
+
+// RuntimeBytes is what the process takes beside its arenas: code, Go heap and stacks. It is measured by the
+// tests of bench and rounded up.
+const RuntimeBytes = 96 << 20
+
+// Options say what to compile.
+type Options struct {
+	Network   *models.Network
+	ShapeDHW  [3]int
+	EvalBatch int // samples of a forward pass without training; 0: no such program
+	Training  *Training
+}
+
+// Training says how the parameters are trained.
+type Training struct {
+	Loss       losses.Loss
+	BatchSizes []int // of the micro-batches, such as the usual one and that of a shorter last one
+	Accumulate bool  // gradients of several micro-batches make a step
+	Optimizer  AdamW
+}
+
+// Session is a compiled network with its memory.
+type Session struct {
+	opt    Options
+	params []nn.Param
+	state  *engine.State
+	exec   *engine.Exec
+	eval   *engine.Program
+	train  map[int]*engine.Program // by batch size
+	update *engine.Program         // applies accumulated gradients
+}
+
+// Plan is a Session before its memory is taken.
+type Plan struct {
+	Session
+	programs []*engine.Program
+}
+
+// Compile plans the programs of a session; Bytes tells what they will take, and Start takes it.
+func Compile(dev engine.Device, opt Options) (*Plan, error) {
+	p := &Plan{Session: Session{opt: opt, train: map[int]*engine.Program{}}}
+	if opt.EvalBatch > 0 {
+		prog, err := p.compileEval(dev)
+		if err != nil {
+			return nil, err
+		}
+		p.eval = prog
+		p.programs = append(p.programs, prog)
+	}
+	if t := opt.Training; t != nil {
+		for _, n := range t.BatchSizes {
+			if p.train[n] != nil {
+				continue
+			}
+			prog, err := p.compileTraining(dev, n)
+			if err != nil {
+				return nil, err
+			}
+			p.train[n] = prog
+			p.programs = append(p.programs, prog)
+		}
+		if t.Accumulate {
+			prog, err := engine.CompileUpdate(p.train[t.BatchSizes[0]], t.Optimizer)
+			if err != nil {
+				return nil, err
+			}
+			p.update = prog
+			p.programs = append(p.programs, prog)
+		}
+	}
+	var err error
+	p.state, err = engine.NewState(dev, p.programs...)
+	return p, err
+}
+
+// Bytes returns what the session's memory will take: parameters, training state, inputs and activations.
+func (p *Plan) Bytes() int64 { return engine.Bytes(p.state, p.programs...) }
+
+// ArenaBytes returns the part of Bytes that holds activations, gradients and workspaces.
+func (p *Plan) ArenaBytes() int64 {
+	var most int64
+	for _, prog := range p.programs {
+		most = max(most, prog.ArenaBytes)
+	}
+	return most
+}
+
+// Programs returns the compiled programs.
+func (p *Plan) Programs() []*engine.Program { return p.programs }
+
+// Start takes the memory and returns the session, its parameters all zero.
+func (p *Plan) Start() (*Session, error) {
+	exec, err := engine.NewExec(p.state, p.programs...)
+	if err != nil {
+		return nil, err
+	}
+	p.exec = exec
+	return &p.Session, nil
+}
+
+// Close gives the session's memory back.
+func (s *Session) Close() { s.exec.Close() }
+
+// input adds the batch of volumes to a graph.
+func (s *Session) input(g *graph.Graph, n int) *graph.Value {
+	d := s.opt.ShapeDHW
+	return g.Leaf(graph.Input, "x", graph.Type{Shape: []int{n, s.opt.Network.InChannels, d[0], d[1], d[2]}, Class: graph.Volume})
+}
+
+func (s *Session) compileEval(dev engine.Device) (*engine.Program, error) {
+	var req engine.Request
+	g, err := graph.Build(func(g *graph.Graph) error {
+		b := nn.New(g, false)
+		req.Outputs = []*graph.Value{s.opt.Network.Build(b, s.input(g, s.opt.EvalBatch))}
+		s.params = b.Params
+		return nil
+	})
+	if err != nil {
+		return nil, s.explain(err, s.opt.EvalBatch)
+	}
+	req.Graph = g
+	return engine.Compile(dev, req)
+}
+
+func (s *Session) compileTraining(dev engine.Device, n int) (*engine.Program, error) {
+	t := s.opt.Training
+	req := engine.Request{Optimizer: t.Optimizer, Accumulate: t.Accumulate}
+	g, err := graph.Build(func(g *graph.Graph) (err error) {
+		b := nn.New(g, true)
+		logits := s.opt.Network.Build(b, s.input(g, n))
+		targets := g.Leaf(graph.Input, "targets", graph.Type{Shape: []int{n, t.Loss.Targets(s.opt.Network.Classes)}})
+		scale := g.Leaf(graph.Input, "scale", graph.Type{Shape: []int{1}})
+		loss := g.Apply(ops.Loss{F: t.Loss}, logits, targets, scale)
+		req.Outputs = []*graph.Value{loss, logits}
+		req.Params = b.Trainable()
+		req.Gradients, err = g.Gradients(loss, req.Params...)
+		req.Updates = g.Updates
+		s.params = b.Params
+		return err
+	})
+	if err != nil {
+		return nil, s.explain(err, n)
+	}
+	req.Graph = g
+	return engine.Compile(dev, req)
+}
+
+func (s *Session) explain(err error, n int) error {
+	return fmt.Errorf("%s cannot take a batch of %d volumes of %d×%d×%d voxels (D, H, W): %w",
+		s.opt.Network.Name, n, s.opt.ShapeDHW[0], s.opt.ShapeDHW[1], s.opt.ShapeDHW[2], err)
+}
+
+// Params lists the network's parameters and buffers in the order of creation.
+func (s *Session) Params() []nn.Param { return s.params }
+
+// State returns the parameters, buffers and training state.
+func (s *Session) State() *engine.State { return s.state }
+
+// Bytes returns the memory that the session holds.
+func (s *Session) Bytes() int64 { return s.exec.Bytes() }
+
+// Initialize gives every parameter and buffer its first value.
+func (s *Session) Initialize(seed uint64) error {
+	for _, p := range s.params {
+		if err := s.state.Set(p.Value.Name, nn.Initialize(p, seed)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Logits runs the network without training on n ≤ EvalBatch samples x (n, C, D, H, W) and returns their
+// logits (n, classes). A sample's logits do not depend on the others in its batch.
+func (s *Session) Logits(x []float32, n int) ([]float32, error) {
+	per := s.sampleLen()
+	if n < 1 || n > s.opt.EvalBatch || len(x) != n*per {
+		return nil, fmt.Errorf("session: %d values for %d samples of %d, at most %d samples", len(x), n, per, s.opt.EvalBatch)
+	}
+	in := engine.F32(s.exec.Input(s.eval, "x"))
+	clear(in[copy(in, x):])
+	s.exec.Run(s.eval, &engine.RunInfo{})
+	return s.exec.Output(s.eval, 0)[:n*s.opt.Network.Classes], nil
+}
+
+func (s *Session) sampleLen() int {
+	d := s.opt.ShapeDHW
+	return s.opt.Network.InChannels * d[0] * d[1] * d[2]
+}
+
+// MicroBatch is what one training pass takes.
+type MicroBatch struct {
+	X       []float32 // (n, C, D, H, W)
+	Targets []float32 // (n, T), NaN where a label is missing
+	IDs     []uint64  // of the samples, the keys of dropout masks
+}
+
+// Step is one optimiser step.
+type Step struct {
+	Number int     // from 1
+	LR     float64 // learning rate
+	Seed   uint64  // of dropout masks
+	Epoch  int
+}
+
+// Train makes one optimiser step over the micro-batches and returns the loss over all of them: the sum over
+// their valid labels ÷ their count (or the plain sum).
+func (s *Session) Train(batches []MicroBatch, step Step, sum bool) (float64, error) {
+	t := s.opt.Training
+	var count float64
+	for _, b := range batches {
+		count += t.Loss.Count(b.Targets)
+	}
+	scale := 1.0
+	if !sum && count > 0 {
+		scale = 1 / count
+	}
+	if len(batches) != 1 && !t.Accumulate {
+		return 0, fmt.Errorf("session: %d micro-batches for a session that does not accumulate", len(batches))
+	}
+	var loss float64
+	for i, b := range batches {
+		p := s.train[len(b.IDs)]
+		if p == nil {
+			return 0, fmt.Errorf("session: no program for a batch of %d", len(b.IDs))
+		}
+		for name, v := range map[string][]float32{"x": b.X, "targets": b.Targets, "scale": {float32(scale)}} {
+			if err := s.exec.SetInput(p, name, v); err != nil {
+				return 0, err
+			}
+		}
+		info := engine.RunInfo{
+			Seed: step.Seed, Epoch: uint64(step.Epoch), SampleIDs: b.IDs, LR: step.LR, Step: step.Number, First: i == 0,
+		}
+		s.exec.Run(p, &info)
+		loss += float64(s.exec.Output(p, 0)[0])
+	}
+	if s.update != nil {
+		s.exec.Run(s.update, &engine.RunInfo{LR: step.LR, Step: step.Number})
+	}
+	if math.IsNaN(loss) || math.IsInf(loss, 0) {
+		return loss, ErrDiverged
+	}
+	return loss, nil
+}
+
+// ErrDiverged says that the loss is no longer a finite number.
+var ErrDiverged = fmt.Errorf("the loss is not a finite number any more")
+
+// AdamW is Adam with decoupled weight decay, as an engine.Optimizer.
+type AdamW struct {
+	Beta1, Beta2, Eps, Decay float64
+	DecayAll                 bool    // also norms and biases; otherwise only tensors of two axes or more
+	Clip                     float64 // global norm of the gradients; 0: none
+}
+
+// Op returns a parameter's update.
+func (a AdamW) Op(_ string, shape []int, clipped bool) graph.Op {
+	decay := a.Decay
+	if !a.DecayAll && len(shape) < 2 {
+		decay = 0
+	}
+	return ops.AdamW{Beta1: a.Beta1, Beta2: a.Beta2, Eps: a.Eps, Decay: decay, Clipped: clipped}
+}
+
+// States names the moments.
+func (AdamW) States() []string { return []string{"m", "v"} }
+
+// ClipNorm returns the largest global norm.
+func (a AdamW) ClipNorm() float64 { return a.Clip }
