@@ -12,6 +12,8 @@ import (
 
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/exitcode"
+	"github.com/ctclass/ctclass/internal/losses"
+	"github.com/ctclass/ctclass/internal/models"
 	"github.com/ctclass/ctclass/internal/progress"
 )
 
@@ -72,7 +74,7 @@ func (a *app) debug() bool { return a.getenv("CTCLASS_DEBUG") == "1" }
 
 // names are the models and losses that a configuration may name.
 func (a *app) names() config.Names {
-	return config.Names{}
+	return config.Names{Models: models.Names(), Losses: losses.Names()}
 }
 
 // configFlags are the flags of every command that reads a configuration.
