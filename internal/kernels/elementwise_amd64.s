@@ -2017,6 +2017,1415 @@ loopDone:
 	VZEROUPPER
 	RET
 
+// func ewGELUAVX2(y []float32, x []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·ewGELUAVX2(SB), NOSPLIT, $0-48
+	MOVQ y_base+0(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_len+8(FP), DX
+	SHLQ $0x02, DX
+	XORQ BX, BX
+	MOVQ DX, SI
+	ANDQ $-64, SI
+
+loop:
+	CMPQ         BX, SI
+	JGE          loopRest
+	VMOVUPS      (CX)(BX*1), Y0
+	VMULPS       Y0, Y0, Y1
+	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
+	VROUNDPS     $0x00, Y2, Y2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
+	VMOVUPS      ewConst39500d01<>+0(SB), Y3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS       Y2, Y3, Y2
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMOVUPS      ewConst3f800000<>+0(SB), Y2
+	VSUBPS       Y3, Y2, Y2
+	VBLENDVPS    Y0, Y3, Y2, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (AX)(BX*1)
+	VMOVUPS      32(CX)(BX*1), Y0
+	VMULPS       Y0, Y0, Y1
+	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
+	VROUNDPS     $0x00, Y2, Y2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
+	VMOVUPS      ewConst39500d01<>+0(SB), Y3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS       Y2, Y3, Y2
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMOVUPS      ewConst3f800000<>+0(SB), Y2
+	VSUBPS       Y3, Y2, Y2
+	VBLENDVPS    Y0, Y3, Y2, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 32(AX)(BX*1)
+	ADDQ         $0x00000040, BX
+	JMP          loop
+
+loopRest:
+	CMPQ         BX, DX
+	JGE          loopDone
+	VMOVUPS      (CX)(BX*1), Y0
+	VMULPS       Y0, Y0, Y1
+	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
+	VROUNDPS     $0x00, Y2, Y2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
+	VMOVUPS      ewConst39500d01<>+0(SB), Y3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS       Y2, Y3, Y2
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMOVUPS      ewConst3f800000<>+0(SB), Y2
+	VSUBPS       Y3, Y2, Y2
+	VBLENDVPS    Y0, Y3, Y2, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (AX)(BX*1)
+	VMOVUPS      32(CX)(BX*1), Y0
+	VMULPS       Y0, Y0, Y1
+	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
+	VROUNDPS     $0x00, Y2, Y2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
+	VMOVUPS      ewConst39500d01<>+0(SB), Y3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS       Y2, Y3, Y2
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMOVUPS      ewConst3f800000<>+0(SB), Y2
+	VSUBPS       Y3, Y2, Y2
+	VBLENDVPS    Y0, Y3, Y2, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 32(AX)(BX*1)
+	ADDQ         $0x40, BX
+	JMP          loopRest
+
+loopDone:
+	VZEROUPPER
+	RET
+
+DATA ewConstbf000000<>+0(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+4(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+8(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+12(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+16(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+20(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+24(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+28(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+32(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+36(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+40(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+44(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+48(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+52(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+56(SB)/4, $0xbf000000
+DATA ewConstbf000000<>+60(SB)/4, $0xbf000000
+GLOBL ewConstbf000000<>(SB), RODATA|NOPTR, $64
+
+DATA ewConstc2ae999a<>+0(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+4(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+8(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+12(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+16(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+20(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+24(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+28(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+32(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+36(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+40(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+44(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+48(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+52(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+56(SB)/4, $0xc2ae999a
+DATA ewConstc2ae999a<>+60(SB)/4, $0xc2ae999a
+GLOBL ewConstc2ae999a<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst42b0999a<>+0(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+4(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+8(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+12(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+16(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+20(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+24(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+28(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+32(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+36(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+40(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+44(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+48(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+52(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+56(SB)/4, $0x42b0999a
+DATA ewConst42b0999a<>+60(SB)/4, $0x42b0999a
+GLOBL ewConst42b0999a<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+32(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+36(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+40(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+44(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+48(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+52(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+56(SB)/4, $0x3fb8aa3b
+DATA ewConst3fb8aa3b<>+60(SB)/4, $0x3fb8aa3b
+GLOBL ewConst3fb8aa3b<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3f318000<>+0(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+4(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+8(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+12(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+16(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+20(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+24(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+28(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+32(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+36(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+40(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+44(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+48(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+52(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+56(SB)/4, $0x3f318000
+DATA ewConst3f318000<>+60(SB)/4, $0x3f318000
+GLOBL ewConst3f318000<>(SB), RODATA|NOPTR, $64
+
+DATA ewConstb95e8083<>+0(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+4(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+8(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+12(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+16(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+20(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+24(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+28(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+32(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+36(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+40(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+44(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+48(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+52(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+56(SB)/4, $0xb95e8083
+DATA ewConstb95e8083<>+60(SB)/4, $0xb95e8083
+GLOBL ewConstb95e8083<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst39500d01<>+0(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+4(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+8(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+12(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+16(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+20(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+24(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+28(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+32(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+36(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+40(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+44(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+48(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+52(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+56(SB)/4, $0x39500d01
+DATA ewConst39500d01<>+60(SB)/4, $0x39500d01
+GLOBL ewConst39500d01<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3ab60b61<>+0(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+4(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+8(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+12(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+16(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+20(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+24(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+28(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+32(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+36(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+40(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+44(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+48(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+52(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+56(SB)/4, $0x3ab60b61
+DATA ewConst3ab60b61<>+60(SB)/4, $0x3ab60b61
+GLOBL ewConst3ab60b61<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3c088889<>+0(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+4(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+8(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+12(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+16(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+20(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+24(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+28(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+32(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+36(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+40(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+44(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+48(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+52(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+56(SB)/4, $0x3c088889
+DATA ewConst3c088889<>+60(SB)/4, $0x3c088889
+GLOBL ewConst3c088889<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3d2aaaab<>+0(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+4(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+8(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+12(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+16(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+20(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+24(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+28(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+32(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+36(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+40(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+44(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+48(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+52(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+56(SB)/4, $0x3d2aaaab
+DATA ewConst3d2aaaab<>+60(SB)/4, $0x3d2aaaab
+GLOBL ewConst3d2aaaab<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3e2aaaab<>+0(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+4(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+8(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+12(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+16(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+20(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+24(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+28(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+32(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+36(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+40(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+44(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+48(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+52(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+56(SB)/4, $0x3e2aaaab
+DATA ewConst3e2aaaab<>+60(SB)/4, $0x3e2aaaab
+GLOBL ewConst3e2aaaab<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3f000000<>+0(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+4(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+8(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+12(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+16(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+20(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+24(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+28(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+32(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+36(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+40(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+44(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+48(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+52(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+56(SB)/4, $0x3f000000
+DATA ewConst3f000000<>+60(SB)/4, $0x3f000000
+GLOBL ewConst3f000000<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3f800000<>+0(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+4(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+8(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+12(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+16(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+20(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+24(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+28(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+32(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+36(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+40(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+44(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+48(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+52(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+56(SB)/4, $0x3f800000
+DATA ewConst3f800000<>+60(SB)/4, $0x3f800000
+GLOBL ewConst3f800000<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst0000007f<>+0(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+4(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+8(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+12(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+16(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+20(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+24(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+28(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+32(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+36(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+40(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+44(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+48(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+52(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+56(SB)/4, $0x0000007f
+DATA ewConst0000007f<>+60(SB)/4, $0x0000007f
+GLOBL ewConst0000007f<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst7fffffff<>+0(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+4(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+8(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+12(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+16(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+20(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+24(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+28(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+32(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+36(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+40(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+44(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+48(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+52(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+56(SB)/4, $0x7fffffff
+DATA ewConst7fffffff<>+60(SB)/4, $0x7fffffff
+GLOBL ewConst7fffffff<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3e6d3388<>+0(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+4(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+8(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+12(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+16(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+20(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+24(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+28(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+32(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+36(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+40(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+44(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+48(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+52(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+56(SB)/4, $0x3e6d3388
+DATA ewConst3e6d3388<>+60(SB)/4, $0x3e6d3388
+GLOBL ewConst3e6d3388<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3f07dc22<>+0(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+4(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+8(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+12(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+16(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+20(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+24(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+28(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+32(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+36(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+40(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+44(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+48(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+52(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+56(SB)/4, $0x3f07dc22
+DATA ewConst3f07dc22<>+60(SB)/4, $0x3f07dc22
+GLOBL ewConst3f07dc22<>(SB), RODATA|NOPTR, $64
+
+DATA ewConstbf3a00e3<>+0(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+4(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+8(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+12(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+16(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+20(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+24(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+28(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+32(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+36(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+40(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+44(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+48(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+52(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+56(SB)/4, $0xbf3a00e3
+DATA ewConstbf3a00e3<>+60(SB)/4, $0xbf3a00e3
+GLOBL ewConstbf3a00e3<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3f35f0e3<>+0(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+4(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+8(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+12(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+16(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+20(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+24(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+28(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+32(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+36(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+40(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+44(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+48(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+52(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+56(SB)/4, $0x3f35f0e3
+DATA ewConst3f35f0e3<>+60(SB)/4, $0x3f35f0e3
+GLOBL ewConst3f35f0e3<>(SB), RODATA|NOPTR, $64
+
+DATA ewConstbe11a98e<>+0(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+4(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+8(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+12(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+16(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+20(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+24(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+28(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+32(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+36(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+40(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+44(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+48(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+52(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+56(SB)/4, $0xbe11a98e
+DATA ewConstbe11a98e<>+60(SB)/4, $0xbe11a98e
+GLOBL ewConstbe11a98e<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3e027906<>+0(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+4(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+8(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+12(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+16(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+20(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+24(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+28(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+32(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+36(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+40(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+44(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+48(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+52(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+56(SB)/4, $0x3e027906
+DATA ewConst3e027906<>+60(SB)/4, $0x3e027906
+GLOBL ewConst3e027906<>(SB), RODATA|NOPTR, $64
+
+// func ewGELUBackAVX2(dx []float32, dy []float32, x []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·ewGELUBackAVX2(SB), NOSPLIT, $0-72
+	MOVQ dx_base+0(FP), AX
+	MOVQ dy_base+24(FP), CX
+	MOVQ x_base+48(FP), DX
+	MOVQ dx_len+8(FP), BX
+	SHLQ $0x02, BX
+	XORQ SI, SI
+	MOVQ BX, DI
+	ANDQ $-64, DI
+
+loop:
+	CMPQ         SI, DI
+	JGE          loopRest
+	VMOVUPS      (DX)(SI*1), Y0
+	VMULPS       Y0, Y0, Y1
+	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
+	VROUNDPS     $0x00, Y2, Y2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
+	VMOVUPS      ewConst39500d01<>+0(SB), Y3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS       Y2, Y3, Y2
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMOVUPS      ewConst3f800000<>+0(SB), Y2
+	VSUBPS       Y3, Y2, Y2
+	VBLENDVPS    Y0, Y3, Y2, Y2
+	VMULPS       ewConst3ecc422a<>+0(SB), Y1, Y1
+	VFMADD231PS  Y0, Y1, Y2
+	VMULPS       (CX)(SI*1), Y2, Y2
+	VMOVUPS      Y2, (AX)(SI*1)
+	VMOVUPS      32(DX)(SI*1), Y0
+	VMULPS       Y0, Y0, Y1
+	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
+	VROUNDPS     $0x00, Y2, Y2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
+	VMOVUPS      ewConst39500d01<>+0(SB), Y3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS       Y2, Y3, Y2
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMOVUPS      ewConst3f800000<>+0(SB), Y2
+	VSUBPS       Y3, Y2, Y2
+	VBLENDVPS    Y0, Y3, Y2, Y2
+	VMULPS       ewConst3ecc422a<>+0(SB), Y1, Y1
+	VFMADD231PS  Y0, Y1, Y2
+	VMULPS       32(CX)(SI*1), Y2, Y2
+	VMOVUPS      Y2, 32(AX)(SI*1)
+	ADDQ         $0x00000040, SI
+	JMP          loop
+
+loopRest:
+	CMPQ         SI, BX
+	JGE          loopDone
+	VMOVUPS      (DX)(SI*1), Y0
+	VMULPS       Y0, Y0, Y1
+	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
+	VROUNDPS     $0x00, Y2, Y2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
+	VMOVUPS      ewConst39500d01<>+0(SB), Y3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS       Y2, Y3, Y2
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMOVUPS      ewConst3f800000<>+0(SB), Y2
+	VSUBPS       Y3, Y2, Y2
+	VBLENDVPS    Y0, Y3, Y2, Y2
+	VMULPS       ewConst3ecc422a<>+0(SB), Y1, Y1
+	VFMADD231PS  Y0, Y1, Y2
+	VMULPS       (CX)(SI*1), Y2, Y2
+	VMOVUPS      Y2, (AX)(SI*1)
+	VMOVUPS      32(DX)(SI*1), Y0
+	VMULPS       Y0, Y0, Y1
+	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
+	VROUNDPS     $0x00, Y2, Y2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
+	VMOVUPS      ewConst39500d01<>+0(SB), Y3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS       Y2, Y3, Y2
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMOVUPS      ewConst3f800000<>+0(SB), Y2
+	VSUBPS       Y3, Y2, Y2
+	VBLENDVPS    Y0, Y3, Y2, Y2
+	VMULPS       ewConst3ecc422a<>+0(SB), Y1, Y1
+	VFMADD231PS  Y0, Y1, Y2
+	VMULPS       32(CX)(SI*1), Y2, Y2
+	VMOVUPS      Y2, 32(AX)(SI*1)
+	ADDQ         $0x40, SI
+	JMP          loopRest
+
+loopDone:
+	VZEROUPPER
+	RET
+
+DATA ewConst3ecc422a<>+0(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+4(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+8(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+12(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+16(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+20(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+24(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+28(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+32(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+36(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+40(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+44(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+48(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+52(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+56(SB)/4, $0x3ecc422a
+DATA ewConst3ecc422a<>+60(SB)/4, $0x3ecc422a
+GLOBL ewConst3ecc422a<>(SB), RODATA|NOPTR, $64
+
+// func ewRowNormAVX2(y []float32, x []float32, gamma []float32, beta []float32, mean float32, invstd float32)
+// Requires: AVX, FMA3
+TEXT ·ewRowNormAVX2(SB), NOSPLIT, $0-104
+	MOVQ         y_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         gamma_base+48(FP), DX
+	MOVQ         beta_base+72(FP), BX
+	MOVQ         y_len+8(FP), SI
+	SHLQ         $0x02, SI
+	VBROADCASTSS mean+96(FP), Y0
+	VBROADCASTSS invstd+100(FP), Y1
+	XORQ         DI, DI
+	MOVQ         SI, R8
+	ANDQ         $-128, R8
+
+loop:
+	CMPQ        DI, R8
+	JGE         loopRest
+	VMOVUPS     (CX)(DI*1), Y2
+	VSUBPS      Y0, Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMOVUPS     (BX)(DI*1), Y3
+	VFMADD231PS (DX)(DI*1), Y2, Y3
+	VMOVUPS     Y3, (AX)(DI*1)
+	VMOVUPS     32(CX)(DI*1), Y2
+	VSUBPS      Y0, Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMOVUPS     32(BX)(DI*1), Y3
+	VFMADD231PS 32(DX)(DI*1), Y2, Y3
+	VMOVUPS     Y3, 32(AX)(DI*1)
+	VMOVUPS     64(CX)(DI*1), Y2
+	VSUBPS      Y0, Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMOVUPS     64(BX)(DI*1), Y3
+	VFMADD231PS 64(DX)(DI*1), Y2, Y3
+	VMOVUPS     Y3, 64(AX)(DI*1)
+	VMOVUPS     96(CX)(DI*1), Y2
+	VSUBPS      Y0, Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMOVUPS     96(BX)(DI*1), Y3
+	VFMADD231PS 96(DX)(DI*1), Y2, Y3
+	VMOVUPS     Y3, 96(AX)(DI*1)
+	ADDQ        $0x00000080, DI
+	JMP         loop
+
+loopRest:
+	CMPQ        DI, SI
+	JGE         loopDone
+	VMOVUPS     (CX)(DI*1), Y2
+	VSUBPS      Y0, Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMOVUPS     (BX)(DI*1), Y3
+	VFMADD231PS (DX)(DI*1), Y2, Y3
+	VMOVUPS     Y3, (AX)(DI*1)
+	VMOVUPS     32(CX)(DI*1), Y2
+	VSUBPS      Y0, Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMOVUPS     32(BX)(DI*1), Y3
+	VFMADD231PS 32(DX)(DI*1), Y2, Y3
+	VMOVUPS     Y3, 32(AX)(DI*1)
+	ADDQ        $0x40, DI
+	JMP         loopRest
+
+loopDone:
+	VZEROUPPER
+	RET
+
+// func ewRowSumsAVX2(x []float32, dy []float32, gamma []float32, mean float32, invstd float32, dgamma []float32, dbeta []float32, out *[32]float32)
+// Requires: AVX, FMA3
+TEXT ·ewRowSumsAVX2(SB), NOSPLIT, $0-136
+	MOVQ         x_base+0(FP), AX
+	MOVQ         dy_base+24(FP), CX
+	MOVQ         gamma_base+48(FP), DX
+	MOVQ         x_len+8(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         dgamma_base+80(FP), SI
+	MOVQ         dbeta_base+104(FP), DI
+	MOVQ         out+128(FP), R8
+	VBROADCASTSS mean+72(FP), Y0
+	VBROADCASTSS invstd+76(FP), Y1
+	VXORPS       Y2, Y2, Y2
+	VXORPS       Y3, Y3, Y3
+	VXORPS       Y4, Y4, Y4
+	VXORPS       Y5, Y5, Y5
+	XORQ         R9, R9
+	MOVQ         BX, R10
+	ANDQ         $-64, R10
+
+loop:
+	CMPQ        R9, R10
+	JGE         loopRest
+	VMOVUPS     (AX)(R9*1), Y6
+	VSUBPS      Y0, Y6, Y6
+	VMULPS      Y1, Y6, Y6
+	VMOVUPS     (CX)(R9*1), Y7
+	VADDPS      (DI)(R9*1), Y7, Y8
+	VMOVUPS     Y8, (DI)(R9*1)
+	VMOVUPS     (SI)(R9*1), Y8
+	VFMADD231PS Y6, Y7, Y8
+	VMOVUPS     Y8, (SI)(R9*1)
+	VMULPS      (DX)(R9*1), Y7, Y7
+	VADDPS      Y7, Y2, Y2
+	VFMADD231PS Y6, Y7, Y4
+	VMOVUPS     32(AX)(R9*1), Y6
+	VSUBPS      Y0, Y6, Y6
+	VMULPS      Y1, Y6, Y6
+	VMOVUPS     32(CX)(R9*1), Y7
+	VADDPS      32(DI)(R9*1), Y7, Y8
+	VMOVUPS     Y8, 32(DI)(R9*1)
+	VMOVUPS     32(SI)(R9*1), Y8
+	VFMADD231PS Y6, Y7, Y8
+	VMOVUPS     Y8, 32(SI)(R9*1)
+	VMULPS      32(DX)(R9*1), Y7, Y7
+	VADDPS      Y7, Y3, Y3
+	VFMADD231PS Y6, Y7, Y5
+	ADDQ        $0x00000040, R9
+	JMP         loop
+
+loopRest:
+	CMPQ        R9, BX
+	JGE         loopDone
+	VMOVUPS     (AX)(R9*1), Y6
+	VSUBPS      Y0, Y6, Y6
+	VMULPS      Y1, Y6, Y6
+	VMOVUPS     (CX)(R9*1), Y7
+	VADDPS      (DI)(R9*1), Y7, Y8
+	VMOVUPS     Y8, (DI)(R9*1)
+	VMOVUPS     (SI)(R9*1), Y8
+	VFMADD231PS Y6, Y7, Y8
+	VMOVUPS     Y8, (SI)(R9*1)
+	VMULPS      (DX)(R9*1), Y7, Y7
+	VADDPS      Y7, Y2, Y2
+	VFMADD231PS Y6, Y7, Y4
+	VMOVUPS     32(AX)(R9*1), Y6
+	VSUBPS      Y0, Y6, Y6
+	VMULPS      Y1, Y6, Y6
+	VMOVUPS     32(CX)(R9*1), Y7
+	VADDPS      32(DI)(R9*1), Y7, Y8
+	VMOVUPS     Y8, 32(DI)(R9*1)
+	VMOVUPS     32(SI)(R9*1), Y8
+	VFMADD231PS Y6, Y7, Y8
+	VMOVUPS     Y8, 32(SI)(R9*1)
+	VMULPS      32(DX)(R9*1), Y7, Y7
+	VADDPS      Y7, Y3, Y3
+	VFMADD231PS Y6, Y7, Y5
+	ADDQ        $0x40, R9
+	JMP         loopRest
+
+loopDone:
+	VMOVUPS Y2, (R8)
+	VMOVUPS Y3, 32(R8)
+	VMOVUPS Y4, 64(R8)
+	VMOVUPS Y5, 96(R8)
+	VZEROUPPER
+	RET
+
+// func ewRowBackAVX2(dx []float32, x []float32, dy []float32, gamma []float32, c *[4]float32)
+// Requires: AVX, FMA3
+TEXT ·ewRowBackAVX2(SB), NOSPLIT, $0-104
+	MOVQ         dx_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         dy_base+48(FP), DX
+	MOVQ         gamma_base+72(FP), BX
+	MOVQ         dx_len+8(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         c+96(FP), DI
+	VBROADCASTSS (DI), Y0
+	VBROADCASTSS 4(DI), Y1
+	VBROADCASTSS 8(DI), Y2
+	VBROADCASTSS 12(DI), Y3
+	XORQ         DI, DI
+	MOVQ         SI, R8
+	ANDQ         $-128, R8
+
+loop:
+	CMPQ         DI, R8
+	JGE          loopRest
+	VMOVUPS      (CX)(DI*1), Y4
+	VSUBPS       Y0, Y4, Y4
+	VMULPS       Y1, Y4, Y4
+	VMOVUPS      (DX)(DI*1), Y5
+	VFMSUB132PS  (BX)(DI*1), Y2, Y5
+	VFNMADD231PS Y3, Y4, Y5
+	VMULPS       Y1, Y5, Y5
+	VMOVUPS      Y5, (AX)(DI*1)
+	VMOVUPS      32(CX)(DI*1), Y4
+	VSUBPS       Y0, Y4, Y4
+	VMULPS       Y1, Y4, Y4
+	VMOVUPS      32(DX)(DI*1), Y5
+	VFMSUB132PS  32(BX)(DI*1), Y2, Y5
+	VFNMADD231PS Y3, Y4, Y5
+	VMULPS       Y1, Y5, Y5
+	VMOVUPS      Y5, 32(AX)(DI*1)
+	VMOVUPS      64(CX)(DI*1), Y4
+	VSUBPS       Y0, Y4, Y4
+	VMULPS       Y1, Y4, Y4
+	VMOVUPS      64(DX)(DI*1), Y5
+	VFMSUB132PS  64(BX)(DI*1), Y2, Y5
+	VFNMADD231PS Y3, Y4, Y5
+	VMULPS       Y1, Y5, Y5
+	VMOVUPS      Y5, 64(AX)(DI*1)
+	VMOVUPS      96(CX)(DI*1), Y4
+	VSUBPS       Y0, Y4, Y4
+	VMULPS       Y1, Y4, Y4
+	VMOVUPS      96(DX)(DI*1), Y5
+	VFMSUB132PS  96(BX)(DI*1), Y2, Y5
+	VFNMADD231PS Y3, Y4, Y5
+	VMULPS       Y1, Y5, Y5
+	VMOVUPS      Y5, 96(AX)(DI*1)
+	ADDQ         $0x00000080, DI
+	JMP          loop
+
+loopRest:
+	CMPQ         DI, SI
+	JGE          loopDone
+	VMOVUPS      (CX)(DI*1), Y4
+	VSUBPS       Y0, Y4, Y4
+	VMULPS       Y1, Y4, Y4
+	VMOVUPS      (DX)(DI*1), Y5
+	VFMSUB132PS  (BX)(DI*1), Y2, Y5
+	VFNMADD231PS Y3, Y4, Y5
+	VMULPS       Y1, Y5, Y5
+	VMOVUPS      Y5, (AX)(DI*1)
+	VMOVUPS      32(CX)(DI*1), Y4
+	VSUBPS       Y0, Y4, Y4
+	VMULPS       Y1, Y4, Y4
+	VMOVUPS      32(DX)(DI*1), Y5
+	VFMSUB132PS  32(BX)(DI*1), Y2, Y5
+	VFNMADD231PS Y3, Y4, Y5
+	VMULPS       Y1, Y5, Y5
+	VMOVUPS      Y5, 32(AX)(DI*1)
+	ADDQ         $0x40, DI
+	JMP          loopRest
+
+loopDone:
+	VZEROUPPER
+	RET
+
+// func ewTileProductAVX2(c []float32, a []float32, b []float32, shape *[8]int)
+// Requires: AVX, FMA3
+TEXT ·ewTileProductAVX2(SB), NOSPLIT, $16-80
+	MOVQ shape+72(FP), AX
+	MOVQ 8(AX), CX
+	MOVQ CX, (SP)
+	MOVQ b_base+48(FP), CX
+	MOVQ c_base+0(FP), DX
+	MOVQ 24(AX), BX
+	SHLQ $0x02, BX
+	MOVQ 32(AX), SI
+	SHLQ $0x02, SI
+	MOVQ 40(AX), DI
+	SHLQ $0x02, DI
+
+column:
+	MOVQ (AX), R8
+	MOVQ R8, 8(SP)
+	MOVQ a_base+24(FP), R8
+	MOVQ DX, R9
+
+panel:
+	MOVQ   R8, R10
+	LEAQ   (BX)(BX*2), R11
+	ADDQ   R10, R11
+	MOVQ   CX, R12
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+	MOVQ   16(AX), R13
+
+k:
+	VMOVUPS      (R12), Y12
+	VMOVUPS      32(R12), Y13
+	ADDQ         DI, R12
+	VBROADCASTSS (R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R10)(BX*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R10)(BX*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R11), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R11)(BX*1), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R11)(BX*2), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         SI, R10
+	ADDQ         SI, R11
+	DECQ         R13
+	JNZ          k
+	MOVQ         48(AX), R10
+	SHLQ         $0x02, R10
+	MOVQ         R9, R11
+	CMPQ         56(AX), $0x00
+	JE           write
+	VADDPS       (R11), Y0, Y0
+	VADDPS       32(R11), Y1, Y1
+	ADDQ         R10, R11
+	VADDPS       (R11), Y2, Y2
+	VADDPS       32(R11), Y3, Y3
+	ADDQ         R10, R11
+	VADDPS       (R11), Y4, Y4
+	VADDPS       32(R11), Y5, Y5
+	ADDQ         R10, R11
+	VADDPS       (R11), Y6, Y6
+	VADDPS       32(R11), Y7, Y7
+	ADDQ         R10, R11
+	VADDPS       (R11), Y8, Y8
+	VADDPS       32(R11), Y9, Y9
+	ADDQ         R10, R11
+	VADDPS       (R11), Y10, Y10
+	VADDPS       32(R11), Y11, Y11
+	ADDQ         R10, R11
+	MOVQ         R9, R11
+
+write:
+	VMOVUPS Y0, (R11)
+	VMOVUPS Y1, 32(R11)
+	ADDQ    R10, R11
+	VMOVUPS Y2, (R11)
+	VMOVUPS Y3, 32(R11)
+	ADDQ    R10, R11
+	VMOVUPS Y4, (R11)
+	VMOVUPS Y5, 32(R11)
+	ADDQ    R10, R11
+	VMOVUPS Y6, (R11)
+	VMOVUPS Y7, 32(R11)
+	ADDQ    R10, R11
+	VMOVUPS Y8, (R11)
+	VMOVUPS Y9, 32(R11)
+	ADDQ    R10, R11
+	VMOVUPS Y10, (R11)
+	VMOVUPS Y11, 32(R11)
+	ADDQ    R10, R11
+	MOVQ    R11, R9
+	LEAQ    (R8)(BX*4), R8
+	LEAQ    (R8)(BX*2), R8
+	SUBQ    $0x06, 8(SP)
+	JG      panel
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x10, (SP)
+	JG      column
+	VZEROUPPER
+	RET
+
+// func ewSoftmaxTileAVX2(s []float32, m []float32, l []float32, corr []float32, rows int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·ewSoftmaxTileAVX2(SB), NOSPLIT, $0-104
+	MOVQ s_base+0(FP), AX
+	MOVQ m_base+24(FP), CX
+	MOVQ l_base+48(FP), DX
+	MOVQ corr_base+72(FP), BX
+	MOVQ m_len+32(FP), SI
+	SHLQ $0x02, SI
+	XORQ DI, DI
+
+column:
+	CMPQ    DI, SI
+	JGE     done
+	LEAQ    (AX)(DI*1), R8
+	MOVQ    rows+96(FP), R9
+	VMOVUPS (CX)(DI*1), Y0
+
+max:
+	VMAXPS       (R8), Y0, Y0
+	ADDQ         SI, R8
+	DECQ         R9
+	JNZ          max
+	VMOVUPS      (CX)(DI*1), Y1
+	VSUBPS       Y0, Y1, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
+	VROUNDPS     $0x00, Y2, Y2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
+	VMOVUPS      ewConst39500d01<>+0(SB), Y3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VMOVUPS      Y1, (BX)(DI*1)
+	VMOVUPS      Y0, (CX)(DI*1)
+	VMULPS       (DX)(DI*1), Y1, Y1
+	LEAQ         (AX)(DI*1), R8
+	MOVQ         rows+96(FP), R9
+
+exp:
+	VMOVUPS      (R8), Y2
+	VSUBPS       Y0, Y2, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
+	VMAXPS       Y2, Y4, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
+	VMINPS       Y2, Y4, Y2
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x00, Y3, Y3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      ewConst39500d01<>+0(SB), Y4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y2
+	VMOVUPS      Y2, (R8)
+	VADDPS       Y2, Y1, Y1
+	ADDQ         SI, R8
+	DECQ         R9
+	JNZ          exp
+	VMOVUPS      Y1, (DX)(DI*1)
+	ADDQ         $0x20, DI
+	JMP          column
+
+done:
+	VZEROUPPER
+	RET
+
+// func ewSoftmaxBackAVX2(s []float32, ds []float32, lse float32, delta float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·ewSoftmaxBackAVX2(SB), NOSPLIT, $0-56
+	MOVQ         s_base+0(FP), AX
+	MOVQ         ds_base+24(FP), CX
+	MOVQ         s_len+8(FP), DX
+	SHLQ         $0x02, DX
+	VBROADCASTSS lse+48(FP), Y0
+	VBROADCASTSS delta+52(FP), Y1
+	XORQ         BX, BX
+	MOVQ         DX, SI
+	ANDQ         $-128, SI
+
+loop:
+	CMPQ         BX, SI
+	JGE          loopRest
+	VMOVUPS      (AX)(BX*1), Y2
+	VSUBPS       Y0, Y2, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
+	VMAXPS       Y2, Y4, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
+	VMINPS       Y2, Y4, Y2
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x00, Y3, Y3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      ewConst39500d01<>+0(SB), Y4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y2
+	VMOVUPS      Y2, (AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Y3
+	VSUBPS       Y1, Y3, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      Y3, (CX)(BX*1)
+	VMOVUPS      32(AX)(BX*1), Y2
+	VSUBPS       Y0, Y2, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
+	VMAXPS       Y2, Y4, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
+	VMINPS       Y2, Y4, Y2
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x00, Y3, Y3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      ewConst39500d01<>+0(SB), Y4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y2
+	VMOVUPS      Y2, 32(AX)(BX*1)
+	VMOVUPS      32(CX)(BX*1), Y3
+	VSUBPS       Y1, Y3, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      Y3, 32(CX)(BX*1)
+	VMOVUPS      64(AX)(BX*1), Y2
+	VSUBPS       Y0, Y2, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
+	VMAXPS       Y2, Y4, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
+	VMINPS       Y2, Y4, Y2
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x00, Y3, Y3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      ewConst39500d01<>+0(SB), Y4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y2
+	VMOVUPS      Y2, 64(AX)(BX*1)
+	VMOVUPS      64(CX)(BX*1), Y3
+	VSUBPS       Y1, Y3, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      Y3, 64(CX)(BX*1)
+	VMOVUPS      96(AX)(BX*1), Y2
+	VSUBPS       Y0, Y2, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
+	VMAXPS       Y2, Y4, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
+	VMINPS       Y2, Y4, Y2
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x00, Y3, Y3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      ewConst39500d01<>+0(SB), Y4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y2
+	VMOVUPS      Y2, 96(AX)(BX*1)
+	VMOVUPS      96(CX)(BX*1), Y3
+	VSUBPS       Y1, Y3, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      Y3, 96(CX)(BX*1)
+	ADDQ         $0x00000080, BX
+	JMP          loop
+
+loopRest:
+	CMPQ         BX, DX
+	JGE          loopDone
+	VMOVUPS      (AX)(BX*1), Y2
+	VSUBPS       Y0, Y2, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
+	VMAXPS       Y2, Y4, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
+	VMINPS       Y2, Y4, Y2
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x00, Y3, Y3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      ewConst39500d01<>+0(SB), Y4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y2
+	VMOVUPS      Y2, (AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Y3
+	VSUBPS       Y1, Y3, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      Y3, (CX)(BX*1)
+	VMOVUPS      32(AX)(BX*1), Y2
+	VSUBPS       Y0, Y2, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
+	VMAXPS       Y2, Y4, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
+	VMINPS       Y2, Y4, Y2
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x00, Y3, Y3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      ewConst39500d01<>+0(SB), Y4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y2
+	VMOVUPS      Y2, 32(AX)(BX*1)
+	VMOVUPS      32(CX)(BX*1), Y3
+	VSUBPS       Y1, Y3, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      Y3, 32(CX)(BX*1)
+	ADDQ         $0x40, BX
+	JMP          loopRest
+
+loopDone:
+	VZEROUPPER
+	RET
+
 // func ewStatsAVX512(x []float32, out *[48]float32)
 // Requires: AVX, AVX512DQ, AVX512F
 TEXT ·ewStatsAVX512(SB), NOSPLIT, $0-32
@@ -3658,6 +5067,759 @@ loopRest:
 	VFNMADD231PS Z0, Z4, Z3
 	VMOVUPS      Z3, (AX)(SI*1)
 	ADDQ         $0x40, SI
+	JMP          loopRest
+
+loopDone:
+	VZEROUPPER
+	RET
+
+// func ewGELUAVX512(y []float32, x []float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·ewGELUAVX512(SB), NOSPLIT, $0-48
+	MOVQ y_base+0(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_len+8(FP), DX
+	SHLQ $0x02, DX
+	XORQ BX, BX
+	MOVQ DX, SI
+	ANDQ $-64, SI
+
+loop:
+	CMPQ         BX, SI
+	JGE          loopRest
+	VMOVUPS      (CX)(BX*1), Z0
+	VMULPS       Z0, Z0, Z1
+	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
+	VMAXPS       Z1, Z4, Z1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
+	VMINPS       Z1, Z4, Z1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z3
+	VRNDSCALEPS  $0x00, Z3, Z3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z1
+	VMOVUPS      ewConst39500d01<>+0(SB), Z4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z4
+	VSCALEFPS    Z3, Z4, Z1
+	VPANDD       ewConst7fffffff<>+0(SB), Z0, Z3
+	VMOVUPS      ewConst3f800000<>+0(SB), Z4
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Z4, Z3
+	VDIVPS       Z3, Z4, Z3
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Z4
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Z3, Z4
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Z3, Z4
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Z3, Z4
+	VFMADD213PS  ewConst3e027906<>+0(SB), Z3, Z4
+	VMULPS       Z3, Z4, Z4
+	VMULPS       Z1, Z4, Z4
+	VMOVUPS      ewConst3f800000<>+0(SB), Z3
+	VSUBPS       Z4, Z3, Z3
+	VPMOVD2M     Z0, K1
+	VBLENDMPS    Z4, Z3, K1, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, (AX)(BX*1)
+	ADDQ         $0x00000040, BX
+	JMP          loop
+
+loopRest:
+	CMPQ         BX, DX
+	JGE          loopDone
+	VMOVUPS      (CX)(BX*1), Z0
+	VMULPS       Z0, Z0, Z1
+	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z3
+	VMAXPS       Z1, Z3, Z1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z3
+	VMINPS       Z1, Z3, Z1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z2
+	VRNDSCALEPS  $0x00, Z2, Z2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Z2, Z1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Z2, Z1
+	VMOVUPS      ewConst39500d01<>+0(SB), Z3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
+	VSCALEFPS    Z2, Z3, Z1
+	VPANDD       ewConst7fffffff<>+0(SB), Z0, Z2
+	VMOVUPS      ewConst3f800000<>+0(SB), Z3
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Z3, Z2
+	VDIVPS       Z2, Z3, Z2
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Z3
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Z2, Z3
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Z2, Z3
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Z2, Z3
+	VFMADD213PS  ewConst3e027906<>+0(SB), Z2, Z3
+	VMULPS       Z2, Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VMOVUPS      ewConst3f800000<>+0(SB), Z2
+	VSUBPS       Z3, Z2, Z2
+	VPMOVD2M     Z0, K1
+	VBLENDMPS    Z3, Z2, K1, Z5
+	VMULPS       Z0, Z5, Z5
+	VMOVUPS      Z5, (AX)(BX*1)
+	ADDQ         $0x40, BX
+	JMP          loopRest
+
+loopDone:
+	VZEROUPPER
+	RET
+
+// func ewGELUBackAVX512(dx []float32, dy []float32, x []float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·ewGELUBackAVX512(SB), NOSPLIT, $0-72
+	MOVQ dx_base+0(FP), AX
+	MOVQ dy_base+24(FP), CX
+	MOVQ x_base+48(FP), DX
+	MOVQ dx_len+8(FP), BX
+	SHLQ $0x02, BX
+	XORQ SI, SI
+	MOVQ BX, DI
+	ANDQ $-64, DI
+
+loop:
+	CMPQ         SI, DI
+	JGE          loopRest
+	VMOVUPS      (DX)(SI*1), Z0
+	VMULPS       Z0, Z0, Z1
+	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
+	VMAXPS       Z1, Z4, Z1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
+	VMINPS       Z1, Z4, Z1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z3
+	VRNDSCALEPS  $0x00, Z3, Z3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z1
+	VMOVUPS      ewConst39500d01<>+0(SB), Z4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z4
+	VSCALEFPS    Z3, Z4, Z1
+	VPANDD       ewConst7fffffff<>+0(SB), Z0, Z3
+	VMOVUPS      ewConst3f800000<>+0(SB), Z4
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Z4, Z3
+	VDIVPS       Z3, Z4, Z3
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Z4
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Z3, Z4
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Z3, Z4
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Z3, Z4
+	VFMADD213PS  ewConst3e027906<>+0(SB), Z3, Z4
+	VMULPS       Z3, Z4, Z4
+	VMULPS       Z1, Z4, Z4
+	VMOVUPS      ewConst3f800000<>+0(SB), Z3
+	VSUBPS       Z4, Z3, Z3
+	VPMOVD2M     Z0, K1
+	VBLENDMPS    Z4, Z3, K1, Z2
+	VMULPS       ewConst3ecc422a<>+0(SB), Z1, Z1
+	VFMADD231PS  Z0, Z1, Z2
+	VMULPS       (CX)(SI*1), Z2, Z2
+	VMOVUPS      Z2, (AX)(SI*1)
+	ADDQ         $0x00000040, SI
+	JMP          loop
+
+loopRest:
+	CMPQ         SI, BX
+	JGE          loopDone
+	VMOVUPS      (DX)(SI*1), Z0
+	VMULPS       Z0, Z0, Z1
+	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z3
+	VMAXPS       Z1, Z3, Z1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z3
+	VMINPS       Z1, Z3, Z1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z2
+	VRNDSCALEPS  $0x00, Z2, Z2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Z2, Z1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Z2, Z1
+	VMOVUPS      ewConst39500d01<>+0(SB), Z3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
+	VSCALEFPS    Z2, Z3, Z1
+	VPANDD       ewConst7fffffff<>+0(SB), Z0, Z2
+	VMOVUPS      ewConst3f800000<>+0(SB), Z3
+	VFMADD132PS  ewConst3e6d3388<>+0(SB), Z3, Z2
+	VDIVPS       Z2, Z3, Z2
+	VMOVUPS      ewConst3f07dc22<>+0(SB), Z3
+	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Z2, Z3
+	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Z2, Z3
+	VFMADD213PS  ewConstbe11a98e<>+0(SB), Z2, Z3
+	VFMADD213PS  ewConst3e027906<>+0(SB), Z2, Z3
+	VMULPS       Z2, Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VMOVUPS      ewConst3f800000<>+0(SB), Z2
+	VSUBPS       Z3, Z2, Z2
+	VPMOVD2M     Z0, K1
+	VBLENDMPS    Z3, Z2, K1, Z5
+	VMULPS       ewConst3ecc422a<>+0(SB), Z1, Z1
+	VFMADD231PS  Z0, Z1, Z5
+	VMULPS       (CX)(SI*1), Z5, Z5
+	VMOVUPS      Z5, (AX)(SI*1)
+	ADDQ         $0x40, SI
+	JMP          loopRest
+
+loopDone:
+	VZEROUPPER
+	RET
+
+// func ewRowNormAVX512(y []float32, x []float32, gamma []float32, beta []float32, mean float32, invstd float32)
+// Requires: AVX, AVX512F
+TEXT ·ewRowNormAVX512(SB), NOSPLIT, $0-104
+	MOVQ         y_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         gamma_base+48(FP), DX
+	MOVQ         beta_base+72(FP), BX
+	MOVQ         y_len+8(FP), SI
+	SHLQ         $0x02, SI
+	VBROADCASTSS mean+96(FP), Z0
+	VBROADCASTSS invstd+100(FP), Z1
+	XORQ         DI, DI
+	MOVQ         SI, R8
+	ANDQ         $-128, R8
+
+loop:
+	CMPQ        DI, R8
+	JGE         loopRest
+	VMOVUPS     (CX)(DI*1), Z2
+	VSUBPS      Z0, Z2, Z2
+	VMULPS      Z1, Z2, Z2
+	VMOVUPS     (BX)(DI*1), Z3
+	VFMADD231PS (DX)(DI*1), Z2, Z3
+	VMOVUPS     Z3, (AX)(DI*1)
+	VMOVUPS     64(CX)(DI*1), Z2
+	VSUBPS      Z0, Z2, Z2
+	VMULPS      Z1, Z2, Z2
+	VMOVUPS     64(BX)(DI*1), Z3
+	VFMADD231PS 64(DX)(DI*1), Z2, Z3
+	VMOVUPS     Z3, 64(AX)(DI*1)
+	ADDQ        $0x00000080, DI
+	JMP         loop
+
+loopRest:
+	CMPQ        DI, SI
+	JGE         loopDone
+	VMOVUPS     (CX)(DI*1), Z2
+	VSUBPS      Z0, Z2, Z2
+	VMULPS      Z1, Z2, Z2
+	VMOVUPS     (BX)(DI*1), Z3
+	VFMADD231PS (DX)(DI*1), Z2, Z3
+	VMOVUPS     Z3, (AX)(DI*1)
+	ADDQ        $0x40, DI
+	JMP         loopRest
+
+loopDone:
+	VZEROUPPER
+	RET
+
+// func ewRowSumsAVX512(x []float32, dy []float32, gamma []float32, mean float32, invstd float32, dgamma []float32, dbeta []float32, out *[32]float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·ewRowSumsAVX512(SB), NOSPLIT, $0-136
+	MOVQ         x_base+0(FP), AX
+	MOVQ         dy_base+24(FP), CX
+	MOVQ         gamma_base+48(FP), DX
+	MOVQ         x_len+8(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         dgamma_base+80(FP), SI
+	MOVQ         dbeta_base+104(FP), DI
+	MOVQ         out+128(FP), R8
+	VBROADCASTSS mean+72(FP), Z0
+	VBROADCASTSS invstd+76(FP), Z1
+	VXORPS       Z2, Z2, Z2
+	VXORPS       Z3, Z3, Z3
+	XORQ         R9, R9
+	MOVQ         BX, R10
+	ANDQ         $-64, R10
+
+loop:
+	CMPQ        R9, R10
+	JGE         loopRest
+	VMOVUPS     (AX)(R9*1), Z4
+	VSUBPS      Z0, Z4, Z4
+	VMULPS      Z1, Z4, Z4
+	VMOVUPS     (CX)(R9*1), Z5
+	VADDPS      (DI)(R9*1), Z5, Z6
+	VMOVUPS     Z6, (DI)(R9*1)
+	VMOVUPS     (SI)(R9*1), Z6
+	VFMADD231PS Z4, Z5, Z6
+	VMOVUPS     Z6, (SI)(R9*1)
+	VMULPS      (DX)(R9*1), Z5, Z5
+	VADDPS      Z5, Z2, Z2
+	VFMADD231PS Z4, Z5, Z3
+	ADDQ        $0x00000040, R9
+	JMP         loop
+
+loopRest:
+	CMPQ        R9, BX
+	JGE         loopDone
+	VMOVUPS     (AX)(R9*1), Z4
+	VSUBPS      Z0, Z4, Z4
+	VMULPS      Z1, Z4, Z4
+	VMOVUPS     (CX)(R9*1), Z5
+	VADDPS      (DI)(R9*1), Z5, Z6
+	VMOVUPS     Z6, (DI)(R9*1)
+	VMOVUPS     (SI)(R9*1), Z6
+	VFMADD231PS Z4, Z5, Z6
+	VMOVUPS     Z6, (SI)(R9*1)
+	VMULPS      (DX)(R9*1), Z5, Z5
+	VADDPS      Z5, Z2, Z2
+	VFMADD231PS Z4, Z5, Z3
+	ADDQ        $0x40, R9
+	JMP         loopRest
+
+loopDone:
+	VMOVUPS Z2, (R8)
+	VMOVUPS Z3, 64(R8)
+	VZEROUPPER
+	RET
+
+// func ewRowBackAVX512(dx []float32, x []float32, dy []float32, gamma []float32, c *[4]float32)
+// Requires: AVX, AVX512F
+TEXT ·ewRowBackAVX512(SB), NOSPLIT, $0-104
+	MOVQ         dx_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         dy_base+48(FP), DX
+	MOVQ         gamma_base+72(FP), BX
+	MOVQ         dx_len+8(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         c+96(FP), DI
+	VBROADCASTSS (DI), Z0
+	VBROADCASTSS 4(DI), Z1
+	VBROADCASTSS 8(DI), Z2
+	VBROADCASTSS 12(DI), Z3
+	XORQ         DI, DI
+	MOVQ         SI, R8
+	ANDQ         $-128, R8
+
+loop:
+	CMPQ         DI, R8
+	JGE          loopRest
+	VMOVUPS      (CX)(DI*1), Z4
+	VSUBPS       Z0, Z4, Z4
+	VMULPS       Z1, Z4, Z4
+	VMOVUPS      (DX)(DI*1), Z5
+	VFMSUB132PS  (BX)(DI*1), Z2, Z5
+	VFNMADD231PS Z3, Z4, Z5
+	VMULPS       Z1, Z5, Z5
+	VMOVUPS      Z5, (AX)(DI*1)
+	VMOVUPS      64(CX)(DI*1), Z4
+	VSUBPS       Z0, Z4, Z4
+	VMULPS       Z1, Z4, Z4
+	VMOVUPS      64(DX)(DI*1), Z5
+	VFMSUB132PS  64(BX)(DI*1), Z2, Z5
+	VFNMADD231PS Z3, Z4, Z5
+	VMULPS       Z1, Z5, Z5
+	VMOVUPS      Z5, 64(AX)(DI*1)
+	ADDQ         $0x00000080, DI
+	JMP          loop
+
+loopRest:
+	CMPQ         DI, SI
+	JGE          loopDone
+	VMOVUPS      (CX)(DI*1), Z4
+	VSUBPS       Z0, Z4, Z4
+	VMULPS       Z1, Z4, Z4
+	VMOVUPS      (DX)(DI*1), Z5
+	VFMSUB132PS  (BX)(DI*1), Z2, Z5
+	VFNMADD231PS Z3, Z4, Z5
+	VMULPS       Z1, Z5, Z5
+	VMOVUPS      Z5, (AX)(DI*1)
+	ADDQ         $0x40, DI
+	JMP          loopRest
+
+loopDone:
+	VZEROUPPER
+	RET
+
+// func ewTileProductAVX512(c []float32, a []float32, b []float32, shape *[8]int)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·ewTileProductAVX512(SB), NOSPLIT, $16-80
+	MOVQ shape+72(FP), AX
+	MOVQ 8(AX), CX
+	MOVQ CX, (SP)
+	MOVQ b_base+48(FP), CX
+	MOVQ c_base+0(FP), DX
+	MOVQ 24(AX), BX
+	SHLQ $0x02, BX
+	MOVQ 32(AX), SI
+	SHLQ $0x02, SI
+	MOVQ 40(AX), DI
+	SHLQ $0x02, DI
+
+column:
+	MOVQ (AX), R8
+	MOVQ R8, 8(SP)
+	MOVQ a_base+24(FP), R8
+	MOVQ DX, R9
+
+panel:
+	MOVQ   R8, R10
+	LEAQ   (BX)(BX*2), R11
+	ADDQ   R10, R11
+	LEAQ   (BX)(BX*2), R12
+	ADDQ   R11, R12
+	LEAQ   (BX)(BX*2), R13
+	ADDQ   R12, R13
+	MOVQ   CX, R14
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	VXORPS Z8, Z8, Z8
+	VXORPS Z9, Z9, Z9
+	VXORPS Z10, Z10, Z10
+	VXORPS Z11, Z11, Z11
+	VXORPS Z12, Z12, Z12
+	VXORPS Z13, Z13, Z13
+	VXORPS Z14, Z14, Z14
+	VXORPS Z15, Z15, Z15
+	VXORPS Z16, Z16, Z16
+	VXORPS Z17, Z17, Z17
+	VXORPS Z18, Z18, Z18
+	VXORPS Z19, Z19, Z19
+	VXORPS Z20, Z20, Z20
+	VXORPS Z21, Z21, Z21
+	VXORPS Z22, Z22, Z22
+	VXORPS Z23, Z23, Z23
+	MOVQ   16(AX), R15
+
+k:
+	VMOVUPS      (R14), Z24
+	VMOVUPS      64(R14), Z25
+	ADDQ         DI, R14
+	VBROADCASTSS (R10), Z26
+	VFMADD231PS  Z24, Z26, Z0
+	VFMADD231PS  Z25, Z26, Z1
+	VBROADCASTSS (R10)(BX*1), Z26
+	VFMADD231PS  Z24, Z26, Z2
+	VFMADD231PS  Z25, Z26, Z3
+	VBROADCASTSS (R10)(BX*2), Z26
+	VFMADD231PS  Z24, Z26, Z4
+	VFMADD231PS  Z25, Z26, Z5
+	VBROADCASTSS (R11), Z26
+	VFMADD231PS  Z24, Z26, Z6
+	VFMADD231PS  Z25, Z26, Z7
+	VBROADCASTSS (R11)(BX*1), Z26
+	VFMADD231PS  Z24, Z26, Z8
+	VFMADD231PS  Z25, Z26, Z9
+	VBROADCASTSS (R11)(BX*2), Z26
+	VFMADD231PS  Z24, Z26, Z10
+	VFMADD231PS  Z25, Z26, Z11
+	VBROADCASTSS (R12), Z26
+	VFMADD231PS  Z24, Z26, Z12
+	VFMADD231PS  Z25, Z26, Z13
+	VBROADCASTSS (R12)(BX*1), Z26
+	VFMADD231PS  Z24, Z26, Z14
+	VFMADD231PS  Z25, Z26, Z15
+	VBROADCASTSS (R12)(BX*2), Z26
+	VFMADD231PS  Z24, Z26, Z16
+	VFMADD231PS  Z25, Z26, Z17
+	VBROADCASTSS (R13), Z26
+	VFMADD231PS  Z24, Z26, Z18
+	VFMADD231PS  Z25, Z26, Z19
+	VBROADCASTSS (R13)(BX*1), Z26
+	VFMADD231PS  Z24, Z26, Z20
+	VFMADD231PS  Z25, Z26, Z21
+	VBROADCASTSS (R13)(BX*2), Z26
+	VFMADD231PS  Z24, Z26, Z22
+	VFMADD231PS  Z25, Z26, Z23
+	ADDQ         SI, R10
+	ADDQ         SI, R11
+	ADDQ         SI, R12
+	ADDQ         SI, R13
+	DECQ         R15
+	JNZ          k
+	MOVQ         48(AX), R10
+	SHLQ         $0x02, R10
+	MOVQ         R9, R11
+	CMPQ         56(AX), $0x00
+	JE           write
+	VADDPS       (R11), Z0, Z0
+	VADDPS       64(R11), Z1, Z1
+	ADDQ         R10, R11
+	VADDPS       (R11), Z2, Z2
+	VADDPS       64(R11), Z3, Z3
+	ADDQ         R10, R11
+	VADDPS       (R11), Z4, Z4
+	VADDPS       64(R11), Z5, Z5
+	ADDQ         R10, R11
+	VADDPS       (R11), Z6, Z6
+	VADDPS       64(R11), Z7, Z7
+	ADDQ         R10, R11
+	VADDPS       (R11), Z8, Z8
+	VADDPS       64(R11), Z9, Z9
+	ADDQ         R10, R11
+	VADDPS       (R11), Z10, Z10
+	VADDPS       64(R11), Z11, Z11
+	ADDQ         R10, R11
+	VADDPS       (R11), Z12, Z12
+	VADDPS       64(R11), Z13, Z13
+	ADDQ         R10, R11
+	VADDPS       (R11), Z14, Z14
+	VADDPS       64(R11), Z15, Z15
+	ADDQ         R10, R11
+	VADDPS       (R11), Z16, Z16
+	VADDPS       64(R11), Z17, Z17
+	ADDQ         R10, R11
+	VADDPS       (R11), Z18, Z18
+	VADDPS       64(R11), Z19, Z19
+	ADDQ         R10, R11
+	VADDPS       (R11), Z20, Z20
+	VADDPS       64(R11), Z21, Z21
+	ADDQ         R10, R11
+	VADDPS       (R11), Z22, Z22
+	VADDPS       64(R11), Z23, Z23
+	ADDQ         R10, R11
+	MOVQ         R9, R11
+
+write:
+	VMOVUPS Z0, (R11)
+	VMOVUPS Z1, 64(R11)
+	ADDQ    R10, R11
+	VMOVUPS Z2, (R11)
+	VMOVUPS Z3, 64(R11)
+	ADDQ    R10, R11
+	VMOVUPS Z4, (R11)
+	VMOVUPS Z5, 64(R11)
+	ADDQ    R10, R11
+	VMOVUPS Z6, (R11)
+	VMOVUPS Z7, 64(R11)
+	ADDQ    R10, R11
+	VMOVUPS Z8, (R11)
+	VMOVUPS Z9, 64(R11)
+	ADDQ    R10, R11
+	VMOVUPS Z10, (R11)
+	VMOVUPS Z11, 64(R11)
+	ADDQ    R10, R11
+	VMOVUPS Z12, (R11)
+	VMOVUPS Z13, 64(R11)
+	ADDQ    R10, R11
+	VMOVUPS Z14, (R11)
+	VMOVUPS Z15, 64(R11)
+	ADDQ    R10, R11
+	VMOVUPS Z16, (R11)
+	VMOVUPS Z17, 64(R11)
+	ADDQ    R10, R11
+	VMOVUPS Z18, (R11)
+	VMOVUPS Z19, 64(R11)
+	ADDQ    R10, R11
+	VMOVUPS Z20, (R11)
+	VMOVUPS Z21, 64(R11)
+	ADDQ    R10, R11
+	VMOVUPS Z22, (R11)
+	VMOVUPS Z23, 64(R11)
+	ADDQ    R10, R11
+	MOVQ    R11, R9
+	LEAQ    (R8)(BX*4), R8
+	LEAQ    (R8)(BX*2), R8
+	LEAQ    (R8)(BX*4), R8
+	LEAQ    (R8)(BX*2), R8
+	SUBQ    $0x0c, 8(SP)
+	JG      panel
+	ADDQ    $0x00000080, CX
+	ADDQ    $0x00000080, DX
+	SUBQ    $0x20, (SP)
+	JG      column
+	VZEROUPPER
+	RET
+
+// func ewSoftmaxTileAVX512(s []float32, m []float32, l []float32, corr []float32, rows int)
+// Requires: AVX, AVX512F
+TEXT ·ewSoftmaxTileAVX512(SB), NOSPLIT, $0-104
+	MOVQ s_base+0(FP), AX
+	MOVQ m_base+24(FP), CX
+	MOVQ l_base+48(FP), DX
+	MOVQ corr_base+72(FP), BX
+	MOVQ m_len+32(FP), SI
+	SHLQ $0x02, SI
+	XORQ DI, DI
+
+column:
+	CMPQ    DI, SI
+	JGE     done
+	LEAQ    (AX)(DI*1), R8
+	MOVQ    rows+96(FP), R9
+	VMOVUPS (CX)(DI*1), Z0
+
+max:
+	VMAXPS       (R8), Z0, Z0
+	ADDQ         SI, R8
+	DECQ         R9
+	JNZ          max
+	VMOVUPS      (CX)(DI*1), Z1
+	VSUBPS       Z0, Z1, Z1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z3
+	VMAXPS       Z1, Z3, Z1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z3
+	VMINPS       Z1, Z3, Z1
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z2
+	VRNDSCALEPS  $0x00, Z2, Z2
+	VFNMADD231PS ewConst3f318000<>+0(SB), Z2, Z1
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Z2, Z1
+	VMOVUPS      ewConst39500d01<>+0(SB), Z3
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3c088889<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3f000000<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
+	VSCALEFPS    Z2, Z3, Z1
+	VMOVUPS      Z1, (BX)(DI*1)
+	VMOVUPS      Z0, (CX)(DI*1)
+	VMULPS       (DX)(DI*1), Z1, Z1
+	LEAQ         (AX)(DI*1), R8
+	MOVQ         rows+96(FP), R9
+
+exp:
+	VMOVUPS      (R8), Z2
+	VSUBPS       Z0, Z2, Z2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
+	VMAXPS       Z2, Z4, Z2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
+	VMINPS       Z2, Z4, Z2
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Z2, Z3
+	VRNDSCALEPS  $0x00, Z3, Z3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z2
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z2
+	VMOVUPS      ewConst39500d01<>+0(SB), Z4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
+	VSCALEFPS    Z3, Z4, Z2
+	VMOVUPS      Z2, (R8)
+	VADDPS       Z2, Z1, Z1
+	ADDQ         SI, R8
+	DECQ         R9
+	JNZ          exp
+	VMOVUPS      Z1, (DX)(DI*1)
+	ADDQ         $0x40, DI
+	JMP          column
+
+done:
+	VZEROUPPER
+	RET
+
+// func ewSoftmaxBackAVX512(s []float32, ds []float32, lse float32, delta float32)
+// Requires: AVX, AVX512F
+TEXT ·ewSoftmaxBackAVX512(SB), NOSPLIT, $0-56
+	MOVQ         s_base+0(FP), AX
+	MOVQ         ds_base+24(FP), CX
+	MOVQ         s_len+8(FP), DX
+	SHLQ         $0x02, DX
+	VBROADCASTSS lse+48(FP), Z0
+	VBROADCASTSS delta+52(FP), Z1
+	XORQ         BX, BX
+	MOVQ         DX, SI
+	ANDQ         $-128, SI
+
+loop:
+	CMPQ         BX, SI
+	JGE          loopRest
+	VMOVUPS      (AX)(BX*1), Z2
+	VSUBPS       Z0, Z2, Z2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
+	VMAXPS       Z2, Z4, Z2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
+	VMINPS       Z2, Z4, Z2
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Z2, Z3
+	VRNDSCALEPS  $0x00, Z3, Z3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z2
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z2
+	VMOVUPS      ewConst39500d01<>+0(SB), Z4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
+	VSCALEFPS    Z3, Z4, Z2
+	VMOVUPS      Z2, (AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Z3
+	VSUBPS       Z1, Z3, Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (CX)(BX*1)
+	VMOVUPS      64(AX)(BX*1), Z2
+	VSUBPS       Z0, Z2, Z2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
+	VMAXPS       Z2, Z4, Z2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
+	VMINPS       Z2, Z4, Z2
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Z2, Z3
+	VRNDSCALEPS  $0x00, Z3, Z3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z2
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z2
+	VMOVUPS      ewConst39500d01<>+0(SB), Z4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
+	VSCALEFPS    Z3, Z4, Z2
+	VMOVUPS      Z2, 64(AX)(BX*1)
+	VMOVUPS      64(CX)(BX*1), Z3
+	VSUBPS       Z1, Z3, Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(CX)(BX*1)
+	ADDQ         $0x00000080, BX
+	JMP          loop
+
+loopRest:
+	CMPQ         BX, DX
+	JGE          loopDone
+	VMOVUPS      (AX)(BX*1), Z2
+	VSUBPS       Z0, Z2, Z2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
+	VMAXPS       Z2, Z4, Z2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
+	VMINPS       Z2, Z4, Z2
+	VMULPS       ewConst3fb8aa3b<>+0(SB), Z2, Z3
+	VRNDSCALEPS  $0x00, Z3, Z3
+	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z2
+	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z2
+	VMOVUPS      ewConst39500d01<>+0(SB), Z4
+	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3c088889<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f000000<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
+	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
+	VSCALEFPS    Z3, Z4, Z2
+	VMOVUPS      Z2, (AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Z3
+	VSUBPS       Z1, Z3, Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (CX)(BX*1)
+	ADDQ         $0x40, BX
 	JMP          loopRest
 
 loopDone:

@@ -30,6 +30,12 @@ var ewTables = [...]ewTable{
 		spread: ewSpreadAVX2,
 		adamW:  func(w, g, mom, vel []float32, c *adamConstants) { ewAdamWAVX2(w, g, mom, vel, c.fields()) },
 		sgd:    func(w, g, mom []float32, c *sgdConstants) { ewSGDAVX2(w, g, mom, c.fields()) },
+		gelu:   ewGELUAVX2, geluBack: ewGELUBackAVX2, rowNorm: ewRowNormAVX2, rowSums: ewRowSumsAVX2,
+		rowBack: func(dx, x, dy, gamma []float32, c *rowConstants) {
+			ewRowBackAVX2(dx, x, dy, gamma, c.fields())
+		},
+		tileProduct: func(c, a, b []float32, g *tileProduct) { ewTileProductAVX2(c, a, b, g.fields()) },
+		softmaxTile: ewSoftmaxTileAVX2, softmaxBack: ewSoftmaxBackAVX2,
 	},
 	AVX512: {
 		stats: ewStatsAVX512, sum: ewSumAVX512, norm: ewNormAVX512, normAdd: ewNormAddAVX512,
@@ -54,6 +60,12 @@ var ewTables = [...]ewTable{
 		spread: ewSpreadAVX512,
 		adamW:  func(w, g, mom, vel []float32, c *adamConstants) { ewAdamWAVX512(w, g, mom, vel, c.fields()) },
 		sgd:    func(w, g, mom []float32, c *sgdConstants) { ewSGDAVX512(w, g, mom, c.fields()) },
+		gelu:   ewGELUAVX512, geluBack: ewGELUBackAVX512, rowNorm: ewRowNormAVX512, rowSums: ewRowSumsAVX512,
+		rowBack: func(dx, x, dy, gamma []float32, c *rowConstants) {
+			ewRowBackAVX512(dx, x, dy, gamma, c.fields())
+		},
+		tileProduct: func(c, a, b []float32, g *tileProduct) { ewTileProductAVX512(c, a, b, g.fields()) },
+		softmaxTile: ewSoftmaxTileAVX512, softmaxBack: ewSoftmaxBackAVX512,
 	},
 }
 
@@ -64,3 +76,7 @@ func (w *poolWindow) fields() *[9]int { return (*[9]int)(unsafe.Pointer(w)) }
 func (c *adamConstants) fields() *[7]float32 { return (*[7]float32)(unsafe.Pointer(c)) }
 
 func (c *sgdConstants) fields() *[3]float32 { return (*[3]float32)(unsafe.Pointer(c)) }
+
+func (c *rowConstants) fields() *[4]float32 { return (*[4]float32)(unsafe.Pointer(c)) }
+
+func (g *tileProduct) fields() *[8]int { return (*[8]int)(unsafe.Pointer(g)) }

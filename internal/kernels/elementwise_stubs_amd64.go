@@ -82,6 +82,30 @@ func ewAdamWAVX2(w []float32, g []float32, mom []float32, vel []float32, c *[7]f
 // ewSGDAVX2 makes one step of SGD with Nesterov momentum.
 func ewSGDAVX2(w []float32, g []float32, mom []float32, c *[3]float32)
 
+// ewGELUAVX2 computes y = x times the normal distribution function of x.
+func ewGELUAVX2(y []float32, x []float32)
+
+// ewGELUBackAVX2 computes dx = dy times the derivative of GELU at x.
+func ewGELUBackAVX2(dx []float32, dy []float32, x []float32)
+
+// ewRowNormAVX2 computes y = (x-mean)*invstd*gamma + beta.
+func ewRowNormAVX2(y []float32, x []float32, gamma []float32, beta []float32, mean float32, invstd float32)
+
+// ewRowSumsAVX2 sums dy*gamma and dy*gamma*xhat and adds dy*xhat and dy to dgamma and dbeta.
+func ewRowSumsAVX2(x []float32, dy []float32, gamma []float32, mean float32, invstd float32, dgamma []float32, dbeta []float32, out *[32]float32)
+
+// ewRowBackAVX2 computes dx = invstd*(dy*gamma - c2 - xhat*c3) with c = mean, invstd, c2, c3.
+func ewRowBackAVX2(dx []float32, x []float32, dy []float32, gamma []float32, c *[4]float32)
+
+// ewTileProductAVX2 computes c = a*b or c += a*b.
+func ewTileProductAVX2(c []float32, a []float32, b []float32, shape *[8]int)
+
+// ewSoftmaxTileAVX2 makes one step of the online softmax over rows keys.
+func ewSoftmaxTileAVX2(s []float32, m []float32, l []float32, corr []float32, rows int)
+
+// ewSoftmaxBackAVX2 computes s = exp(s-lse) and ds = s*(ds-delta).
+func ewSoftmaxBackAVX2(s []float32, ds []float32, lse float32, delta float32)
+
 // ewStatsAVX512 computes per lane mean, sum of x-mean and sum of (x-mean)^2.
 func ewStatsAVX512(x []float32, out *[48]float32)
 
@@ -159,3 +183,27 @@ func ewAdamWAVX512(w []float32, g []float32, mom []float32, vel []float32, c *[7
 
 // ewSGDAVX512 makes one step of SGD with Nesterov momentum.
 func ewSGDAVX512(w []float32, g []float32, mom []float32, c *[3]float32)
+
+// ewGELUAVX512 computes y = x times the normal distribution function of x.
+func ewGELUAVX512(y []float32, x []float32)
+
+// ewGELUBackAVX512 computes dx = dy times the derivative of GELU at x.
+func ewGELUBackAVX512(dx []float32, dy []float32, x []float32)
+
+// ewRowNormAVX512 computes y = (x-mean)*invstd*gamma + beta.
+func ewRowNormAVX512(y []float32, x []float32, gamma []float32, beta []float32, mean float32, invstd float32)
+
+// ewRowSumsAVX512 sums dy*gamma and dy*gamma*xhat and adds dy*xhat and dy to dgamma and dbeta.
+func ewRowSumsAVX512(x []float32, dy []float32, gamma []float32, mean float32, invstd float32, dgamma []float32, dbeta []float32, out *[32]float32)
+
+// ewRowBackAVX512 computes dx = invstd*(dy*gamma - c2 - xhat*c3) with c = mean, invstd, c2, c3.
+func ewRowBackAVX512(dx []float32, x []float32, dy []float32, gamma []float32, c *[4]float32)
+
+// ewTileProductAVX512 computes c = a*b or c += a*b.
+func ewTileProductAVX512(c []float32, a []float32, b []float32, shape *[8]int)
+
+// ewSoftmaxTileAVX512 makes one step of the online softmax over rows keys.
+func ewSoftmaxTileAVX512(s []float32, m []float32, l []float32, corr []float32, rows int)
+
+// ewSoftmaxBackAVX512 computes s = exp(s-lse) and ds = s*(ds-delta).
+func ewSoftmaxBackAVX512(s []float32, ds []float32, lse float32, delta float32)

@@ -29,6 +29,16 @@ type ewTable struct {
 
 	adamW func(w, g, mom, vel []float32, c *adamConstants)
 	sgd   func(w, g, mom []float32, c *sgdConstants)
+
+	gelu     func(y, x []float32)
+	geluBack func(dx, dy, x []float32)
+	rowNorm  func(y, x, gamma, beta []float32, mean, invstd float32)
+	rowSums  func(x, dy, gamma []float32, mean, invstd float32, dgamma, dbeta []float32, out *[32]float32)
+	rowBack  func(dx, x, dy, gamma []float32, c *rowConstants)
+
+	tileProduct func(c, a, b []float32, g *tileProduct)
+	softmaxTile func(s, m, l, corr []float32, rows int)
+	softmaxBack func(s, ds []float32, lse, delta float32)
 }
 
 // Bits of the index into ewTable.bnBack.
@@ -45,6 +55,8 @@ func ewGenericTable() ewTable {
 		relu: ewReLU, reluBack: ewReLUBack, add: ewAdd, scale: ewScale, axpy: ewAxpy, sumSq: ewSumSq,
 		maxRow: ewMaxRow, maxRowBack: ewMaxRowBack, avgRow: ewAvgRow, spread: ewSpread,
 		adamW: ewAdamW, sgd: ewSGD,
+		gelu: ewGELU, geluBack: ewGELUBack, rowNorm: ewRowNorm, rowSums: ewRowSums, rowBack: ewRowBack,
+		tileProduct: ewTileProduct, softmaxTile: ewSoftmaxTile, softmaxBack: ewSoftmaxBack,
 	}
 	for i := range t.bnBack {
 		t.bnBack[i] = func(dx, dy, mask, x, scale, kx, k0 []float32) {

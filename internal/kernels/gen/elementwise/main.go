@@ -30,6 +30,9 @@ func main() {
 		t.elementwise()
 		t.pool()
 		t.optim()
+		t.gelu()
+		t.layerNorm()
+		t.attention()
 	}
 	Generate()
 }

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"math"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// pool of constants in read-only memory; each is 16 equal floats, so that any register can be loaded.
+var constants = map[uint32]Mem{}
+
+// lit returns the address of 16 copies of a float32.
+func lit(v float64) Mem { return litBits(math.Float32bits(float32(v))) }
+
+func litBits(bits uint32) Mem {
+	m, ok := constants[bits]
+	if !ok {
+		m = GLOBL("ewConst"+hex(bits), 8|16) // RODATA|NOPTR
+		for i := range 16 {
+			DATA(4*i, U32(bits))
+		}
+		constants[bits] = m
+	}
+	return m
+}
+
+func hex(v uint32) string {
+	const digits = "0123456789abcdef"
+	s := make([]byte, 8)
+	for i := range s {
+		s[i] = digits[v>>(28-4*i)&15]
+	}
+	return string(s)
+}
+
+// exp replaces v by e^v, relative error below 2e-7. v is taken between -87.3 and 88.3, where the result is
+// a normal number. It writes v = n ln 2 + r and sums the Taylor series of e^r, |r| <= 0.35, to r^7.
+func (t target) exp(v reg.VecVirtual) {
+	n, p := t.reg(), t.reg()
+	VMOVUPS(lit(-87.3), p)
+	VMAXPS(v, p, v) // v last: a NaN stays
+	VMOVUPS(lit(88.3), p)
+	VMINPS(v, p, v)
+	VMULPS(lit(math.Log2E), v, n)
+	if t.wide {
+		VRNDSCALEPS(U8(0), n, n)
+	} else {
+		VROUNDPS(U8(0), n, n)
+	}
+	const high = 0.693359375 // ln 2 to 9 bits: n*high is exact
+	VFNMADD231PS(lit(high), n, v)
+	VFNMADD231PS(lit(math.Ln2-high), n, v)
+	VMOVUPS(lit(1./5040), p)
+	for _, c := range []float64{1. / 720, 1. / 120, 1. / 24, 1. / 6, 1. / 2, 1, 1} {
+		VFMADD213PS(lit(c), v, p)
+	}
+	if t.wide {
+		VSCALEFPS(n, p, v)
+		return
+	}
+	VCVTPS2DQ(n, n)
+	VPADDD(litBits(127), n, n)
+	VPSLLD(U8(23), n, n)
+	VMULPS(n, p, v)
+}
+
+// gaussian sets e to exp(-x*x/2) and cdf to the normal distribution function at x, by formula 7.1.26 of
+// Abramowitz and Stegun for the error function (absolute error 1.5e-7).
+func (t target) gaussian(x, e, cdf reg.VecVirtual) {
+	z, p := t.reg(), t.reg()
+	VMULPS(x, x, e)
+	VMULPS(lit(-0.5), e, e)
+	t.exp(e)
+	if t.wide {
+		VPANDD(litBits(0x7fffffff), x, z)
+	} else {
+		VANDPS(litBits(0x7fffffff), x, z)
+	}
+	VMOVUPS(lit(1), p)
+	VFMADD132PS(lit(0.3275911/math.Sqrt2), p, z) // 1 + p |x| / sqrt 2
+	VDIVPS(z, p, z)
+	VMOVUPS(lit(0.5*1.061405429), p)
+	for _, c := range []float64{-1.453152027, 1.421413741, -0.284496736, 0.254829592} {
+		VFMADD213PS(lit(0.5*c), z, p)
+	}
+	VMULPS(z, p, p)
+	VMULPS(e, p, p) // the smaller tail
+	VMOVUPS(lit(1), z)
+	VSUBPS(p, z, z)
+	if t.wide {
+		k := K()
+		VPMOVD2M(x, k) // sign of x
+		VBLENDMPS(p, z, k, cdf)
+	} else {
+		VBLENDVPS(x, p, z, cdf)
+	}
+}
+
+func (t target) gelu() {
+	t.text("ewGELU", "(y, x []float32)", "computes y = x times the normal distribution function of x.")
+	y, x, n := ptr("y"), ptr("x"), bytes("y")
+	t.loop("loop", n, 1, func(i reg.Register, off, u, h int) {
+		v, e, cdf := t.reg(), t.reg(), t.reg()
+		VMOVUPS(at(x, i, off), v)
+		t.gaussian(v, e, cdf)
+		VMULPS(v, cdf, cdf)
+		VMOVUPS(cdf, at(y, i, off))
+	})
+	t.end()
+
+	t.text("ewGELUBack", "(dx, dy, x []float32)", "computes dx = dy times the derivative of GELU at x.")
+	dx, dy, x, n := ptr("dx"), ptr("dy"), ptr("x"), bytes("dx")
+	t.loop("loop", n, 1, func(i reg.Register, off, u, h int) {
+		v, e, cdf := t.reg(), t.reg(), t.reg()
+		VMOVUPS(at(x, i, off), v)
+		t.gaussian(v, e, cdf)
+		VMULPS(lit(1/math.Sqrt(2*math.Pi)), e, e)
+		VFMADD231PS(v, e, cdf)
+		VMULPS(at(dy, i, off), cdf, cdf)
+		VMOVUPS(cdf, at(dx, i, off))
+	})
+	t.end()
+}

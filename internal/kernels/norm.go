@@ -1,0 +1,132 @@
+package kernels
+
+import "math"
+
+// LayerNorm normalises each row of x [rows][e] to mean 0 and variance 1 (biased, eps added) and sets
+// y = normalised*gamma + beta. It leaves each row's mean and 1/sqrt(variance+eps) for the backward pass.
+// y may be x, but the backward pass needs x.
+func (m *Machine) LayerNorm(x []float32, rows, e int, gamma, beta []float32, eps float64, y, mean, invstd []float32) {
+	k := m.ewTable()
+	whole := e / Block * Block
+	per := rowsPerTask(e)
+	m.Run((rows+per-1)/per, func(_, i int) {
+		var out [48]float32
+		for r := i * per; r < min(rows, (i+1)*per); r++ {
+			xs, ys := x[r*e:][:e], y[r*e:][:e]
+			mu, variance := k.rowStats(xs, &out)
+			a, b := float32(mu), float32(1/math.Sqrt(variance+eps))
+			mean[r], invstd[r] = a, b
+			k.rowNorm(ys[:whole], xs[:whole], gamma[:whole], beta[:whole], a, b)
+			ewRowNorm(ys[whole:], xs[whole:], gamma[whole:], beta[whole:], a, b)
+		}
+	})
+}
+
+// rowsPerTask returns how many rows of e floats make a task of ewSpan*4 floats.
+func rowsPerTask(e int) int { return max(1, ewSpan*4/max(1, e)) }
+
+// rowStats returns the mean and the biased variance of a row. out is scratch.
+func (k *ewTable) rowStats(x []float32, out *[48]float32) (mean, variance float64) {
+	n := len(x) / Block
+	tail := x[n*Block:]
+	if n > 0 {
+		k.stats(x[:n*Block], out)
+		for l := range Block {
+			mean += float64(n)*float64(out[l]) + float64(out[16+l])
+		}
+	}
+	for _, v := range tail {
+		mean += float64(v)
+	}
+	mean /= float64(len(x))
+	if n > 0 {
+		for l := range Block {
+			d := float64(out[16+l])
+			off := float64(out[l]) + d/float64(n) - mean
+			variance += float64(out[32+l]) - d*d/float64(n) + float64(n)*off*off
+		}
+	}
+	for _, v := range tail {
+		variance += (float64(v) - mean) * (float64(v) - mean)
+	}
+	return mean, max(0, variance/float64(len(x)))
+}
+
+// LayerNormBackward sets dx to the gradient of LayerNorm with respect to x, and dgamma and dbeta to those
+// of its parameters, summed over the rows in a fixed order. dx may be dy.
+func (m *Machine) LayerNormBackward(x, dy []float32, rows, e int, gamma, mean, invstd, dx, dgamma, dbeta []float32) {
+	k := m.ewTable()
+	whole := e / Block * Block
+	chunk := max(32, (rows+31)/32)
+	chunks := (rows + chunk - 1) / chunk
+	parts := make([]float64, chunks*2*e)
+	sums := make([]float32, m.Threads()*2*e)
+	m.Run(chunks, func(worker, i int) {
+		var out, rest [32]float32
+		var c rowConstants
+		g, b := sums[worker*2*e:][:e], sums[(worker*2+1)*e:][:e]
+		last := min(rows, (i+1)*chunk)
+		for r := i * chunk; r < last; {
+			clear(g)
+			clear(b)
+			for end := min(last, r+32); r < end; r++ {
+				xs, gs, os := x[r*e:][:e], dy[r*e:][:e], dx[r*e:][:e]
+				k.rowSums(xs[:whole], gs[:whole], gamma[:whole], mean[r], invstd[r], g[:whole], b[:whole], &out)
+				ewRowSums(xs[whole:], gs[whole:], gamma[whole:], mean[r], invstd[r], g[whole:], b[whole:], &rest)
+				var s1, s2 float64
+				for l := range Block {
+					s1 += float64(out[l]) + float64(rest[l])
+					s2 += float64(out[16+l]) + float64(rest[16+l])
+				}
+				c = rowConstants{mean[r], invstd[r], float32(s1 / float64(e)), float32(s2 / float64(e))}
+				k.rowBack(os[:whole], xs[:whole], gs[:whole], gamma[:whole], &c)
+				ewRowBack(os[whole:], xs[whole:], gs[whole:], gamma[whole:], &c)
+			}
+			part := parts[i*2*e:][:2*e]
+			for j, v := range g {
+				part[j] += float64(v)
+				part[e+j] += float64(b[j])
+			}
+		}
+	})
+	for j := range e {
+		var g, b float64
+		for i := range chunks {
+			g += parts[i*2*e+j]
+			b += parts[(i*2+1)*e+j]
+		}
+		dgamma[j], dbeta[j] = float32(g), float32(b)
+	}
+}
+
+// GELU sets y = x*Phi(x), Phi the normal distribution function (the exact form, not the tanh one), to an
+// absolute error of 2e-7*max(1, |x|). y may be x, but the backward pass needs x.
+func (m *Machine) GELU(x, y []float32) {
+	k := m.ewTable()
+	m.ewFlat(len(y), func(lo, hi int, tail bool) {
+		if tail { // on the same path as the rest: the result must not depend on an element's place
+			var in, out [Block]float32
+			copy(in[:], x[lo:hi])
+			k.gelu(out[:], in[:])
+			copy(y[lo:hi], out[:])
+			return
+		}
+		k.gelu(y[lo:hi], x[lo:hi])
+	})
+}
+
+// GELUBackward sets dx = dy times the derivative of GELU at x. dx may be dy.
+func (m *Machine) GELUBackward(x, dy, dx []float32) {
+	k := m.ewTable()
+	m.ewFlat(len(dx), func(lo, hi int, tail bool) {
+		if tail {
+			var in, g, out [Block]float32
+			copy(in[:], x[lo:hi])
+			copy(g[:], dy[lo:hi])
+			k.geluBack(out[:], g[:], in[:])
+			copy(dx[lo:hi], out[:])
+			return
+		}
+		k.geluBack(dx[lo:hi], dy[lo:hi], x[lo:hi])
+	})
+}
