@@ -34,8 +34,8 @@ type Conv struct {
 	inCh    int // blocks of 16 input channels; channels for a plain input
 	outCh   int // blocks of 16 output channels
 	kernels *convKernels
-	forward *gather // blocked input
-	back    *gather
+	forward *gatherPlan // blocked input
+	back    *gatherPlan
 	plain   *plainConv // plain input
 }
 

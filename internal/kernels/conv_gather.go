@@ -5,15 +5,17 @@ import (
 	"unsafe"
 )
 
-// gather describes a pass in which every output row (one voxel of a map) is a sum over taps of input rows
+// gatherPlan describes a pass in which every output row (one voxel of a map) is a sum over taps of input rows
 // times weight blocks: the forward pass, and the backward pass by the input with transposed weights.
-type gather struct {
+type gatherPlan struct {
 	kernel              [3]int
 	taps                int
 	inBlocks, outBlocks int
 	inVoxels, outVoxels int
 	out                 [3]int
-	classes             []gatherClass
+	classes             []gatherClass // those that see at least one tap
+	blank               bool          // some voxels see no tap: their rows are zero
+	usedTaps            []int         // taps that some voxel sees
 	// sampleInner orders rows by voxel first and sample second: on small maps the rows of a tile then lie at
 	// the same voxel, and taps that see only padding are skipped.
 	sampleInner bool
@@ -35,8 +37,8 @@ const outside = -1 << 60
 // smallMap is the number of voxels up to which a gather orders its rows by voxel.
 const smallMap = 512
 
-func newForwardGather(s ConvSpec) *gather {
-	g := &gather{
+func newForwardGather(s ConvSpec) *gatherPlan {
+	g := &gatherPlan{
 		kernel:    s.Kernel,
 		inBlocks:  s.In.Blocks(),
 		outBlocks: s.Out.Blocks(),
@@ -48,8 +50,8 @@ func newForwardGather(s ConvSpec) *gather {
 	return g
 }
 
-func newBackwardGather(s ConvSpec) *gather {
-	g := &gather{
+func newBackwardGather(s ConvSpec) *gatherPlan {
+	g := &gatherPlan{
 		kernel:    s.Kernel,
 		inBlocks:  s.Out.Blocks(),
 		outBlocks: s.In.Blocks(),
@@ -74,7 +76,7 @@ func newBackwardGather(s ConvSpec) *gather {
 }
 
 // fill sets the tables from at, which maps output index and tap of an axis to the input index.
-func (g *gather) fill(in [3]int, at func(axis, o, t int) (int, bool)) {
+func (g *gatherPlan) fill(in [3]int, at func(axis, o, t int) (int, bool)) {
 	g.taps = volume3(g.kernel)
 	g.outVoxels = volume3(g.out)
 	g.sampleInner = g.outVoxels <= smallMap
@@ -97,15 +99,44 @@ func (g *gather) fill(in [3]int, at func(axis, o, t int) (int, bool)) {
 			}
 		}
 	}
+	g.prune()
+}
+
+// prune drops the classes that see no tap and finds the taps that are used.
+func (g *gatherPlan) prune() {
+	var used [3]uint64
+	classes := g.classes
+	g.classes = nil
+	for _, c := range classes {
+		sees := true
+		for i := range used {
+			var mask uint64
+			for j := range c.count[i] {
+				mask |= g.valid[i][c.start[i]+j*c.step[i]]
+			}
+			used[i] |= mask
+			sees = sees && mask != 0
+		}
+		if sees {
+			g.classes = append(g.classes, c)
+		} else {
+			g.blank = true
+		}
+	}
+	for t := range g.taps {
+		if hasBit(used[0], t/(g.kernel[1]*g.kernel[2])) && hasBit(used[1], t/g.kernel[2]%g.kernel[1]) && hasBit(used[2], t%g.kernel[2]) {
+			g.usedTaps = append(g.usedTaps, t)
+		}
+	}
 }
 
 const gatherTapFloats = int(unsafe.Sizeof(gatherTap{})) / 4
 
-func (g *gather) workspace(threads int) int { return threads*g.taps*gatherTapFloats + Block }
+func (g *gatherPlan) workspace(threads int) int { return threads*g.taps*gatherTapFloats + Block }
 
 // gatherRun is one execution of a gather.
 type gatherRun struct {
-	*gather
+	*gatherPlan
 	k            *convKernels
 	x, y         Map
 	w            []float32
@@ -121,14 +152,17 @@ type gatherRun struct {
 // should stay in the second-level cache.
 const panelBytes = 512 << 10
 
-func (m *Machine) runGather(g *gather, k *convKernels, x Map, w []float32, y Map, ws []float32) {
-	r := &gatherRun{gather: g, k: k, x: x, y: y, w: w, panels: ceilDiv(g.outBlocks, 2)}
+func (m *Machine) runGather(g *gatherPlan, k *convKernels, x Map, w []float32, y Map, ws []float32) {
+	r := &gatherRun{gatherPlan: g, k: k, x: x, y: y, w: w, panels: ceilDiv(g.outBlocks, 2)}
 	r.tab = alignedSlice[gatherTap](ws, m.Threads()*g.taps)
 	perBlock := g.taps * Block * panelWidth * 4
 	r.chunk = max(1, min(g.inBlocks, panelBytes/perBlock))
 	r.chunk = ceilDiv(g.inBlocks, ceilDiv(g.inBlocks, r.chunk)) // equal chunks
 	r.groupPanels = max(1, min(r.panels, panelBytes/(perBlock*r.chunk)))
 
+	if g.blank {
+		m.clearMap(y)
+	}
 	tiles := 0
 	for _, c := range g.classes {
 		r.classTiles = append(r.classTiles, r.tilesOf(c))
@@ -144,6 +178,12 @@ func (m *Machine) runGather(g *gather, k *convKernels, x Map, w []float32, y Map
 		first := i % perGroup * r.tilesPerTask
 		r.task(worker, i/perGroup*r.groupPanels, first, min(first+r.tilesPerTask, tiles))
 	})
+}
+
+// clearMap zeroes a map.
+func (m *Machine) clearMap(y Map) {
+	block := y.D * y.H * y.W * Block
+	m.Run(y.N*y.CB, func(_, i int) { clear(y.Data[i/y.CB*y.Stride+i%y.CB*block:][:block]) })
 }
 
 // runRows returns how many runs of rows a class has and the rows of each. Tiles do not cross runs.
@@ -263,35 +303,34 @@ func (r *gatherRun) table(tab []gatherTap, yOff *[maxTileRows]int, c gatherClass
 	}
 
 	taps := 0
-	kh, kw := r.kernel[1], r.kernel[2]
-	for i := range rows {
-		taps = 0
-		od := r.offset[0][at[i][0]*r.kernel[0]:][:r.kernel[0]]
-		oh := r.offset[1][at[i][1]*kh:][:kh]
-		ow := r.offset[2][at[i][2]*kw:][:kw]
-		base := sample[i] * r.x.Stride * 4
-		for td, vd := range od {
-			if !hasBit(valid[0], td) {
+	kd, kh, kw := r.kernel[0], r.kernel[1], r.kernel[2]
+	var plane, line [maxTileRows]int // sums of the offsets of the outer axes
+	for td := range kd {
+		if !hasBit(valid[0], td) {
+			continue
+		}
+		for i := range rows {
+			plane[i] = sample[i]*r.x.Stride*4 + r.offset[0][at[i][0]*kd+td]
+		}
+		for th := range kh {
+			if !hasBit(valid[1], th) {
 				continue
 			}
-			for th, vh := range oh {
-				if !hasBit(valid[1], th) {
+			for i := range rows {
+				line[i] = plane[i] + r.offset[1][at[i][1]*kh+th]
+			}
+			for tw := range kw {
+				if !hasBit(valid[2], tw) {
 					continue
 				}
-				sum := base + vd + vh
-				for tw, vw := range ow {
-					if !hasBit(valid[2], tw) {
-						continue
-					}
-					e := &tab[taps]
-					e.Row[i] = sum + vw
-					if i == 0 {
-						t := (td*kh+th)*kw + tw
-						e.Wide = t * Block * panelWidth * 4
-						e.Narrow = t * Block * Block * 4
-					}
-					taps++
+				e := &tab[taps]
+				for i := range rows {
+					e.Row[i] = line[i] + r.offset[2][at[i][2]*kw+tw]
 				}
+				t := (td*kh+th)*kw + tw
+				e.Wide = t * Block * panelWidth * 4
+				e.Narrow = t * Block * Block * 4
+				taps++
 			}
 		}
 	}

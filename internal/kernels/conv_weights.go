@@ -55,20 +55,33 @@ func (c *Conv) eachWeight(f func(packed, logical int)) {
 func widthOfPanel(panel, blocks int) int { return min(panelWidth, blocks*Block-panel*panelWidth) }
 
 // transposeWeights exchanges the input and output channels of blocked packed weights: the result has panels
-// of input channels with one row per (output block, tap, output channel of the block).
+// of input channels with one row per (output block, tap, output channel of the block). It leaves out the taps
+// that the backward pass does not use.
 func (m *Machine) transposeWeights(c *Conv, dst, src []float32) {
-	m.Run(c.inCh*ceilDiv(c.outCh, 8), func(_, i int) {
-		cb, first := i%c.inCh, i/c.inCh*8
-		dw := widthOfPanel(cb/2, c.inCh)
-		for kb := first; kb < min(first+8, c.outCh); kb++ {
-			sw := widthOfPanel(kb/2, c.outCh)
-			s := kb/2*c.inCh*c.taps*Block*panelWidth + cb*c.taps*Block*sw + kb%2*Block
-			d := cb/2*c.outCh*c.taps*Block*panelWidth + kb*c.taps*Block*dw + cb%2*Block
-			for t := range c.taps {
-				c.kernels.transpose(&dst[d+t*Block*dw], &src[s+t*Block*sw], dw, sw)
-			}
+	inPanels, outPanels := ceilDiv(c.inCh, 2), ceilDiv(c.outCh, 2)
+	const group = 4 // panels that a task takes
+	m.Run(inPanels*ceilDiv(outPanels, group), func(_, i int) {
+		first := i / inPanels * group
+		for p := first; p < min(first+group, outPanels); p++ {
+			c.transposePanel(dst, src, i%inPanels, p)
 		}
 	})
+}
+
+// transposePanel transposes the weights between two panels' worth of channels.
+func (c *Conv) transposePanel(dst, src []float32, inPanel, outPanel int) {
+	dw, sw := widthOfPanel(inPanel, c.inCh), widthOfPanel(outPanel, c.outCh)
+	d := inPanel * c.outCh * c.taps * Block * panelWidth
+	s := outPanel * c.inCh * c.taps * Block * panelWidth
+	for _, t := range c.back.usedTaps {
+		for cb := range dw / Block {
+			for kb := range sw / Block {
+				to := d + ((2*outPanel+kb)*c.taps+t)*Block*dw + cb*Block
+				from := s + ((2*inPanel+cb)*c.taps+t)*Block*sw + kb*Block
+				c.kernels.transpose(&dst[to], &src[from], dw, sw)
+			}
+		}
+	}
 }
 
 // transposeGeneric writes the 16x16 block at src, rows ss floats apart, transposed to dst, rows ds apart.
