@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 )
 
@@ -57,10 +58,10 @@ func (s *Series) place() error {
 			g.along[i] = float64(i) * step
 		}
 		if !first.HasOrientation {
-			s.warn("no image orientation: axial slices, head up, are assumed")
+			s.warn("no usable image orientation: axial slices, head up, are assumed")
 		}
 		if n > 1 || !first.HasPosition {
-			s.warn("no image positions: %d slices are stacked by instance number, %.4g mm apart", n, step)
+			s.warn("no usable image positions: %d slices are stacked by instance number, %.4g mm apart", n, step)
 		}
 	}
 	last := n - 1
@@ -129,7 +130,7 @@ func (s *Series) findFaults() error {
 				n, slices.Min(gaps), gaps[widest])
 		}
 		s.warnCorrected(fmt.Sprintf("slices are missing or unevenly spaced (%.4g to %.4g mm, widest after %s)",
-			slices.Min(gaps), gaps[widest], s.Slices[widest].Path),
+			slices.Min(gaps), gaps[widest], filepath.Base(s.Slices[widest].Path)),
 			fmt.Sprintf("interpolated to %d slices %.4g mm apart", g.gridSlices(), g.median))
 	}
 	for _, d := range g.drift {

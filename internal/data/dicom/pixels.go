@@ -161,35 +161,30 @@ func (s *slice) unpack(h *Header, order binary.ByteOrder) {
 	n := h.Rows * h.Columns
 	s.stored = resized(s.stored, n)
 	low := h.HighBit + 1 - h.BitsStored
-	left, right := 32-h.BitsStored-low, 32-h.BitsStored // shifts that cut the unused bits off and extend the sign
-	value := func(word uint32) int32 {
-		if h.Signed {
-			return int32(word<<left) >> right
-		}
-		return int32(word << left >> right)
-	}
+	f := field{left: uint(32 - h.BitsStored - low), right: uint(32 - h.BitsStored), signed: h.Signed}
 	switch h.BitsAllocated {
 	case 8:
 		for i, b := range s.raw[:n] {
-			s.stored[i] = value(uint32(b))
+			s.stored[i] = f.value(uint32(b))
 		}
 	case 16:
 		swap := order == binary.BigEndian
+		raw := s.raw[:2*n]
 		for i := range s.stored {
-			word := binary.LittleEndian.Uint16(s.raw[2*i:])
+			word := uint16(raw[2*i]) | uint16(raw[2*i+1])<<8
 			if swap {
 				word = word<<8 | word>>8
 			}
-			s.stored[i] = value(uint32(word))
+			s.stored[i] = f.value(uint32(word))
 		}
 	default:
 		for i := range s.stored {
-			s.stored[i] = value(order.Uint32(s.raw[4*i:]))
+			s.stored[i] = f.value(order.Uint32(s.raw[4*i:]))
 		}
 	}
 	if h.HasPadding && h.BitsAllocated == 16 && h.PaddingLow == h.PaddingHigh && h.BitsStored < 16 {
 		word := uint16(h.PaddingLow)
-		if int64(value(uint32(word))) != h.PaddingLow {
+		if int64(f.value(uint32(word))) != h.PaddingLow {
 			for i := range s.stored {
 				if order.Uint16(s.raw[2*i:]) == word {
 					s.stored[i] = int32(h.PaddingLow)
@@ -197,6 +192,21 @@ func (s *slice) unpack(h *Header, order binary.ByteOrder) {
 			}
 		}
 	}
+}
+
+// field says where the stored bits lie in a word: shifting left cuts the bits above off, shifting right the
+// bits below and extends the sign.
+type field struct {
+	left, right uint
+	signed      bool
+}
+
+func (f field) value(word uint32) int32 {
+	word <<= f.left & 31
+	if f.signed {
+		return int32(word) >> (f.right & 31)
+	}
+	return int32(word >> (f.right & 31))
 }
 
 // rescale writes the slice's Hounsfield units to dst. Unless asStored, padded pixels become airHU.
