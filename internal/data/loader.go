@@ -28,8 +28,8 @@ type Options struct {
 
 	// Preprocess turns a volume into the network's input; its ShapeDHW is the shape of a sample.
 	Preprocess config.Preprocess
-	// OpenVolume reads the scan of a sample and returns warnings about it. It is
-	// called by several workers at once.
+	// OpenVolume reads the scan of a sample and returns warnings about it; [Dataset.OpenVolume]
+	// is one. It is called by several workers at once.
 	OpenVolume func(Sample) (*volume.Volume, []string, error)
 	// Apply preprocesses a volume to the voxels [d][h][w] of a sample. It is called by several
 	// workers at once. Nil: [preprocess.Apply].
@@ -117,6 +117,9 @@ func NewLoader(samples []Sample, o Options) (*Loader, error) {
 	voxels, err := voxelCount(o.Preprocess.ShapeDHW)
 	if err != nil {
 		return nil, fmt.Errorf("loader: %w", err)
+	}
+	if o.BatchSize > 1<<40/voxels {
+		return nil, fmt.Errorf("loader: a batch of %d samples of shape %v is larger than any memory", o.BatchSize, o.Preprocess.ShapeDHW)
 	}
 	classes := len(samples[0].Target)
 	for _, s := range samples {

@@ -480,6 +480,9 @@ func TestLoaderArguments(t *testing.T) {
 	for want, make := range map[string]func() (*Loader, error){
 		"no samples": func() (*Loader, error) { return NewLoader(nil, options(nil)) },
 		"batch size": func() (*Loader, error) { return NewLoader(fakes(1), options(func(o *Options) { o.BatchSize = 0 })) },
+		"any memory": func() (*Loader, error) {
+			return NewLoader(fakes(1), options(func(o *Options) { o.BatchSize = 1 << 50 }))
+		},
 		"OpenVolume": func() (*Loader, error) { return NewLoader(fakes(1), options(func(o *Options) { o.OpenVolume = nil })) },
 		"sample shape": func() (*Loader, error) {
 			return NewLoader(fakes(1), options(func(o *Options) { o.Preprocess.ShapeDHW[1] = 0 }))

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ctclass/ctclass/internal/config"
@@ -171,5 +172,34 @@ func TestRealNodules(t *testing.T) {
 				t.Errorf("%d samples, want %d", n, realSets[i].val)
 			}
 		})
+	}
+}
+
+// A table may mix folders of DICOM files and NIfTI files; a path without a scan is left out.
+func TestRealScans(t *testing.T) {
+	dir := filepath.Dir(testdata(t))
+	file := filepath.Join(t.TempDir(), "scans.csv")
+	write(t, file, "path,finding\ndicom/chest_siemens_8mm,1\nlabelled/lidc51/labels.csv,0\nnifti/ct_thorax_abdomen_3mm_int16.nii.gz,0\n")
+	d, err := Open(config.Data{Table: file, Root: dir, Task: Binary, Labels: []string{"finding"}}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	p := config.Preprocess{Orientation: "LPS", SpacingMM: config.Spacing{MM: [3]float64{5, 5, 5}}, Intensity: "window",
+		HUWindow: [2]float64{-1000, 400}, ScaleTo: [2]float64{0, 1}, ShapeDHW: [3]int{48, 64, 64}, Fit: "crop_pad"}
+	l := newLoader(t, d.Samples, Options{BatchSize: 2, Preprocess: p, OpenVolume: d.OpenVolume, SkipErrors: true,
+		Warn: func(s Sample, w string) { out = append(out, s.Name+": "+w) }})
+	all := collect(t, l, 0, 0)
+	if len(all) != 1 || !slices.Equal(all[0].names, []string{"dicom/chest_siemens_8mm", "nifti/ct_thorax_abdomen_3mm_int16.nii.gz"}) {
+		t.Fatalf("batches %v", all)
+	}
+	if len(out) == 0 || !strings.HasPrefix(out[0], "labelled/lidc51/labels.csv: left out: ") {
+		t.Errorf("warnings %q", out)
+	}
+	// The middle of a chest is soft tissue or lung, not air outside (0) and not bone (1).
+	for i := range 2 {
+		if v := all[0].x[i*48*64*64+(24*64+32)*64+32]; v <= 0.02 || v >= 0.98 {
+			t.Errorf("%s: the middle is %v", all[0].names[i], v)
+		}
 	}
 }
