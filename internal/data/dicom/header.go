@@ -27,9 +27,6 @@ import (
 	"github.com/suyashkumar/dicom/pkg/tag"
 )
 
-// ErrNotDICOM is wrapped by ReadHeader's error for a file that does not look like DICOM at all.
-var ErrNotDICOM = errNotDICOM
-
 // Header holds the facts of one DICOM file that matter for making a volume.
 type Header struct {
 	Path string

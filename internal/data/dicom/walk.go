@@ -16,8 +16,8 @@ const (
 	undefinedLen = 0xFFFFFFFF
 )
 
-// errNotDICOM says that a file does not look like DICOM at all.
-var errNotDICOM = errors.New("not a DICOM file")
+// ErrNotDICOM is wrapped by ReadHeader's error for a file that does not look like DICOM at all.
+var ErrNotDICOM = errors.New("not a DICOM file")
 
 // tagID is a data element tag, group in the upper and element in the lower 16 bits.
 type tagID uint32
@@ -104,7 +104,7 @@ func (w *walker) findStart() error {
 	case len(head) >= 4 && string(head[:4]) == "DICM":
 		return w.skip(4)
 	case len(head) < 8:
-		return errNotDICOM
+		return ErrNotDICOM
 	}
 	// Without a magic word the stream must begin with an element of group 2 or 8 whose length is plausible.
 	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
@@ -116,7 +116,7 @@ func (w *walker) findStart() error {
 			return nil
 		}
 	}
-	return errNotDICOM
+	return ErrNotDICOM
 }
 
 // meta reads the elements of group 2, always explicit VR little endian.
