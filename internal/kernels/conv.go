@@ -74,7 +74,7 @@ func (m *Machine) ConvForward(c *Conv, x Map, w []float32, y Map, ws []float32) 
 		m.plainForward(c, x, w, y, ws)
 		return
 	}
-	m.runGather(c.forward, c.kernels, x, w, y, ws)
+	m.runGather(&gatherRun{gatherPlan: c.forward, k: c.kernels, x: x, y: y, w: w}, ws)
 }
 
 // ConvBackwardDataWorkspace returns the floats of workspace that ConvBackwardData needs for n samples.
@@ -82,8 +82,16 @@ func (m *Machine) ConvBackwardDataWorkspace(c *Conv, n int) int {
 	if c.plain != nil {
 		return 0
 	}
-	return c.WeightLen() + c.back.workspace(m.Threads())
+	transposed := c.WeightLen()
+	if c.transposeChunks() {
+		transposed = m.Threads() * c.back.chunkFloats()
+	}
+	return transposed + c.back.workspace(m.Threads())
 }
+
+// transposeChunks says how ConvBackwardData transposes the weights: large ones by the chunk just before it is
+// used, so that they go through memory once; small ones all beforehand, so that it happens once.
+func (c *Conv) transposeChunks() bool { return c.WeightLen() > 1<<20 }
 
 // ConvBackwardData computes dx, the gradient by the input. dx is overwritten. For a plain input dx is
 // row-major as x is in ConvForward; that case serves saliency maps and is not tuned.
@@ -92,9 +100,15 @@ func (m *Machine) ConvBackwardData(c *Conv, w []float32, dy Map, dx Map, ws []fl
 		m.plainBackwardData(c, w, dy, dx)
 		return
 	}
-	wt := ws[:c.WeightLen()]
-	m.transposeWeights(c, wt, w)
-	m.runGather(c.back, c.kernels, dy, wt, dx, ws[len(wt):])
+	r := &gatherRun{gatherPlan: c.back, k: c.kernels, x: dy, y: dx, w: w}
+	if c.transposeChunks() {
+		r.transpose = c
+		r.chunks, ws = ws[:m.Threads()*c.back.chunkFloats()], ws[m.Threads()*c.back.chunkFloats():]
+	} else {
+		r.w, ws = ws[:c.WeightLen()], ws[c.WeightLen():]
+		m.transposeWeights(c, r.w, w)
+	}
+	m.runGather(r, ws)
 }
 
 // ConvBackwardWeightsWorkspace returns the floats of workspace that ConvBackwardWeights needs for n samples.

@@ -137,9 +137,14 @@ func (g *gatherPlan) workspace(threads int) int { return threads*g.taps*gatherTa
 // gatherRun is one execution of a gather.
 type gatherRun struct {
 	*gatherPlan
-	k            *convKernels
-	x, y         Map
-	w            []float32
+	k    *convKernels
+	x, y Map
+	w    []float32
+	// When transpose is set, w holds its weights as packed and each task transposes what it needs into its
+	// worker's part of chunks.
+	transpose *Conv
+	chunks    []float32
+
 	tab          []gatherTap // taps per worker
 	panels       int         // weight panels, and how many of them a task takes together
 	groupPanels  int
@@ -152,27 +157,35 @@ type gatherRun struct {
 // should stay in the second-level cache.
 const panelBytes = 512 << 10
 
-func (m *Machine) runGather(g *gatherPlan, k *convKernels, x Map, w []float32, y Map, ws []float32) {
-	r := &gatherRun{gatherPlan: g, k: k, x: x, y: y, w: w, panels: ceilDiv(g.outBlocks, 2)}
-	r.tab = alignedSlice[gatherTap](ws, m.Threads()*g.taps)
-	perBlock := g.taps * Block * panelWidth * 4
-	r.chunk = max(1, min(g.inBlocks, panelBytes/perBlock))
-	r.chunk = ceilDiv(g.inBlocks, ceilDiv(g.inBlocks, r.chunk)) // equal chunks
-	r.groupPanels = max(1, min(r.panels, panelBytes/(perBlock*r.chunk)))
+// chunkBlocks returns how many input blocks' weights of a panel are used together.
+func (g *gatherPlan) chunkBlocks() int {
+	n := max(1, min(g.inBlocks, panelBytes/4/(g.taps*Block*panelWidth)))
+	return ceilDiv(g.inBlocks, ceilDiv(g.inBlocks, n)) // equal chunks
+}
 
-	if g.blank {
-		m.clearMap(y)
+func (g *gatherPlan) chunkFloats() int { return g.chunkBlocks() * g.taps * Block * panelWidth }
+
+func (m *Machine) runGather(r *gatherRun, ws []float32) {
+	r.panels = ceilDiv(r.outBlocks, 2)
+	r.tab = alignedSlice[gatherTap](ws, m.Threads()*r.taps)
+	r.chunk = r.chunkBlocks()
+	r.groupPanels = max(1, min(r.panels, panelBytes/4/r.chunkFloats()))
+	if r.blank {
+		m.clearMap(r.y)
 	}
 	tiles := 0
-	for _, c := range g.classes {
+	for _, c := range r.classes {
 		r.classTiles = append(r.classTiles, r.tilesOf(c))
 		tiles += r.classTiles[len(r.classTiles)-1]
 	}
-	if tiles*ceilDiv(r.panels, r.groupPanels) < 2*m.Threads() {
+	if r.transpose != nil || tiles*ceilDiv(r.panels, r.groupPanels) < 2*m.Threads() {
 		r.groupPanels = 1
 	}
 	groups := ceilDiv(r.panels, r.groupPanels)
 	r.tilesPerTask = max(1, min(64, tiles*groups/(6*m.Threads())))
+	if r.transpose != nil {
+		r.tilesPerTask = max(r.tilesPerTask, min(tiles, 8)) // what a chunk is transposed for
+	}
 	perGroup := ceilDiv(tiles, r.tilesPerTask)
 	m.Run(groups*perGroup, func(worker, i int) {
 		first := i % perGroup * r.tilesPerTask
@@ -205,6 +218,9 @@ func (r *gatherRun) task(worker, panel, first, end int) {
 	endPanel := min(panel+r.groupPanels, r.panels)
 	for b := 0; b < r.inBlocks; b += r.chunk {
 		blocks := min(r.chunk, r.inBlocks-b)
+		if r.transpose != nil {
+			r.transpose.transposeBlocks(r.workerChunk(worker), r.w, panel, b, b+blocks)
+		}
 		base := 0
 		for ci, c := range r.classes {
 			for t := max(first, base); t < min(end, base+r.classTiles[ci]); t++ {
@@ -213,6 +229,10 @@ func (r *gatherRun) task(worker, panel, first, end int) {
 			base += r.classTiles[ci]
 		}
 	}
+}
+
+func (r *gatherRun) workerChunk(worker int) []float32 {
+	return r.chunks[worker*r.chunkFloats():][:r.chunkFloats()]
 }
 
 // tile adds input blocks [b, b+blocks) to one tile of a class, for panels [panel, endPanel).
@@ -244,7 +264,11 @@ func (r *gatherRun) tile(worker int, c gatherClass, tile, panel, endPanel, b, bl
 	for p := panel; p < endPanel; p++ {
 		width := widthOfPanel(p, r.outBlocks)
 		a.WStep = r.taps * Block * width * 4
-		a.W = unsafe.Pointer(&r.w[p*r.inBlocks*r.taps*Block*panelWidth+b*a.WStep/4])
+		if r.transpose != nil {
+			a.W = unsafe.Pointer(&r.workerChunk(worker)[0])
+		} else {
+			a.W = unsafe.Pointer(&r.w[p*r.inBlocks*r.taps*Block*panelWidth+b*a.WStep/4])
+		}
 		a.Y = unsafe.Pointer(&r.y.Data[p*2*r.outVoxels*Block])
 		r.k.gather(&a, rows, width == panelWidth)
 	}

@@ -294,6 +294,7 @@ func TestConvShapes(t *testing.T) {
 		{"anisotropic", ConvSpec{In: Channels{20}, Out: Channels{17}, Size: [3]int{6, 9, 8}, Kernel: [3]int{1, 4, 3}, Stride: [3]int{3, 1, 2}, Pad: [3]int{0, 2, 1}}, 2},
 		{"stride beyond kernel", ConvSpec{In: Channels{16}, Out: Channels{16}, Size: [3]int{7, 8, 9}, Kernel: cube(2), Stride: cube(3)}, 1},
 		{"many blocks", ConvSpec{In: Channels{400}, Out: Channels{30}, Size: [3]int{2, 3, 3}, Kernel: cube(3), Stride: cube(1), Pad: cube(1)}, 1},
+		{"large weights", ConvSpec{In: Channels{286}, Out: Channels{150}, Size: [3]int{2, 2, 1}, Kernel: cube(3), Stride: cube(1), Pad: cube(1)}, 2},
 		{"above the small map", ConvSpec{In: Channels{16}, Out: Channels{16}, Size: [3]int{8, 9, 9}, Kernel: cube(3), Stride: cube(1), Pad: cube(1)}, 2},
 		{"long row", ConvSpec{In: Channels{4}, Out: Channels{4}, Size: [3]int{1, 2, 450}, Kernel: [3]int{1, 1, 70}, Stride: [3]int{1, 1, 3}, Pad: [3]int{0, 0, 30}}, 1},
 		{"stem", ConvSpec{In: Channels{1}, Out: Channels{64}, PlainIn: true, Size: [3]int{9, 10, 13}, Kernel: cube(7), Stride: cube(2), Pad: cube(3)}, 2},

@@ -58,27 +58,27 @@ func widthOfPanel(panel, blocks int) int { return min(panelWidth, blocks*Block-p
 // of input channels with one row per (output block, tap, output channel of the block). It leaves out the taps
 // that the backward pass does not use.
 func (m *Machine) transposeWeights(c *Conv, dst, src []float32) {
-	inPanels, outPanels := ceilDiv(c.inCh, 2), ceilDiv(c.outCh, 2)
-	const group = 4 // panels that a task takes
-	m.Run(inPanels*ceilDiv(outPanels, group), func(_, i int) {
-		first := i / inPanels * group
-		for p := first; p < min(first+group, outPanels); p++ {
-			c.transposePanel(dst, src, i%inPanels, p)
-		}
+	const group = 8 // output blocks that a task takes
+	panels := ceilDiv(c.inCh, 2)
+	m.Run(panels*ceilDiv(c.outCh, group), func(_, i int) {
+		panel, first := i%panels, i/panels*group
+		at := panel*c.outCh*c.taps*Block*panelWidth + first*c.taps*Block*widthOfPanel(panel, c.inCh)
+		c.transposeBlocks(dst[at:], src, panel, first, min(first+group, c.outCh))
 	})
 }
 
-// transposePanel transposes the weights between two panels' worth of channels.
-func (c *Conv) transposePanel(dst, src []float32, inPanel, outPanel int) {
-	dw, sw := widthOfPanel(inPanel, c.inCh), widthOfPanel(outPanel, c.outCh)
-	d := inPanel * c.outCh * c.taps * Block * panelWidth
-	s := outPanel * c.inCh * c.taps * Block * panelWidth
-	for _, t := range c.back.usedTaps {
-		for cb := range dw / Block {
-			for kb := range sw / Block {
-				to := d + ((2*outPanel+kb)*c.taps+t)*Block*dw + cb*Block
-				from := s + ((2*inPanel+cb)*c.taps+t)*Block*sw + kb*Block
-				c.kernels.transpose(&dst[to], &src[from], dw, sw)
+// transposeBlocks writes to dst the part of a panel of input channels that belongs to the output blocks
+// [first, end).
+func (c *Conv) transposeBlocks(dst, src []float32, panel, first, end int) {
+	width := widthOfPanel(panel, c.inCh)
+	for kb := first; kb < end; kb++ {
+		from := widthOfPanel(kb/2, c.outCh)
+		base := kb/2*c.inCh*c.taps*Block*panelWidth + kb%2*Block
+		for cb := range width / Block {
+			row := base + (2*panel+cb)*c.taps*Block*from
+			for _, t := range c.back.usedTaps {
+				to := ((kb-first)*c.taps+t)*Block*width + cb*Block
+				c.kernels.transpose(&dst[to], &src[row+t*Block*from], width, from)
 			}
 		}
 	}

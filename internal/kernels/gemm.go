@@ -11,7 +11,7 @@ const (
 )
 
 const (
-	gemmAFloats    = maxTileRows * (gemmDepth + gemmPad)
+	gemmAFloats    = Block * (gemmDepth + gemmPad) // a tile, or the 16 rows of a transposed block
 	gemmBFloats    = gemmDepth * gemmCols
 	gemmCFloats    = maxTileRows * panelWidth
 	gemmTaskFloats = gemmAFloats + gemmBFloats + gemmCFloats + gatherTapFloats
@@ -139,13 +139,19 @@ func (g *gemm) panel(a gatherArgs, pb, pc []float32, rows, n, i, j, width int, a
 func (g *gemm) packA(dst []float32, i, n, k0, kn int) {
 	const ld = gemmDepth + gemmPad
 	end := ceilDiv(kn, Block) * Block
+	k := 0
+	if g.transA && i+Block <= g.m {
+		for ; k+Block <= kn; k += Block {
+			g.kernels.transpose(&dst[k], &g.a[(k0+k)*g.lda+i], ld, g.lda)
+		}
+	}
 	for r := range n {
 		row := dst[r*ld:][:end]
 		if !g.transA {
 			copy(row, g.a[(i+r)*g.lda+k0:][:kn])
 		} else {
-			for k := range kn {
-				row[k] = g.a[(k0+k)*g.lda+i+r]
+			for p := k; p < kn; p++ {
+				row[p] = g.a[(k0+p)*g.lda+i+r]
 			}
 		}
 		clear(row[kn:])
