@@ -33,14 +33,15 @@ func carve(work *[]float32, n int) []float32 {
 	return p
 }
 
-// gather copies f times rows of dim floats, stride apart, into tile [attTile][width]; what is left is zero.
-func gather(tile, src []float32, rows, stride, dim, width int, f float32) {
-	clear(tile)
+// gather copies rows of dim floats, stride apart, into tile [attTile][width]; what is left is zero.
+func gather(tile, src []float32, rows, stride, dim, width int) {
+	if dim < width {
+		clear(tile)
+	} else {
+		clear(tile[rows*width:])
+	}
 	for r := range rows {
-		to := tile[r*width:][:dim]
-		for i, v := range src[r*stride:][:dim] {
-			to[i] = f * v
-		}
+		copy(tile[r*width:], src[r*stride:][:dim])
 	}
 }
 
@@ -71,7 +72,8 @@ func (m *Machine) Attention(qkv []float32, s AttentionShape, out []float32, stri
 
 		base := qkv[n*s.T*3*e+head*dim:]
 		queries := min(attTile, s.T-t0)
-		gather(keys, base[t0*3*e:], queries, 3*e, dim, w, scale)
+		gather(keys, base[t0*3*e:], queries, 3*e, dim, w)
+		k.scale(keys, keys, scale)
 		transpose(q, keys, w)
 		clear(acc)
 		clear(sum)
@@ -83,8 +85,8 @@ func (m *Machine) Attention(qkv []float32, s AttentionShape, out []float32, stri
 		weigh := tileProduct{m: attTile, n: w, aRow: 1, aCol: attTile, b: w, c: w, add: 1}
 		for k0 := 0; k0 < s.T; k0 += attTile {
 			count := min(attTile, s.T-k0)
-			gather(keys, base[k0*3*e+e:], count, 3*e, dim, w, 1)
-			gather(values, base[k0*3*e+2*e:], count, 3*e, dim, w, 1)
+			gather(keys, base[k0*3*e+e:], count, 3*e, dim, w)
+			gather(values, base[k0*3*e+2*e:], count, 3*e, dim, w)
 			k.tileProduct(probs, keys, q, &score)
 			k.softmaxTile(probs, best, sum, corr, count)
 			for j, f := range corr {
@@ -140,15 +142,16 @@ func (m *Machine) AttentionBackward(qkv []float32, s AttentionShape, out, dout [
 		toQueries := tileProduct{m: attTile, n: w, aRow: attTile, aCol: 1, b: w, c: w}
 		for k0 := 0; k0 < s.T; k0 += attTile {
 			count := min(attTile, s.T-k0)
-			gather(keys, base[k0*3*e+2*e:], count, 3*e, dim, w, 1)
+			gather(keys, base[k0*3*e+2*e:], count, 3*e, dim, w)
 			transpose(valuesT, keys, w)
-			gather(keys, base[k0*3*e+e:], count, 3*e, dim, w, 1)
+			gather(keys, base[k0*3*e+e:], count, 3*e, dim, w)
 			transpose(keysT, keys, w)
 			toKeys.add = 0
 			for t0 := 0; t0 < s.T; t0 += attTile {
 				queries := min(attTile, s.T-t0)
-				gather(q, base[t0*3*e:], queries, 3*e, dim, w, scale)
-				gather(g, grads[t0*stride:], queries, stride, dim, w, 1)
+				gather(q, base[t0*3*e:], queries, 3*e, dim, w)
+				k.scale(q, q, scale)
+				gather(g, grads[t0*stride:], queries, stride, dim, w)
 				k.tileProduct(probs, q, keysT, &score)
 				k.tileProduct(ds, g, valuesT, &score)
 				for j := range queries {

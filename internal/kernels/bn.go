@@ -68,13 +68,17 @@ func (m *Machine) BNStats(x Map, ch Channels, mean, variance []float32) {
 func (m *Machine) BNNorm(x Map, scale, shift []float32, add *Map, relu bool, y Map) {
 	k := m.ewTable()
 	floor := floorOf(relu)
+	stream := ewStreams(y, x)
+	if add != nil {
+		stream = ewStreams(y, x, *add)
+	}
 	m.ewBlocks(x, func(_, n, cb, lo, hi int) {
 		xs, ys := ewBlock(x, n, cb)[lo:hi], ewBlock(y, n, cb)[lo:hi]
 		a, b := scale[cb*Block:][:Block], shift[cb*Block:][:Block]
 		if add != nil {
-			k.normAdd(ys, xs, ewBlock(*add, n, cb)[lo:hi], a, b, floor)
+			k.normAdd(ys, xs, ewBlock(*add, n, cb)[lo:hi], a, b, floor, stream)
 		} else {
-			k.norm(ys, xs, a, b, floor)
+			k.norm(ys, xs, a, b, floor, stream)
 		}
 	})
 }
@@ -138,6 +142,7 @@ func (m *Machine) BNBackward(x, dy Map, mask *Map, scale, kx, k0 []float32, dx M
 		variant |= bnAccumulate
 	}
 	f := m.ewTable().bnBack[variant]
+	stream := !accumulate && ewStreams(dx, dy)
 	m.ewBlocks(dx, func(_, n, cb, lo, hi int) {
 		var ms, xs, b, c []float32
 		if mask != nil {
@@ -147,6 +152,6 @@ func (m *Machine) BNBackward(x, dy Map, mask *Map, scale, kx, k0 []float32, dx M
 			xs = ewBlock(x, n, cb)[lo:hi]
 			b, c = kx[cb*Block:][:Block], k0[cb*Block:][:Block]
 		}
-		f(ewBlock(dx, n, cb)[lo:hi], ewBlock(dy, n, cb)[lo:hi], ms, xs, scale[cb*Block:][:Block], b, c)
+		f(ewBlock(dx, n, cb)[lo:hi], ewBlock(dy, n, cb)[lo:hi], ms, xs, scale[cb*Block:][:Block], b, c, stream)
 	})
 }

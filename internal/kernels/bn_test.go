@@ -1,9 +1,12 @@
 package kernels
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"unsafe"
 )
 
 // perChannel gathers the values of logical channel c over samples and voxels.
@@ -143,5 +146,43 @@ func TestBNBackward(t *testing.T) {
 			out = append(out, append([]float32(nil), dbeta...), append([]float32(nil), dgamma...), dx.Data)
 		}
 		return out
+	})
+}
+
+// TestStreamedStores checks that writing around the caches gives the same bits, on aligned results (where
+// it happens) and on others (where it does not).
+func TestStreamedStores(t *testing.T) {
+	eachMachine(t, func(t *testing.T, m *Machine) [][]float32 {
+		const n = 7 * Block
+		k := m.ewTable()
+		r := rand.New(rand.NewPCG(19, 1))
+		a, b, c := randomLogical(r, 1, 1, 1, 1, n).plain(), randomLogical(r, 1, 1, 1, 1, n).plain(), randomLogical(r, 1, 1, 1, 1, n).plain()
+		loops := map[string]func(y []float32, stream bool){
+			"norm":    func(y []float32, stream bool) { k.norm(y, a, b, c, 0, stream) },
+			"normAdd": func(y []float32, stream bool) { k.normAdd(y, a, b, b, c, 0, stream) },
+			"relu":    func(y []float32, stream bool) { k.relu(y, a, stream) },
+			"add":     func(y []float32, stream bool) { k.add(y, a, b, 0, stream) },
+		}
+		for i, f := range k.bnBack {
+			loops[fmt.Sprint("bnBack ", i)] = func(y []float32, stream bool) { f(y, a, b, c, a, b, c, stream) }
+		}
+		for name, f := range loops {
+			want := make([]float32, n)
+			f(want, false)
+			buf := make([]float32, n+32)
+			start := 0
+			for uintptr(unsafe.Pointer(&buf[start]))%64 != 0 {
+				start++
+			}
+			for shift := range 2 {
+				y := buf[start+shift:][:n]
+				clear(buf)
+				f(y, true)
+				if !slices.Equal(y, want) || buf[start+shift+n] != 0 {
+					t.Fatalf("%s at %d floats from alignment differs", name, shift)
+				}
+			}
+		}
+		return nil
 	})
 }

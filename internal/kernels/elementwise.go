@@ -5,7 +5,8 @@ import "math"
 // ReLU sets y = max(x, 0). y may be x.
 func (m *Machine) ReLU(x, y Map) {
 	k := m.ewTable()
-	m.ewMaps(x, func(n, lo, hi int) { k.relu(ewSample(y, n)[lo:hi], ewSample(x, n)[lo:hi]) })
+	stream := ewStreams(y, x)
+	m.ewMaps(x, func(n, lo, hi int) { k.relu(ewSample(y, n)[lo:hi], ewSample(x, n)[lo:hi], stream) })
 }
 
 // ReLUBackward sets dx = dy where the ReLU's output y is positive and 0 elsewhere. dx may be dy.
@@ -20,55 +21,61 @@ func (m *Machine) ReLUBackward(y, dy, dx Map) {
 func (m *Machine) Add(a, b, y Map, relu bool) {
 	k := m.ewTable()
 	floor := floorOf(relu)
+	stream := ewStreams(y, a, b)
 	m.ewMaps(y, func(n, lo, hi int) {
-		k.add(ewSample(y, n)[lo:hi], ewSample(a, n)[lo:hi], ewSample(b, n)[lo:hi], floor)
+		k.add(ewSample(y, n)[lo:hi], ewSample(a, n)[lo:hi], ewSample(b, n)[lo:hi], floor, stream)
 	})
 }
 
-// sumChunk is the length of the pieces that Sum works on: small enough for the partial sums to stay in L1.
+// sumChunk is the length of the pieces that sumSpan works on: small enough for the partial sums to stay in L1.
 const sumChunk = 2048
 
 // Sum sets y to the sum of one or more maps, added in order. y may be the first of them.
 func (m *Machine) Sum(y Map, srcs ...Map) {
 	k := m.ewTable()
-	floor := floorOf(false)
+	stream := ewStreams(y, srcs...)
 	m.ewMaps(y, func(n, lo, hi int) {
-		o := ewSample(y, n)
-		if len(srcs) == 1 {
-			copy(o[lo:hi], ewSample(srcs[0], n)[lo:hi])
-			return
+		from := make([][]float32, len(srcs))
+		for i, s := range srcs {
+			from[i] = ewSample(s, n)
 		}
-		for ; lo < hi; lo += sumChunk {
-			end := min(hi, lo+sumChunk)
-			k.add(o[lo:end], ewSample(srcs[0], n)[lo:end], ewSample(srcs[1], n)[lo:end], floor)
-			for _, s := range srcs[2:] {
-				k.add(o[lo:end], o[lo:end], ewSample(s, n)[lo:end], floor)
-			}
-		}
+		sumSpan(k.add, ewSample(y, n), from, lo, hi, stream)
 	})
 }
 
 // SumFlat sets dst to the sum of one or more slices of its length, added in order. dst may be the first.
 func (m *Machine) SumFlat(dst []float32, srcs ...[]float32) {
 	k := m.ewTable()
-	floor := floorOf(false)
 	m.ewFlat(len(dst), func(lo, hi int, tail bool) {
-		if len(srcs) == 1 {
-			copy(dst[lo:hi], srcs[0][lo:hi])
-			return
-		}
 		add := k.add
 		if tail {
 			add = ewAdd
 		}
-		for ; lo < hi; lo += sumChunk {
-			end := min(hi, lo+sumChunk)
-			add(dst[lo:end], srcs[0][lo:end], srcs[1][lo:end], floor)
-			for _, s := range srcs[2:] {
-				add(dst[lo:end], dst[lo:end], s[lo:end], floor)
-			}
-		}
+		sumSpan(add, dst, srcs, lo, hi, false)
 	})
+}
+
+// sumSpan adds up elements [lo, hi) of srcs into dst, in pieces whose partial sums stay in cache.
+func sumSpan(add func(y, a, b []float32, floor float32, stream bool), dst []float32, srcs [][]float32, lo, hi int, stream bool) {
+	if len(srcs) == 1 {
+		copy(dst[lo:hi], srcs[0][lo:hi])
+		return
+	}
+	floor := floorOf(false)
+	last := len(srcs) - 1
+	var partial []float32
+	if last > 1 {
+		partial = make([]float32, sumChunk)
+	}
+	for ; lo < hi; lo += sumChunk {
+		end := min(hi, lo+sumChunk)
+		sum := srcs[0][lo:end]
+		for _, s := range srcs[1:last] {
+			add(partial[:end-lo], sum, s[lo:end], floor, false)
+			sum = partial[:end-lo]
+		}
+		add(dst[lo:end], sum, srcs[last][lo:end], floor, stream)
+	}
 }
 
 // Scale sets y = a*x. y may be x.
@@ -100,10 +107,10 @@ func (m *Machine) ReLUFlat(x, y []float32) {
 	k := m.ewTable()
 	m.ewFlat(len(y), func(lo, hi int, tail bool) {
 		if tail {
-			ewReLU(y[lo:hi], x[lo:hi])
+			ewReLU(y[lo:hi], x[lo:hi], false)
 			return
 		}
-		k.relu(y[lo:hi], x[lo:hi])
+		k.relu(y[lo:hi], x[lo:hi], false)
 	})
 }
 
@@ -166,8 +173,8 @@ func (m *Machine) ColumnSum(x []float32, rows, cols int, out []float32) {
 			clear(acc[:w])
 			for end := min(r1, r0+64); r0 < end; r0++ {
 				row := x[r0*cols+c0:][:w]
-				k.add(acc[:whole], acc[:whole], row[:whole], floor)
-				ewAdd(acc[whole:w], acc[whole:w], row[whole:], floor)
+				k.add(acc[:whole], acc[:whole], row[:whole], floor, false)
+				ewAdd(acc[whole:w], acc[whole:w], row[whole:], floor, false)
 			}
 			for c, v := range acc[:w] {
 				p[c] += float64(v)
@@ -192,8 +199,8 @@ func (m *Machine) AddBias(x []float32, rows, cols int, bias []float32, relu bool
 	m.Run((rows+per-1)/per, func(_, i int) {
 		for r := i * per; r < min(rows, (i+1)*per); r++ {
 			xs, ys := x[r*cols:][:cols], y[r*cols:][:cols]
-			k.add(ys[:whole], xs[:whole], bias[:whole], floor)
-			ewAdd(ys[whole:], xs[whole:], bias[whole:cols], floor)
+			k.add(ys[:whole], xs[:whole], bias[:whole], floor, false)
+			ewAdd(ys[whole:], xs[whole:], bias[whole:cols], floor, false)
 		}
 	})
 }

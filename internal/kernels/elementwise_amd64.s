@@ -229,9 +229,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewNormAVX2(y []float32, x []float32, scale []float32, shift []float32, floor float32)
-// Requires: AVX, FMA3
-TEXT ·ewNormAVX2(SB), NOSPLIT, $0-100
+// func ewNormAVX2(y []float32, x []float32, scale []float32, shift []float32, floor float32, stream bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·ewNormAVX2(SB), NOSPLIT, $0-101
 	MOVQ         y_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
 	MOVQ         y_len+8(FP), DX
@@ -243,9 +243,76 @@ TEXT ·ewNormAVX2(SB), NOSPLIT, $0-100
 	VMOVUPS      (BX), Y2
 	VMOVUPS      32(BX), Y3
 	VBROADCASTSS floor+96(FP), Y4
+	MOVBQZX      stream+100(FP), BX
+	TESTQ        BX, BX
+	JZ           cached
+	TESTQ        $0x0000003f, AX
+	JNZ          cached
 	XORQ         BX, BX
 	MOVQ         DX, SI
 	ANDQ         $-256, SI
+
+around:
+	CMPQ        BX, SI
+	JGE         aroundRest
+	VMOVUPS     (CX)(BX*1), Y5
+	VFMADD213PS Y2, Y0, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, (AX)(BX*1)
+	VMOVUPS     32(CX)(BX*1), Y5
+	VFMADD213PS Y3, Y1, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 32(AX)(BX*1)
+	VMOVUPS     64(CX)(BX*1), Y5
+	VFMADD213PS Y2, Y0, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 64(AX)(BX*1)
+	VMOVUPS     96(CX)(BX*1), Y5
+	VFMADD213PS Y3, Y1, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 96(AX)(BX*1)
+	VMOVUPS     128(CX)(BX*1), Y5
+	VFMADD213PS Y2, Y0, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 128(AX)(BX*1)
+	VMOVUPS     160(CX)(BX*1), Y5
+	VFMADD213PS Y3, Y1, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 160(AX)(BX*1)
+	VMOVUPS     192(CX)(BX*1), Y5
+	VFMADD213PS Y2, Y0, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 192(AX)(BX*1)
+	VMOVUPS     224(CX)(BX*1), Y5
+	VFMADD213PS Y3, Y1, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 224(AX)(BX*1)
+	ADDQ        $0x00000100, BX
+	JMP         around
+
+aroundRest:
+	CMPQ        BX, DX
+	JGE         aroundDone
+	VMOVUPS     (CX)(BX*1), Y5
+	VFMADD213PS Y2, Y0, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, (AX)(BX*1)
+	VMOVUPS     32(CX)(BX*1), Y5
+	VFMADD213PS Y3, Y1, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 32(AX)(BX*1)
+	ADDQ        $0x40, BX
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ BX, BX
+	MOVQ DX, SI
+	ANDQ $-256, SI
 
 loop:
 	CMPQ        BX, SI
@@ -303,9 +370,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewNormAddAVX2(y []float32, x []float32, add []float32, scale []float32, shift []float32, floor float32)
-// Requires: AVX, FMA3
-TEXT ·ewNormAddAVX2(SB), NOSPLIT, $0-124
+// func ewNormAddAVX2(y []float32, x []float32, add []float32, scale []float32, shift []float32, floor float32, stream bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·ewNormAddAVX2(SB), NOSPLIT, $0-125
 	MOVQ         y_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
 	MOVQ         y_len+8(FP), DX
@@ -318,9 +385,86 @@ TEXT ·ewNormAddAVX2(SB), NOSPLIT, $0-124
 	VMOVUPS      (SI), Y2
 	VMOVUPS      32(SI), Y3
 	VBROADCASTSS floor+120(FP), Y4
+	MOVBQZX      stream+124(FP), SI
+	TESTQ        SI, SI
+	JZ           cached
+	TESTQ        $0x0000003f, AX
+	JNZ          cached
 	XORQ         SI, SI
 	MOVQ         DX, DI
 	ANDQ         $-256, DI
+
+around:
+	CMPQ        SI, DI
+	JGE         aroundRest
+	VMOVUPS     (CX)(SI*1), Y5
+	VFMADD213PS Y2, Y0, Y5
+	VADDPS      (BX)(SI*1), Y5, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y5
+	VFMADD213PS Y3, Y1, Y5
+	VADDPS      32(BX)(SI*1), Y5, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 32(AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Y5
+	VFMADD213PS Y2, Y0, Y5
+	VADDPS      64(BX)(SI*1), Y5, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 64(AX)(SI*1)
+	VMOVUPS     96(CX)(SI*1), Y5
+	VFMADD213PS Y3, Y1, Y5
+	VADDPS      96(BX)(SI*1), Y5, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 96(AX)(SI*1)
+	VMOVUPS     128(CX)(SI*1), Y5
+	VFMADD213PS Y2, Y0, Y5
+	VADDPS      128(BX)(SI*1), Y5, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 128(AX)(SI*1)
+	VMOVUPS     160(CX)(SI*1), Y5
+	VFMADD213PS Y3, Y1, Y5
+	VADDPS      160(BX)(SI*1), Y5, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 160(AX)(SI*1)
+	VMOVUPS     192(CX)(SI*1), Y5
+	VFMADD213PS Y2, Y0, Y5
+	VADDPS      192(BX)(SI*1), Y5, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 192(AX)(SI*1)
+	VMOVUPS     224(CX)(SI*1), Y5
+	VFMADD213PS Y3, Y1, Y5
+	VADDPS      224(BX)(SI*1), Y5, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 224(AX)(SI*1)
+	ADDQ        $0x00000100, SI
+	JMP         around
+
+aroundRest:
+	CMPQ        SI, DX
+	JGE         aroundDone
+	VMOVUPS     (CX)(SI*1), Y5
+	VFMADD213PS Y2, Y0, Y5
+	VADDPS      (BX)(SI*1), Y5, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y5
+	VFMADD213PS Y3, Y1, Y5
+	VADDPS      32(BX)(SI*1), Y5, Y5
+	VMAXPS      Y5, Y4, Y5
+	VMOVNTPS    Y5, 32(AX)(SI*1)
+	ADDQ        $0x40, SI
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ DX, DI
+	ANDQ $-256, DI
 
 loop:
 	CMPQ        SI, DI
@@ -550,9 +694,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX
-TEXT ·ewBNBackAVX2(SB), NOSPLIT, $0-168
+// func ewBNBackAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, MMX+
+TEXT ·ewBNBackAVX2(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -560,9 +704,54 @@ TEXT ·ewBNBackAVX2(SB), NOSPLIT, $0-168
 	MOVQ    scale_base+96(FP), BX
 	VMOVUPS (BX), Y0
 	VMOVUPS 32(BX), Y1
+	MOVBQZX stream+168(FP), BX
+	TESTQ   BX, BX
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    BX, BX
 	MOVQ    DX, SI
 	ANDQ    $-128, SI
+
+around:
+	CMPQ     BX, SI
+	JGE      aroundRest
+	VMOVUPS  (CX)(BX*1), Y2
+	VMULPS   Y0, Y2, Y2
+	VMOVNTPS Y2, (AX)(BX*1)
+	VMOVUPS  32(CX)(BX*1), Y2
+	VMULPS   Y1, Y2, Y2
+	VMOVNTPS Y2, 32(AX)(BX*1)
+	VMOVUPS  64(CX)(BX*1), Y2
+	VMULPS   Y0, Y2, Y2
+	VMOVNTPS Y2, 64(AX)(BX*1)
+	VMOVUPS  96(CX)(BX*1), Y2
+	VMULPS   Y1, Y2, Y2
+	VMOVNTPS Y2, 96(AX)(BX*1)
+	ADDQ     $0x00000080, BX
+	JMP      around
+
+aroundRest:
+	CMPQ     BX, DX
+	JGE      aroundDone
+	VMOVUPS  (CX)(BX*1), Y2
+	VMULPS   Y0, Y2, Y2
+	VMOVNTPS Y2, (AX)(BX*1)
+	VMOVUPS  32(CX)(BX*1), Y2
+	VMULPS   Y1, Y2, Y2
+	VMOVNTPS Y2, 32(AX)(BX*1)
+	ADDQ     $0x40, BX
+	JMP      aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ BX, BX
+	MOVQ DX, SI
+	ANDQ $-128, SI
 
 loop:
 	CMPQ    BX, SI
@@ -598,9 +787,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX
-TEXT ·ewBNBackMaskedAVX2(SB), NOSPLIT, $0-168
+// func ewBNBackMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, MMX+
+TEXT ·ewBNBackMaskedAVX2(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -610,9 +799,60 @@ TEXT ·ewBNBackMaskedAVX2(SB), NOSPLIT, $0-168
 	VMOVUPS 32(BX), Y1
 	MOVQ    mask_base+48(FP), BX
 	VXORPS  Y2, Y2, Y2
+	MOVBQZX stream+168(FP), SI
+	TESTQ   SI, SI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    SI, SI
 	MOVQ    DX, DI
 	ANDQ    $-128, DI
+
+around:
+	CMPQ     SI, DI
+	JGE      aroundRest
+	VCMPPS   $0x11, (BX)(SI*1), Y2, Y3
+	VANDPS   (CX)(SI*1), Y3, Y3
+	VMULPS   Y0, Y3, Y3
+	VMOVNTPS Y3, (AX)(SI*1)
+	VCMPPS   $0x11, 32(BX)(SI*1), Y2, Y3
+	VANDPS   32(CX)(SI*1), Y3, Y3
+	VMULPS   Y1, Y3, Y3
+	VMOVNTPS Y3, 32(AX)(SI*1)
+	VCMPPS   $0x11, 64(BX)(SI*1), Y2, Y3
+	VANDPS   64(CX)(SI*1), Y3, Y3
+	VMULPS   Y0, Y3, Y3
+	VMOVNTPS Y3, 64(AX)(SI*1)
+	VCMPPS   $0x11, 96(BX)(SI*1), Y2, Y3
+	VANDPS   96(CX)(SI*1), Y3, Y3
+	VMULPS   Y1, Y3, Y3
+	VMOVNTPS Y3, 96(AX)(SI*1)
+	ADDQ     $0x00000080, SI
+	JMP      around
+
+aroundRest:
+	CMPQ     SI, DX
+	JGE      aroundDone
+	VCMPPS   $0x11, (BX)(SI*1), Y2, Y3
+	VANDPS   (CX)(SI*1), Y3, Y3
+	VMULPS   Y0, Y3, Y3
+	VMOVNTPS Y3, (AX)(SI*1)
+	VCMPPS   $0x11, 32(BX)(SI*1), Y2, Y3
+	VANDPS   32(CX)(SI*1), Y3, Y3
+	VMULPS   Y1, Y3, Y3
+	VMOVNTPS Y3, 32(AX)(SI*1)
+	ADDQ     $0x40, SI
+	JMP      aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ DX, DI
+	ANDQ $-128, DI
 
 loop:
 	CMPQ    SI, DI
@@ -654,9 +894,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, FMA3
-TEXT ·ewBNBackFullAVX2(SB), NOSPLIT, $0-168
+// func ewBNBackFullAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·ewBNBackFullAVX2(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -671,9 +911,60 @@ TEXT ·ewBNBackFullAVX2(SB), NOSPLIT, $0-168
 	MOVQ    k0_base+144(FP), SI
 	VMOVUPS (SI), Y4
 	VMOVUPS 32(SI), Y5
+	MOVBQZX stream+168(FP), SI
+	TESTQ   SI, SI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    SI, SI
 	MOVQ    DX, DI
 	ANDQ    $-128, DI
+
+around:
+	CMPQ        SI, DI
+	JGE         aroundRest
+	VMOVUPS     (CX)(SI*1), Y6
+	VFMADD213PS Y4, Y0, Y6
+	VFMADD231PS (BX)(SI*1), Y2, Y6
+	VMOVNTPS    Y6, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y6
+	VFMADD213PS Y5, Y1, Y6
+	VFMADD231PS 32(BX)(SI*1), Y3, Y6
+	VMOVNTPS    Y6, 32(AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Y6
+	VFMADD213PS Y4, Y0, Y6
+	VFMADD231PS 64(BX)(SI*1), Y2, Y6
+	VMOVNTPS    Y6, 64(AX)(SI*1)
+	VMOVUPS     96(CX)(SI*1), Y6
+	VFMADD213PS Y5, Y1, Y6
+	VFMADD231PS 96(BX)(SI*1), Y3, Y6
+	VMOVNTPS    Y6, 96(AX)(SI*1)
+	ADDQ        $0x00000080, SI
+	JMP         around
+
+aroundRest:
+	CMPQ        SI, DX
+	JGE         aroundDone
+	VMOVUPS     (CX)(SI*1), Y6
+	VFMADD213PS Y4, Y0, Y6
+	VFMADD231PS (BX)(SI*1), Y2, Y6
+	VMOVNTPS    Y6, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y6
+	VFMADD213PS Y5, Y1, Y6
+	VFMADD231PS 32(BX)(SI*1), Y3, Y6
+	VMOVNTPS    Y6, 32(AX)(SI*1)
+	ADDQ        $0x40, SI
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ DX, DI
+	ANDQ $-128, DI
 
 loop:
 	CMPQ        SI, DI
@@ -715,9 +1006,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, FMA3
-TEXT ·ewBNBackFullMaskedAVX2(SB), NOSPLIT, $0-168
+// func ewBNBackFullMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·ewBNBackFullMaskedAVX2(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -734,9 +1025,66 @@ TEXT ·ewBNBackFullMaskedAVX2(SB), NOSPLIT, $0-168
 	MOVQ    k0_base+144(FP), DI
 	VMOVUPS (DI), Y5
 	VMOVUPS 32(DI), Y6
+	MOVBQZX stream+168(FP), DI
+	TESTQ   DI, DI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    DI, DI
 	MOVQ    DX, R8
 	ANDQ    $-128, R8
+
+around:
+	CMPQ        DI, R8
+	JGE         aroundRest
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
+	VANDPS      (CX)(DI*1), Y7, Y7
+	VFMADD213PS Y5, Y0, Y7
+	VFMADD231PS (SI)(DI*1), Y3, Y7
+	VMOVNTPS    Y7, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
+	VANDPS      32(CX)(DI*1), Y7, Y7
+	VFMADD213PS Y6, Y1, Y7
+	VFMADD231PS 32(SI)(DI*1), Y4, Y7
+	VMOVNTPS    Y7, 32(AX)(DI*1)
+	VCMPPS      $0x11, 64(BX)(DI*1), Y2, Y7
+	VANDPS      64(CX)(DI*1), Y7, Y7
+	VFMADD213PS Y5, Y0, Y7
+	VFMADD231PS 64(SI)(DI*1), Y3, Y7
+	VMOVNTPS    Y7, 64(AX)(DI*1)
+	VCMPPS      $0x11, 96(BX)(DI*1), Y2, Y7
+	VANDPS      96(CX)(DI*1), Y7, Y7
+	VFMADD213PS Y6, Y1, Y7
+	VFMADD231PS 96(SI)(DI*1), Y4, Y7
+	VMOVNTPS    Y7, 96(AX)(DI*1)
+	ADDQ        $0x00000080, DI
+	JMP         around
+
+aroundRest:
+	CMPQ        DI, DX
+	JGE         aroundDone
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
+	VANDPS      (CX)(DI*1), Y7, Y7
+	VFMADD213PS Y5, Y0, Y7
+	VFMADD231PS (SI)(DI*1), Y3, Y7
+	VMOVNTPS    Y7, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
+	VANDPS      32(CX)(DI*1), Y7, Y7
+	VFMADD213PS Y6, Y1, Y7
+	VFMADD231PS 32(SI)(DI*1), Y4, Y7
+	VMOVNTPS    Y7, 32(AX)(DI*1)
+	ADDQ        $0x40, DI
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ DI, DI
+	MOVQ DX, R8
+	ANDQ $-128, R8
 
 loop:
 	CMPQ        DI, R8
@@ -784,9 +1132,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX
-TEXT ·ewBNBackAddAVX2(SB), NOSPLIT, $0-168
+// func ewBNBackAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, MMX+
+TEXT ·ewBNBackAddAVX2(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -794,9 +1142,60 @@ TEXT ·ewBNBackAddAVX2(SB), NOSPLIT, $0-168
 	MOVQ    scale_base+96(FP), BX
 	VMOVUPS (BX), Y0
 	VMOVUPS 32(BX), Y1
+	MOVBQZX stream+168(FP), BX
+	TESTQ   BX, BX
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    BX, BX
 	MOVQ    DX, SI
 	ANDQ    $-128, SI
+
+around:
+	CMPQ     BX, SI
+	JGE      aroundRest
+	VMOVUPS  (CX)(BX*1), Y2
+	VMULPS   Y0, Y2, Y2
+	VADDPS   (AX)(BX*1), Y2, Y2
+	VMOVNTPS Y2, (AX)(BX*1)
+	VMOVUPS  32(CX)(BX*1), Y2
+	VMULPS   Y1, Y2, Y2
+	VADDPS   32(AX)(BX*1), Y2, Y2
+	VMOVNTPS Y2, 32(AX)(BX*1)
+	VMOVUPS  64(CX)(BX*1), Y2
+	VMULPS   Y0, Y2, Y2
+	VADDPS   64(AX)(BX*1), Y2, Y2
+	VMOVNTPS Y2, 64(AX)(BX*1)
+	VMOVUPS  96(CX)(BX*1), Y2
+	VMULPS   Y1, Y2, Y2
+	VADDPS   96(AX)(BX*1), Y2, Y2
+	VMOVNTPS Y2, 96(AX)(BX*1)
+	ADDQ     $0x00000080, BX
+	JMP      around
+
+aroundRest:
+	CMPQ     BX, DX
+	JGE      aroundDone
+	VMOVUPS  (CX)(BX*1), Y2
+	VMULPS   Y0, Y2, Y2
+	VADDPS   (AX)(BX*1), Y2, Y2
+	VMOVNTPS Y2, (AX)(BX*1)
+	VMOVUPS  32(CX)(BX*1), Y2
+	VMULPS   Y1, Y2, Y2
+	VADDPS   32(AX)(BX*1), Y2, Y2
+	VMOVNTPS Y2, 32(AX)(BX*1)
+	ADDQ     $0x40, BX
+	JMP      aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ BX, BX
+	MOVQ DX, SI
+	ANDQ $-128, SI
 
 loop:
 	CMPQ    BX, SI
@@ -838,9 +1237,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX
-TEXT ·ewBNBackMaskedAddAVX2(SB), NOSPLIT, $0-168
+// func ewBNBackMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, MMX+
+TEXT ·ewBNBackMaskedAddAVX2(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -850,9 +1249,66 @@ TEXT ·ewBNBackMaskedAddAVX2(SB), NOSPLIT, $0-168
 	VMOVUPS 32(BX), Y1
 	MOVQ    mask_base+48(FP), BX
 	VXORPS  Y2, Y2, Y2
+	MOVBQZX stream+168(FP), SI
+	TESTQ   SI, SI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    SI, SI
 	MOVQ    DX, DI
 	ANDQ    $-128, DI
+
+around:
+	CMPQ     SI, DI
+	JGE      aroundRest
+	VCMPPS   $0x11, (BX)(SI*1), Y2, Y3
+	VANDPS   (CX)(SI*1), Y3, Y3
+	VMULPS   Y0, Y3, Y3
+	VADDPS   (AX)(SI*1), Y3, Y3
+	VMOVNTPS Y3, (AX)(SI*1)
+	VCMPPS   $0x11, 32(BX)(SI*1), Y2, Y3
+	VANDPS   32(CX)(SI*1), Y3, Y3
+	VMULPS   Y1, Y3, Y3
+	VADDPS   32(AX)(SI*1), Y3, Y3
+	VMOVNTPS Y3, 32(AX)(SI*1)
+	VCMPPS   $0x11, 64(BX)(SI*1), Y2, Y3
+	VANDPS   64(CX)(SI*1), Y3, Y3
+	VMULPS   Y0, Y3, Y3
+	VADDPS   64(AX)(SI*1), Y3, Y3
+	VMOVNTPS Y3, 64(AX)(SI*1)
+	VCMPPS   $0x11, 96(BX)(SI*1), Y2, Y3
+	VANDPS   96(CX)(SI*1), Y3, Y3
+	VMULPS   Y1, Y3, Y3
+	VADDPS   96(AX)(SI*1), Y3, Y3
+	VMOVNTPS Y3, 96(AX)(SI*1)
+	ADDQ     $0x00000080, SI
+	JMP      around
+
+aroundRest:
+	CMPQ     SI, DX
+	JGE      aroundDone
+	VCMPPS   $0x11, (BX)(SI*1), Y2, Y3
+	VANDPS   (CX)(SI*1), Y3, Y3
+	VMULPS   Y0, Y3, Y3
+	VADDPS   (AX)(SI*1), Y3, Y3
+	VMOVNTPS Y3, (AX)(SI*1)
+	VCMPPS   $0x11, 32(BX)(SI*1), Y2, Y3
+	VANDPS   32(CX)(SI*1), Y3, Y3
+	VMULPS   Y1, Y3, Y3
+	VADDPS   32(AX)(SI*1), Y3, Y3
+	VMOVNTPS Y3, 32(AX)(SI*1)
+	ADDQ     $0x40, SI
+	JMP      aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ DX, DI
+	ANDQ $-128, DI
 
 loop:
 	CMPQ    SI, DI
@@ -900,9 +1356,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, FMA3
-TEXT ·ewBNBackFullAddAVX2(SB), NOSPLIT, $0-168
+// func ewBNBackFullAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·ewBNBackFullAddAVX2(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -917,9 +1373,66 @@ TEXT ·ewBNBackFullAddAVX2(SB), NOSPLIT, $0-168
 	MOVQ    k0_base+144(FP), SI
 	VMOVUPS (SI), Y4
 	VMOVUPS 32(SI), Y5
+	MOVBQZX stream+168(FP), SI
+	TESTQ   SI, SI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    SI, SI
 	MOVQ    DX, DI
 	ANDQ    $-128, DI
+
+around:
+	CMPQ        SI, DI
+	JGE         aroundRest
+	VMOVUPS     (CX)(SI*1), Y6
+	VFMADD213PS Y4, Y0, Y6
+	VFMADD231PS (BX)(SI*1), Y2, Y6
+	VADDPS      (AX)(SI*1), Y6, Y6
+	VMOVNTPS    Y6, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y6
+	VFMADD213PS Y5, Y1, Y6
+	VFMADD231PS 32(BX)(SI*1), Y3, Y6
+	VADDPS      32(AX)(SI*1), Y6, Y6
+	VMOVNTPS    Y6, 32(AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Y6
+	VFMADD213PS Y4, Y0, Y6
+	VFMADD231PS 64(BX)(SI*1), Y2, Y6
+	VADDPS      64(AX)(SI*1), Y6, Y6
+	VMOVNTPS    Y6, 64(AX)(SI*1)
+	VMOVUPS     96(CX)(SI*1), Y6
+	VFMADD213PS Y5, Y1, Y6
+	VFMADD231PS 96(BX)(SI*1), Y3, Y6
+	VADDPS      96(AX)(SI*1), Y6, Y6
+	VMOVNTPS    Y6, 96(AX)(SI*1)
+	ADDQ        $0x00000080, SI
+	JMP         around
+
+aroundRest:
+	CMPQ        SI, DX
+	JGE         aroundDone
+	VMOVUPS     (CX)(SI*1), Y6
+	VFMADD213PS Y4, Y0, Y6
+	VFMADD231PS (BX)(SI*1), Y2, Y6
+	VADDPS      (AX)(SI*1), Y6, Y6
+	VMOVNTPS    Y6, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y6
+	VFMADD213PS Y5, Y1, Y6
+	VFMADD231PS 32(BX)(SI*1), Y3, Y6
+	VADDPS      32(AX)(SI*1), Y6, Y6
+	VMOVNTPS    Y6, 32(AX)(SI*1)
+	ADDQ        $0x40, SI
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ DX, DI
+	ANDQ $-128, DI
 
 loop:
 	CMPQ        SI, DI
@@ -967,9 +1480,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, FMA3
-TEXT ·ewBNBackFullMaskedAddAVX2(SB), NOSPLIT, $0-168
+// func ewBNBackFullMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·ewBNBackFullMaskedAddAVX2(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -986,9 +1499,72 @@ TEXT ·ewBNBackFullMaskedAddAVX2(SB), NOSPLIT, $0-168
 	MOVQ    k0_base+144(FP), DI
 	VMOVUPS (DI), Y5
 	VMOVUPS 32(DI), Y6
+	MOVBQZX stream+168(FP), DI
+	TESTQ   DI, DI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    DI, DI
 	MOVQ    DX, R8
 	ANDQ    $-128, R8
+
+around:
+	CMPQ        DI, R8
+	JGE         aroundRest
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
+	VANDPS      (CX)(DI*1), Y7, Y7
+	VFMADD213PS Y5, Y0, Y7
+	VFMADD231PS (SI)(DI*1), Y3, Y7
+	VADDPS      (AX)(DI*1), Y7, Y7
+	VMOVNTPS    Y7, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
+	VANDPS      32(CX)(DI*1), Y7, Y7
+	VFMADD213PS Y6, Y1, Y7
+	VFMADD231PS 32(SI)(DI*1), Y4, Y7
+	VADDPS      32(AX)(DI*1), Y7, Y7
+	VMOVNTPS    Y7, 32(AX)(DI*1)
+	VCMPPS      $0x11, 64(BX)(DI*1), Y2, Y7
+	VANDPS      64(CX)(DI*1), Y7, Y7
+	VFMADD213PS Y5, Y0, Y7
+	VFMADD231PS 64(SI)(DI*1), Y3, Y7
+	VADDPS      64(AX)(DI*1), Y7, Y7
+	VMOVNTPS    Y7, 64(AX)(DI*1)
+	VCMPPS      $0x11, 96(BX)(DI*1), Y2, Y7
+	VANDPS      96(CX)(DI*1), Y7, Y7
+	VFMADD213PS Y6, Y1, Y7
+	VFMADD231PS 96(SI)(DI*1), Y4, Y7
+	VADDPS      96(AX)(DI*1), Y7, Y7
+	VMOVNTPS    Y7, 96(AX)(DI*1)
+	ADDQ        $0x00000080, DI
+	JMP         around
+
+aroundRest:
+	CMPQ        DI, DX
+	JGE         aroundDone
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
+	VANDPS      (CX)(DI*1), Y7, Y7
+	VFMADD213PS Y5, Y0, Y7
+	VFMADD231PS (SI)(DI*1), Y3, Y7
+	VADDPS      (AX)(DI*1), Y7, Y7
+	VMOVNTPS    Y7, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
+	VANDPS      32(CX)(DI*1), Y7, Y7
+	VFMADD213PS Y6, Y1, Y7
+	VFMADD231PS 32(SI)(DI*1), Y4, Y7
+	VADDPS      32(AX)(DI*1), Y7, Y7
+	VMOVNTPS    Y7, 32(AX)(DI*1)
+	ADDQ        $0x40, DI
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ DI, DI
+	MOVQ DX, R8
+	ANDQ $-128, R8
 
 loop:
 	CMPQ        DI, R8
@@ -1042,17 +1618,74 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewReLUAVX2(y []float32, x []float32)
-// Requires: AVX
-TEXT ·ewReLUAVX2(SB), NOSPLIT, $0-48
-	MOVQ   y_base+0(FP), AX
-	MOVQ   x_base+24(FP), CX
-	MOVQ   y_len+8(FP), DX
-	SHLQ   $0x02, DX
-	VXORPS Y0, Y0, Y0
-	XORQ   BX, BX
-	MOVQ   DX, SI
-	ANDQ   $-256, SI
+// func ewReLUAVX2(y []float32, x []float32, stream bool)
+// Requires: AVX, MMX+
+TEXT ·ewReLUAVX2(SB), NOSPLIT, $0-49
+	MOVQ    y_base+0(FP), AX
+	MOVQ    x_base+24(FP), CX
+	MOVQ    y_len+8(FP), DX
+	SHLQ    $0x02, DX
+	VXORPS  Y0, Y0, Y0
+	MOVBQZX stream+48(FP), BX
+	TESTQ   BX, BX
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
+	XORQ    BX, BX
+	MOVQ    DX, SI
+	ANDQ    $-256, SI
+
+around:
+	CMPQ     BX, SI
+	JGE      aroundRest
+	VMOVUPS  (CX)(BX*1), Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, (AX)(BX*1)
+	VMOVUPS  32(CX)(BX*1), Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 32(AX)(BX*1)
+	VMOVUPS  64(CX)(BX*1), Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 64(AX)(BX*1)
+	VMOVUPS  96(CX)(BX*1), Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 96(AX)(BX*1)
+	VMOVUPS  128(CX)(BX*1), Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 128(AX)(BX*1)
+	VMOVUPS  160(CX)(BX*1), Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 160(AX)(BX*1)
+	VMOVUPS  192(CX)(BX*1), Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 192(AX)(BX*1)
+	VMOVUPS  224(CX)(BX*1), Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 224(AX)(BX*1)
+	ADDQ     $0x00000100, BX
+	JMP      around
+
+aroundRest:
+	CMPQ     BX, DX
+	JGE      aroundDone
+	VMOVUPS  (CX)(BX*1), Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, (AX)(BX*1)
+	VMOVUPS  32(CX)(BX*1), Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 32(AX)(BX*1)
+	ADDQ     $0x40, BX
+	JMP      aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ BX, BX
+	MOVQ DX, SI
+	ANDQ $-256, SI
 
 loop:
 	CMPQ    BX, SI
@@ -1159,18 +1792,85 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewAddAVX2(y []float32, a []float32, b []float32, floor float32)
-// Requires: AVX
-TEXT ·ewAddAVX2(SB), NOSPLIT, $0-76
+// func ewAddAVX2(y []float32, a []float32, b []float32, floor float32, stream bool)
+// Requires: AVX, MMX+
+TEXT ·ewAddAVX2(SB), NOSPLIT, $0-77
 	MOVQ         y_base+0(FP), AX
 	MOVQ         a_base+24(FP), CX
 	MOVQ         b_base+48(FP), DX
 	MOVQ         y_len+8(FP), BX
 	SHLQ         $0x02, BX
 	VBROADCASTSS floor+72(FP), Y0
+	MOVBQZX      stream+76(FP), SI
+	TESTQ        SI, SI
+	JZ           cached
+	TESTQ        $0x0000003f, AX
+	JNZ          cached
 	XORQ         SI, SI
 	MOVQ         BX, DI
 	ANDQ         $-256, DI
+
+around:
+	CMPQ     SI, DI
+	JGE      aroundRest
+	VMOVUPS  (CX)(SI*1), Y1
+	VADDPS   (DX)(SI*1), Y1, Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, (AX)(SI*1)
+	VMOVUPS  32(CX)(SI*1), Y1
+	VADDPS   32(DX)(SI*1), Y1, Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 32(AX)(SI*1)
+	VMOVUPS  64(CX)(SI*1), Y1
+	VADDPS   64(DX)(SI*1), Y1, Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 64(AX)(SI*1)
+	VMOVUPS  96(CX)(SI*1), Y1
+	VADDPS   96(DX)(SI*1), Y1, Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 96(AX)(SI*1)
+	VMOVUPS  128(CX)(SI*1), Y1
+	VADDPS   128(DX)(SI*1), Y1, Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 128(AX)(SI*1)
+	VMOVUPS  160(CX)(SI*1), Y1
+	VADDPS   160(DX)(SI*1), Y1, Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 160(AX)(SI*1)
+	VMOVUPS  192(CX)(SI*1), Y1
+	VADDPS   192(DX)(SI*1), Y1, Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 192(AX)(SI*1)
+	VMOVUPS  224(CX)(SI*1), Y1
+	VADDPS   224(DX)(SI*1), Y1, Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 224(AX)(SI*1)
+	ADDQ     $0x00000100, SI
+	JMP      around
+
+aroundRest:
+	CMPQ     SI, BX
+	JGE      aroundDone
+	VMOVUPS  (CX)(SI*1), Y1
+	VADDPS   (DX)(SI*1), Y1, Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, (AX)(SI*1)
+	VMOVUPS  32(CX)(SI*1), Y1
+	VADDPS   32(DX)(SI*1), Y1, Y1
+	VMAXPS   Y1, Y0, Y1
+	VMOVNTPS Y1, 32(AX)(SI*1)
+	ADDQ     $0x40, SI
+	JMP      aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ BX, DI
+	ANDQ $-256, DI
 
 loop:
 	CMPQ    SI, DI
@@ -3614,9 +4314,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewNormAVX512(y []float32, x []float32, scale []float32, shift []float32, floor float32)
-// Requires: AVX, AVX512F
-TEXT ·ewNormAVX512(SB), NOSPLIT, $0-100
+// func ewNormAVX512(y []float32, x []float32, scale []float32, shift []float32, floor float32, stream bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·ewNormAVX512(SB), NOSPLIT, $0-101
 	MOVQ         y_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
 	MOVQ         y_len+8(FP), DX
@@ -3626,9 +4326,56 @@ TEXT ·ewNormAVX512(SB), NOSPLIT, $0-100
 	MOVQ         shift_base+72(FP), BX
 	VMOVUPS      (BX), Z1
 	VBROADCASTSS floor+96(FP), Z2
+	MOVBQZX      stream+100(FP), BX
+	TESTQ        BX, BX
+	JZ           cached
+	TESTQ        $0x0000003f, AX
+	JNZ          cached
 	XORQ         BX, BX
 	MOVQ         DX, SI
 	ANDQ         $-256, SI
+
+around:
+	CMPQ        BX, SI
+	JGE         aroundRest
+	VMOVUPS     (CX)(BX*1), Z3
+	VFMADD213PS Z1, Z0, Z3
+	VMAXPS      Z3, Z2, Z3
+	VMOVNTPS    Z3, (AX)(BX*1)
+	VMOVUPS     64(CX)(BX*1), Z3
+	VFMADD213PS Z1, Z0, Z3
+	VMAXPS      Z3, Z2, Z3
+	VMOVNTPS    Z3, 64(AX)(BX*1)
+	VMOVUPS     128(CX)(BX*1), Z3
+	VFMADD213PS Z1, Z0, Z3
+	VMAXPS      Z3, Z2, Z3
+	VMOVNTPS    Z3, 128(AX)(BX*1)
+	VMOVUPS     192(CX)(BX*1), Z3
+	VFMADD213PS Z1, Z0, Z3
+	VMAXPS      Z3, Z2, Z3
+	VMOVNTPS    Z3, 192(AX)(BX*1)
+	ADDQ        $0x00000100, BX
+	JMP         around
+
+aroundRest:
+	CMPQ        BX, DX
+	JGE         aroundDone
+	VMOVUPS     (CX)(BX*1), Z3
+	VFMADD213PS Z1, Z0, Z3
+	VMAXPS      Z3, Z2, Z3
+	VMOVNTPS    Z3, (AX)(BX*1)
+	ADDQ        $0x40, BX
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ BX, BX
+	MOVQ DX, SI
+	ANDQ $-256, SI
 
 loop:
 	CMPQ        BX, SI
@@ -3666,9 +4413,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewNormAddAVX512(y []float32, x []float32, add []float32, scale []float32, shift []float32, floor float32)
-// Requires: AVX, AVX512F
-TEXT ·ewNormAddAVX512(SB), NOSPLIT, $0-124
+// func ewNormAddAVX512(y []float32, x []float32, add []float32, scale []float32, shift []float32, floor float32, stream bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·ewNormAddAVX512(SB), NOSPLIT, $0-125
 	MOVQ         y_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
 	MOVQ         y_len+8(FP), DX
@@ -3679,9 +4426,61 @@ TEXT ·ewNormAddAVX512(SB), NOSPLIT, $0-124
 	MOVQ         shift_base+96(FP), SI
 	VMOVUPS      (SI), Z1
 	VBROADCASTSS floor+120(FP), Z2
+	MOVBQZX      stream+124(FP), SI
+	TESTQ        SI, SI
+	JZ           cached
+	TESTQ        $0x0000003f, AX
+	JNZ          cached
 	XORQ         SI, SI
 	MOVQ         DX, DI
 	ANDQ         $-256, DI
+
+around:
+	CMPQ        SI, DI
+	JGE         aroundRest
+	VMOVUPS     (CX)(SI*1), Z3
+	VFMADD213PS Z1, Z0, Z3
+	VADDPS      (BX)(SI*1), Z3, Z3
+	VMAXPS      Z3, Z2, Z3
+	VMOVNTPS    Z3, (AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Z3
+	VFMADD213PS Z1, Z0, Z3
+	VADDPS      64(BX)(SI*1), Z3, Z3
+	VMAXPS      Z3, Z2, Z3
+	VMOVNTPS    Z3, 64(AX)(SI*1)
+	VMOVUPS     128(CX)(SI*1), Z3
+	VFMADD213PS Z1, Z0, Z3
+	VADDPS      128(BX)(SI*1), Z3, Z3
+	VMAXPS      Z3, Z2, Z3
+	VMOVNTPS    Z3, 128(AX)(SI*1)
+	VMOVUPS     192(CX)(SI*1), Z3
+	VFMADD213PS Z1, Z0, Z3
+	VADDPS      192(BX)(SI*1), Z3, Z3
+	VMAXPS      Z3, Z2, Z3
+	VMOVNTPS    Z3, 192(AX)(SI*1)
+	ADDQ        $0x00000100, SI
+	JMP         around
+
+aroundRest:
+	CMPQ        SI, DX
+	JGE         aroundDone
+	VMOVUPS     (CX)(SI*1), Z3
+	VFMADD213PS Z1, Z0, Z3
+	VADDPS      (BX)(SI*1), Z3, Z3
+	VMAXPS      Z3, Z2, Z3
+	VMOVNTPS    Z3, (AX)(SI*1)
+	ADDQ        $0x40, SI
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ DX, DI
+	ANDQ $-256, DI
 
 loop:
 	CMPQ        SI, DI
@@ -3873,18 +4672,60 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, AVX512F
-TEXT ·ewBNBackAVX512(SB), NOSPLIT, $0-168
+// func ewBNBackAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·ewBNBackAVX512(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
 	SHLQ    $0x02, DX
 	MOVQ    scale_base+96(FP), BX
 	VMOVUPS (BX), Z0
+	MOVBQZX stream+168(FP), BX
+	TESTQ   BX, BX
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    BX, BX
 	MOVQ    DX, SI
 	ANDQ    $-256, SI
+
+around:
+	CMPQ     BX, SI
+	JGE      aroundRest
+	VMOVUPS  (CX)(BX*1), Z1
+	VMULPS   Z0, Z1, Z1
+	VMOVNTPS Z1, (AX)(BX*1)
+	VMOVUPS  64(CX)(BX*1), Z1
+	VMULPS   Z0, Z1, Z1
+	VMOVNTPS Z1, 64(AX)(BX*1)
+	VMOVUPS  128(CX)(BX*1), Z1
+	VMULPS   Z0, Z1, Z1
+	VMOVNTPS Z1, 128(AX)(BX*1)
+	VMOVUPS  192(CX)(BX*1), Z1
+	VMULPS   Z0, Z1, Z1
+	VMOVNTPS Z1, 192(AX)(BX*1)
+	ADDQ     $0x00000100, BX
+	JMP      around
+
+aroundRest:
+	CMPQ     BX, DX
+	JGE      aroundDone
+	VMOVUPS  (CX)(BX*1), Z1
+	VMULPS   Z0, Z1, Z1
+	VMOVNTPS Z1, (AX)(BX*1)
+	ADDQ     $0x40, BX
+	JMP      aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ BX, BX
+	MOVQ DX, SI
+	ANDQ $-256, SI
 
 loop:
 	CMPQ    BX, SI
@@ -3917,9 +4758,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, AVX512DQ, AVX512F
-TEXT ·ewBNBackMaskedAVX512(SB), NOSPLIT, $0-168
+// func ewBNBackMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, AVX512DQ, AVX512F, MMX+
+TEXT ·ewBNBackMaskedAVX512(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -3928,9 +4769,56 @@ TEXT ·ewBNBackMaskedAVX512(SB), NOSPLIT, $0-168
 	VMOVUPS (BX), Z0
 	MOVQ    mask_base+48(FP), BX
 	VXORPS  Z1, Z1, Z1
+	MOVBQZX stream+168(FP), SI
+	TESTQ   SI, SI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    SI, SI
 	MOVQ    DX, DI
 	ANDQ    $-256, DI
+
+around:
+	CMPQ      SI, DI
+	JGE       aroundRest
+	VCMPPS    $0x11, (BX)(SI*1), Z1, K1
+	VMOVUPS.Z (CX)(SI*1), K1, Z2
+	VMULPS    Z0, Z2, Z2
+	VMOVNTPS  Z2, (AX)(SI*1)
+	VCMPPS    $0x11, 64(BX)(SI*1), Z1, K1
+	VMOVUPS.Z 64(CX)(SI*1), K1, Z2
+	VMULPS    Z0, Z2, Z2
+	VMOVNTPS  Z2, 64(AX)(SI*1)
+	VCMPPS    $0x11, 128(BX)(SI*1), Z1, K1
+	VMOVUPS.Z 128(CX)(SI*1), K1, Z2
+	VMULPS    Z0, Z2, Z2
+	VMOVNTPS  Z2, 128(AX)(SI*1)
+	VCMPPS    $0x11, 192(BX)(SI*1), Z1, K1
+	VMOVUPS.Z 192(CX)(SI*1), K1, Z2
+	VMULPS    Z0, Z2, Z2
+	VMOVNTPS  Z2, 192(AX)(SI*1)
+	ADDQ      $0x00000100, SI
+	JMP       around
+
+aroundRest:
+	CMPQ      SI, DX
+	JGE       aroundDone
+	VCMPPS    $0x11, (BX)(SI*1), Z1, K1
+	VMOVUPS.Z (CX)(SI*1), K1, Z2
+	VMULPS    Z0, Z2, Z2
+	VMOVNTPS  Z2, (AX)(SI*1)
+	ADDQ      $0x40, SI
+	JMP       aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ DX, DI
+	ANDQ $-256, DI
 
 loop:
 	CMPQ      SI, DI
@@ -3968,9 +4856,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, AVX512F
-TEXT ·ewBNBackFullAVX512(SB), NOSPLIT, $0-168
+// func ewBNBackFullAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·ewBNBackFullAVX512(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -3982,9 +4870,56 @@ TEXT ·ewBNBackFullAVX512(SB), NOSPLIT, $0-168
 	VMOVUPS (SI), Z1
 	MOVQ    k0_base+144(FP), SI
 	VMOVUPS (SI), Z2
+	MOVBQZX stream+168(FP), SI
+	TESTQ   SI, SI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    SI, SI
 	MOVQ    DX, DI
 	ANDQ    $-256, DI
+
+around:
+	CMPQ        SI, DI
+	JGE         aroundRest
+	VMOVUPS     (CX)(SI*1), Z3
+	VFMADD213PS Z2, Z0, Z3
+	VFMADD231PS (BX)(SI*1), Z1, Z3
+	VMOVNTPS    Z3, (AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Z3
+	VFMADD213PS Z2, Z0, Z3
+	VFMADD231PS 64(BX)(SI*1), Z1, Z3
+	VMOVNTPS    Z3, 64(AX)(SI*1)
+	VMOVUPS     128(CX)(SI*1), Z3
+	VFMADD213PS Z2, Z0, Z3
+	VFMADD231PS 128(BX)(SI*1), Z1, Z3
+	VMOVNTPS    Z3, 128(AX)(SI*1)
+	VMOVUPS     192(CX)(SI*1), Z3
+	VFMADD213PS Z2, Z0, Z3
+	VFMADD231PS 192(BX)(SI*1), Z1, Z3
+	VMOVNTPS    Z3, 192(AX)(SI*1)
+	ADDQ        $0x00000100, SI
+	JMP         around
+
+aroundRest:
+	CMPQ        SI, DX
+	JGE         aroundDone
+	VMOVUPS     (CX)(SI*1), Z3
+	VFMADD213PS Z2, Z0, Z3
+	VFMADD231PS (BX)(SI*1), Z1, Z3
+	VMOVNTPS    Z3, (AX)(SI*1)
+	ADDQ        $0x40, SI
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ DX, DI
+	ANDQ $-256, DI
 
 loop:
 	CMPQ        SI, DI
@@ -4022,9 +4957,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, AVX512DQ, AVX512F
-TEXT ·ewBNBackFullMaskedAVX512(SB), NOSPLIT, $0-168
+// func ewBNBackFullMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, AVX512DQ, AVX512F, MMX+
+TEXT ·ewBNBackFullMaskedAVX512(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -4038,9 +4973,61 @@ TEXT ·ewBNBackFullMaskedAVX512(SB), NOSPLIT, $0-168
 	VMOVUPS (DI), Z2
 	MOVQ    k0_base+144(FP), DI
 	VMOVUPS (DI), Z3
+	MOVBQZX stream+168(FP), DI
+	TESTQ   DI, DI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    DI, DI
 	MOVQ    DX, R8
 	ANDQ    $-256, R8
+
+around:
+	CMPQ        DI, R8
+	JGE         aroundRest
+	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
+	VMOVUPS.Z   (CX)(DI*1), K1, Z4
+	VFMADD213PS Z3, Z0, Z4
+	VFMADD231PS (SI)(DI*1), Z2, Z4
+	VMOVNTPS    Z4, (AX)(DI*1)
+	VCMPPS      $0x11, 64(BX)(DI*1), Z1, K1
+	VMOVUPS.Z   64(CX)(DI*1), K1, Z4
+	VFMADD213PS Z3, Z0, Z4
+	VFMADD231PS 64(SI)(DI*1), Z2, Z4
+	VMOVNTPS    Z4, 64(AX)(DI*1)
+	VCMPPS      $0x11, 128(BX)(DI*1), Z1, K1
+	VMOVUPS.Z   128(CX)(DI*1), K1, Z4
+	VFMADD213PS Z3, Z0, Z4
+	VFMADD231PS 128(SI)(DI*1), Z2, Z4
+	VMOVNTPS    Z4, 128(AX)(DI*1)
+	VCMPPS      $0x11, 192(BX)(DI*1), Z1, K1
+	VMOVUPS.Z   192(CX)(DI*1), K1, Z4
+	VFMADD213PS Z3, Z0, Z4
+	VFMADD231PS 192(SI)(DI*1), Z2, Z4
+	VMOVNTPS    Z4, 192(AX)(DI*1)
+	ADDQ        $0x00000100, DI
+	JMP         around
+
+aroundRest:
+	CMPQ        DI, DX
+	JGE         aroundDone
+	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
+	VMOVUPS.Z   (CX)(DI*1), K1, Z4
+	VFMADD213PS Z3, Z0, Z4
+	VFMADD231PS (SI)(DI*1), Z2, Z4
+	VMOVNTPS    Z4, (AX)(DI*1)
+	ADDQ        $0x40, DI
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ DI, DI
+	MOVQ DX, R8
+	ANDQ $-256, R8
 
 loop:
 	CMPQ        DI, R8
@@ -4083,18 +5070,65 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, AVX512F
-TEXT ·ewBNBackAddAVX512(SB), NOSPLIT, $0-168
+// func ewBNBackAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·ewBNBackAddAVX512(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
 	SHLQ    $0x02, DX
 	MOVQ    scale_base+96(FP), BX
 	VMOVUPS (BX), Z0
+	MOVBQZX stream+168(FP), BX
+	TESTQ   BX, BX
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    BX, BX
 	MOVQ    DX, SI
 	ANDQ    $-256, SI
+
+around:
+	CMPQ     BX, SI
+	JGE      aroundRest
+	VMOVUPS  (CX)(BX*1), Z1
+	VMULPS   Z0, Z1, Z1
+	VADDPS   (AX)(BX*1), Z1, Z1
+	VMOVNTPS Z1, (AX)(BX*1)
+	VMOVUPS  64(CX)(BX*1), Z1
+	VMULPS   Z0, Z1, Z1
+	VADDPS   64(AX)(BX*1), Z1, Z1
+	VMOVNTPS Z1, 64(AX)(BX*1)
+	VMOVUPS  128(CX)(BX*1), Z1
+	VMULPS   Z0, Z1, Z1
+	VADDPS   128(AX)(BX*1), Z1, Z1
+	VMOVNTPS Z1, 128(AX)(BX*1)
+	VMOVUPS  192(CX)(BX*1), Z1
+	VMULPS   Z0, Z1, Z1
+	VADDPS   192(AX)(BX*1), Z1, Z1
+	VMOVNTPS Z1, 192(AX)(BX*1)
+	ADDQ     $0x00000100, BX
+	JMP      around
+
+aroundRest:
+	CMPQ     BX, DX
+	JGE      aroundDone
+	VMOVUPS  (CX)(BX*1), Z1
+	VMULPS   Z0, Z1, Z1
+	VADDPS   (AX)(BX*1), Z1, Z1
+	VMOVNTPS Z1, (AX)(BX*1)
+	ADDQ     $0x40, BX
+	JMP      aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ BX, BX
+	MOVQ DX, SI
+	ANDQ $-256, SI
 
 loop:
 	CMPQ    BX, SI
@@ -4132,9 +5166,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, AVX512DQ, AVX512F
-TEXT ·ewBNBackMaskedAddAVX512(SB), NOSPLIT, $0-168
+// func ewBNBackMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, AVX512DQ, AVX512F, MMX+
+TEXT ·ewBNBackMaskedAddAVX512(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -4143,9 +5177,61 @@ TEXT ·ewBNBackMaskedAddAVX512(SB), NOSPLIT, $0-168
 	VMOVUPS (BX), Z0
 	MOVQ    mask_base+48(FP), BX
 	VXORPS  Z1, Z1, Z1
+	MOVBQZX stream+168(FP), SI
+	TESTQ   SI, SI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    SI, SI
 	MOVQ    DX, DI
 	ANDQ    $-256, DI
+
+around:
+	CMPQ      SI, DI
+	JGE       aroundRest
+	VCMPPS    $0x11, (BX)(SI*1), Z1, K1
+	VMOVUPS.Z (CX)(SI*1), K1, Z2
+	VMULPS    Z0, Z2, Z2
+	VADDPS    (AX)(SI*1), Z2, Z2
+	VMOVNTPS  Z2, (AX)(SI*1)
+	VCMPPS    $0x11, 64(BX)(SI*1), Z1, K1
+	VMOVUPS.Z 64(CX)(SI*1), K1, Z2
+	VMULPS    Z0, Z2, Z2
+	VADDPS    64(AX)(SI*1), Z2, Z2
+	VMOVNTPS  Z2, 64(AX)(SI*1)
+	VCMPPS    $0x11, 128(BX)(SI*1), Z1, K1
+	VMOVUPS.Z 128(CX)(SI*1), K1, Z2
+	VMULPS    Z0, Z2, Z2
+	VADDPS    128(AX)(SI*1), Z2, Z2
+	VMOVNTPS  Z2, 128(AX)(SI*1)
+	VCMPPS    $0x11, 192(BX)(SI*1), Z1, K1
+	VMOVUPS.Z 192(CX)(SI*1), K1, Z2
+	VMULPS    Z0, Z2, Z2
+	VADDPS    192(AX)(SI*1), Z2, Z2
+	VMOVNTPS  Z2, 192(AX)(SI*1)
+	ADDQ      $0x00000100, SI
+	JMP       around
+
+aroundRest:
+	CMPQ      SI, DX
+	JGE       aroundDone
+	VCMPPS    $0x11, (BX)(SI*1), Z1, K1
+	VMOVUPS.Z (CX)(SI*1), K1, Z2
+	VMULPS    Z0, Z2, Z2
+	VADDPS    (AX)(SI*1), Z2, Z2
+	VMOVNTPS  Z2, (AX)(SI*1)
+	ADDQ      $0x40, SI
+	JMP       aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ DX, DI
+	ANDQ $-256, DI
 
 loop:
 	CMPQ      SI, DI
@@ -4188,9 +5274,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, AVX512F
-TEXT ·ewBNBackFullAddAVX512(SB), NOSPLIT, $0-168
+// func ewBNBackFullAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·ewBNBackFullAddAVX512(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -4202,9 +5288,61 @@ TEXT ·ewBNBackFullAddAVX512(SB), NOSPLIT, $0-168
 	VMOVUPS (SI), Z1
 	MOVQ    k0_base+144(FP), SI
 	VMOVUPS (SI), Z2
+	MOVBQZX stream+168(FP), SI
+	TESTQ   SI, SI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    SI, SI
 	MOVQ    DX, DI
 	ANDQ    $-256, DI
+
+around:
+	CMPQ        SI, DI
+	JGE         aroundRest
+	VMOVUPS     (CX)(SI*1), Z3
+	VFMADD213PS Z2, Z0, Z3
+	VFMADD231PS (BX)(SI*1), Z1, Z3
+	VADDPS      (AX)(SI*1), Z3, Z3
+	VMOVNTPS    Z3, (AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Z3
+	VFMADD213PS Z2, Z0, Z3
+	VFMADD231PS 64(BX)(SI*1), Z1, Z3
+	VADDPS      64(AX)(SI*1), Z3, Z3
+	VMOVNTPS    Z3, 64(AX)(SI*1)
+	VMOVUPS     128(CX)(SI*1), Z3
+	VFMADD213PS Z2, Z0, Z3
+	VFMADD231PS 128(BX)(SI*1), Z1, Z3
+	VADDPS      128(AX)(SI*1), Z3, Z3
+	VMOVNTPS    Z3, 128(AX)(SI*1)
+	VMOVUPS     192(CX)(SI*1), Z3
+	VFMADD213PS Z2, Z0, Z3
+	VFMADD231PS 192(BX)(SI*1), Z1, Z3
+	VADDPS      192(AX)(SI*1), Z3, Z3
+	VMOVNTPS    Z3, 192(AX)(SI*1)
+	ADDQ        $0x00000100, SI
+	JMP         around
+
+aroundRest:
+	CMPQ        SI, DX
+	JGE         aroundDone
+	VMOVUPS     (CX)(SI*1), Z3
+	VFMADD213PS Z2, Z0, Z3
+	VFMADD231PS (BX)(SI*1), Z1, Z3
+	VADDPS      (AX)(SI*1), Z3, Z3
+	VMOVNTPS    Z3, (AX)(SI*1)
+	ADDQ        $0x40, SI
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ DX, DI
+	ANDQ $-256, DI
 
 loop:
 	CMPQ        SI, DI
@@ -4247,9 +5385,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
-// Requires: AVX, AVX512DQ, AVX512F
-TEXT ·ewBNBackFullMaskedAddAVX512(SB), NOSPLIT, $0-168
+// func ewBNBackFullMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// Requires: AVX, AVX512DQ, AVX512F, MMX+
+TEXT ·ewBNBackFullMaskedAddAVX512(SB), NOSPLIT, $0-169
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -4263,9 +5401,66 @@ TEXT ·ewBNBackFullMaskedAddAVX512(SB), NOSPLIT, $0-168
 	VMOVUPS (DI), Z2
 	MOVQ    k0_base+144(FP), DI
 	VMOVUPS (DI), Z3
+	MOVBQZX stream+168(FP), DI
+	TESTQ   DI, DI
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
 	XORQ    DI, DI
 	MOVQ    DX, R8
 	ANDQ    $-256, R8
+
+around:
+	CMPQ        DI, R8
+	JGE         aroundRest
+	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
+	VMOVUPS.Z   (CX)(DI*1), K1, Z4
+	VFMADD213PS Z3, Z0, Z4
+	VFMADD231PS (SI)(DI*1), Z2, Z4
+	VADDPS      (AX)(DI*1), Z4, Z4
+	VMOVNTPS    Z4, (AX)(DI*1)
+	VCMPPS      $0x11, 64(BX)(DI*1), Z1, K1
+	VMOVUPS.Z   64(CX)(DI*1), K1, Z4
+	VFMADD213PS Z3, Z0, Z4
+	VFMADD231PS 64(SI)(DI*1), Z2, Z4
+	VADDPS      64(AX)(DI*1), Z4, Z4
+	VMOVNTPS    Z4, 64(AX)(DI*1)
+	VCMPPS      $0x11, 128(BX)(DI*1), Z1, K1
+	VMOVUPS.Z   128(CX)(DI*1), K1, Z4
+	VFMADD213PS Z3, Z0, Z4
+	VFMADD231PS 128(SI)(DI*1), Z2, Z4
+	VADDPS      128(AX)(DI*1), Z4, Z4
+	VMOVNTPS    Z4, 128(AX)(DI*1)
+	VCMPPS      $0x11, 192(BX)(DI*1), Z1, K1
+	VMOVUPS.Z   192(CX)(DI*1), K1, Z4
+	VFMADD213PS Z3, Z0, Z4
+	VFMADD231PS 192(SI)(DI*1), Z2, Z4
+	VADDPS      192(AX)(DI*1), Z4, Z4
+	VMOVNTPS    Z4, 192(AX)(DI*1)
+	ADDQ        $0x00000100, DI
+	JMP         around
+
+aroundRest:
+	CMPQ        DI, DX
+	JGE         aroundDone
+	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
+	VMOVUPS.Z   (CX)(DI*1), K1, Z4
+	VFMADD213PS Z3, Z0, Z4
+	VFMADD231PS (SI)(DI*1), Z2, Z4
+	VADDPS      (AX)(DI*1), Z4, Z4
+	VMOVNTPS    Z4, (AX)(DI*1)
+	ADDQ        $0x40, DI
+	JMP         aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ DI, DI
+	MOVQ DX, R8
+	ANDQ $-256, R8
 
 loop:
 	CMPQ        DI, R8
@@ -4313,17 +5508,59 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewReLUAVX512(y []float32, x []float32)
-// Requires: AVX, AVX512DQ, AVX512F
-TEXT ·ewReLUAVX512(SB), NOSPLIT, $0-48
-	MOVQ   y_base+0(FP), AX
-	MOVQ   x_base+24(FP), CX
-	MOVQ   y_len+8(FP), DX
-	SHLQ   $0x02, DX
-	VXORPS Z0, Z0, Z0
-	XORQ   BX, BX
-	MOVQ   DX, SI
-	ANDQ   $-256, SI
+// func ewReLUAVX512(y []float32, x []float32, stream bool)
+// Requires: AVX, AVX512DQ, AVX512F, MMX+
+TEXT ·ewReLUAVX512(SB), NOSPLIT, $0-49
+	MOVQ    y_base+0(FP), AX
+	MOVQ    x_base+24(FP), CX
+	MOVQ    y_len+8(FP), DX
+	SHLQ    $0x02, DX
+	VXORPS  Z0, Z0, Z0
+	MOVBQZX stream+48(FP), BX
+	TESTQ   BX, BX
+	JZ      cached
+	TESTQ   $0x0000003f, AX
+	JNZ     cached
+	XORQ    BX, BX
+	MOVQ    DX, SI
+	ANDQ    $-256, SI
+
+around:
+	CMPQ     BX, SI
+	JGE      aroundRest
+	VMOVUPS  (CX)(BX*1), Z1
+	VMAXPS   Z1, Z0, Z1
+	VMOVNTPS Z1, (AX)(BX*1)
+	VMOVUPS  64(CX)(BX*1), Z1
+	VMAXPS   Z1, Z0, Z1
+	VMOVNTPS Z1, 64(AX)(BX*1)
+	VMOVUPS  128(CX)(BX*1), Z1
+	VMAXPS   Z1, Z0, Z1
+	VMOVNTPS Z1, 128(AX)(BX*1)
+	VMOVUPS  192(CX)(BX*1), Z1
+	VMAXPS   Z1, Z0, Z1
+	VMOVNTPS Z1, 192(AX)(BX*1)
+	ADDQ     $0x00000100, BX
+	JMP      around
+
+aroundRest:
+	CMPQ     BX, DX
+	JGE      aroundDone
+	VMOVUPS  (CX)(BX*1), Z1
+	VMAXPS   Z1, Z0, Z1
+	VMOVNTPS Z1, (AX)(BX*1)
+	ADDQ     $0x40, BX
+	JMP      aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ BX, BX
+	MOVQ DX, SI
+	ANDQ $-256, SI
 
 loop:
 	CMPQ    BX, SI
@@ -4400,18 +5637,65 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewAddAVX512(y []float32, a []float32, b []float32, floor float32)
-// Requires: AVX, AVX512F
-TEXT ·ewAddAVX512(SB), NOSPLIT, $0-76
+// func ewAddAVX512(y []float32, a []float32, b []float32, floor float32, stream bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·ewAddAVX512(SB), NOSPLIT, $0-77
 	MOVQ         y_base+0(FP), AX
 	MOVQ         a_base+24(FP), CX
 	MOVQ         b_base+48(FP), DX
 	MOVQ         y_len+8(FP), BX
 	SHLQ         $0x02, BX
 	VBROADCASTSS floor+72(FP), Z0
+	MOVBQZX      stream+76(FP), SI
+	TESTQ        SI, SI
+	JZ           cached
+	TESTQ        $0x0000003f, AX
+	JNZ          cached
 	XORQ         SI, SI
 	MOVQ         BX, DI
 	ANDQ         $-256, DI
+
+around:
+	CMPQ     SI, DI
+	JGE      aroundRest
+	VMOVUPS  (CX)(SI*1), Z1
+	VADDPS   (DX)(SI*1), Z1, Z1
+	VMAXPS   Z1, Z0, Z1
+	VMOVNTPS Z1, (AX)(SI*1)
+	VMOVUPS  64(CX)(SI*1), Z1
+	VADDPS   64(DX)(SI*1), Z1, Z1
+	VMAXPS   Z1, Z0, Z1
+	VMOVNTPS Z1, 64(AX)(SI*1)
+	VMOVUPS  128(CX)(SI*1), Z1
+	VADDPS   128(DX)(SI*1), Z1, Z1
+	VMAXPS   Z1, Z0, Z1
+	VMOVNTPS Z1, 128(AX)(SI*1)
+	VMOVUPS  192(CX)(SI*1), Z1
+	VADDPS   192(DX)(SI*1), Z1, Z1
+	VMAXPS   Z1, Z0, Z1
+	VMOVNTPS Z1, 192(AX)(SI*1)
+	ADDQ     $0x00000100, SI
+	JMP      around
+
+aroundRest:
+	CMPQ     SI, BX
+	JGE      aroundDone
+	VMOVUPS  (CX)(SI*1), Z1
+	VADDPS   (DX)(SI*1), Z1, Z1
+	VMAXPS   Z1, Z0, Z1
+	VMOVNTPS Z1, (AX)(SI*1)
+	ADDQ     $0x40, SI
+	JMP      aroundRest
+
+aroundDone:
+	SFENCE
+	VZEROUPPER
+	RET
+
+cached:
+	XORQ SI, SI
+	MOVQ BX, DI
+	ANDQ $-256, DI
 
 loop:
 	CMPQ    SI, DI

@@ -42,7 +42,7 @@ func ewSum(x []float32, out *[16]float32) {
 }
 
 // ewNorm sets y = max(x*scale + shift, floor).
-func ewNorm(y, x, scale, shift []float32, floor float32) {
+func ewNorm(y, x, scale, shift []float32, floor float32, _ bool) {
 	a, b := lanes(scale), lanes(shift)
 	for i := 0; i < len(y); i += 16 {
 		u, v := lanes(x[i:]), lanes(y[i:])
@@ -53,7 +53,7 @@ func ewNorm(y, x, scale, shift []float32, floor float32) {
 }
 
 // ewNormAdd sets y = max(x*scale + shift + add, floor).
-func ewNormAdd(y, x, add, scale, shift []float32, floor float32) {
+func ewNormAdd(y, x, add, scale, shift []float32, floor float32, _ bool) {
 	a, b := lanes(scale), lanes(shift)
 	for i := 0; i < len(y); i += 16 {
 		u, v, w := lanes(x[i:]), lanes(y[i:]), lanes(add[i:])
@@ -132,7 +132,7 @@ func ewBNBack(variant int, dx, dy, mask, x, scale, kx, k0 []float32) {
 }
 
 // ewReLU sets y = max(x, 0).
-func ewReLU(y, x []float32) {
+func ewReLU(y, x []float32, _ bool) {
 	for i, v := range x[:len(y)] {
 		y[i] = clampBelow(v, 0)
 	}
@@ -150,7 +150,7 @@ func ewReLUBack(dx, dy, y []float32) {
 }
 
 // ewAdd sets y = max(a+b, floor).
-func ewAdd(y, a, b []float32, floor float32) {
+func ewAdd(y, a, b []float32, floor float32, _ bool) {
 	a, b = a[:len(y)], b[:len(y)]
 	for i := range y {
 		y[i] = clampBelow(a[i]+b[i], floor)

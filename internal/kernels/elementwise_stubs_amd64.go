@@ -14,10 +14,10 @@ func ewSumAVX2(x []float32, out *[16]float32)
 func ewSumSqAVX2(x []float32, out *[16]float32)
 
 // ewNormAVX2 computes y = max(x*scale + shift, floor).
-func ewNormAVX2(y []float32, x []float32, scale []float32, shift []float32, floor float32)
+func ewNormAVX2(y []float32, x []float32, scale []float32, shift []float32, floor float32, stream bool)
 
 // ewNormAddAVX2 computes y = max(x*scale + shift + add, floor).
-func ewNormAddAVX2(y []float32, x []float32, add []float32, scale []float32, shift []float32, floor float32)
+func ewNormAddAVX2(y []float32, x []float32, add []float32, scale []float32, shift []float32, floor float32, stream bool)
 
 // ewReduceAVX2 sums dy and dy*(x-mean).
 func ewReduceAVX2(x []float32, dy []float32, mean []float32, out *[32]float32)
@@ -26,37 +26,37 @@ func ewReduceAVX2(x []float32, dy []float32, mean []float32, out *[32]float32)
 func ewReduceMaskAVX2(x []float32, dy []float32, mask []float32, mean []float32, out *[32]float32)
 
 // ewBNBackAVX2 computes dx = scale*dy.
-func ewBNBackAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackMaskedAVX2 computes dx = scale*dy, dy counting where mask > 0.
-func ewBNBackMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackFullAVX2 computes dx = scale*dy + kx*x + k0.
-func ewBNBackFullAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackFullAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackFullMaskedAVX2 computes dx = scale*dy + kx*x + k0, dy counting where mask > 0.
-func ewBNBackFullMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackFullMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackAddAVX2 computes dx += scale*dy.
-func ewBNBackAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackMaskedAddAVX2 computes dx += scale*dy, dy counting where mask > 0.
-func ewBNBackMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackFullAddAVX2 computes dx += scale*dy + kx*x + k0.
-func ewBNBackFullAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackFullAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackFullMaskedAddAVX2 computes dx += scale*dy + kx*x + k0, dy counting where mask > 0.
-func ewBNBackFullMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackFullMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewReLUAVX2 computes y = max(x, 0).
-func ewReLUAVX2(y []float32, x []float32)
+func ewReLUAVX2(y []float32, x []float32, stream bool)
 
 // ewReLUBackAVX2 computes dx = dy where y > 0, else 0.
 func ewReLUBackAVX2(dx []float32, dy []float32, y []float32)
 
 // ewAddAVX2 computes y = max(a+b, floor).
-func ewAddAVX2(y []float32, a []float32, b []float32, floor float32)
+func ewAddAVX2(y []float32, a []float32, b []float32, floor float32, stream bool)
 
 // ewScaleAVX2 computes y = a*x.
 func ewScaleAVX2(y []float32, x []float32, a float32)
@@ -116,10 +116,10 @@ func ewSumAVX512(x []float32, out *[16]float32)
 func ewSumSqAVX512(x []float32, out *[16]float32)
 
 // ewNormAVX512 computes y = max(x*scale + shift, floor).
-func ewNormAVX512(y []float32, x []float32, scale []float32, shift []float32, floor float32)
+func ewNormAVX512(y []float32, x []float32, scale []float32, shift []float32, floor float32, stream bool)
 
 // ewNormAddAVX512 computes y = max(x*scale + shift + add, floor).
-func ewNormAddAVX512(y []float32, x []float32, add []float32, scale []float32, shift []float32, floor float32)
+func ewNormAddAVX512(y []float32, x []float32, add []float32, scale []float32, shift []float32, floor float32, stream bool)
 
 // ewReduceAVX512 sums dy and dy*(x-mean).
 func ewReduceAVX512(x []float32, dy []float32, mean []float32, out *[32]float32)
@@ -128,37 +128,37 @@ func ewReduceAVX512(x []float32, dy []float32, mean []float32, out *[32]float32)
 func ewReduceMaskAVX512(x []float32, dy []float32, mask []float32, mean []float32, out *[32]float32)
 
 // ewBNBackAVX512 computes dx = scale*dy.
-func ewBNBackAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackMaskedAVX512 computes dx = scale*dy, dy counting where mask > 0.
-func ewBNBackMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackFullAVX512 computes dx = scale*dy + kx*x + k0.
-func ewBNBackFullAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackFullAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackFullMaskedAVX512 computes dx = scale*dy + kx*x + k0, dy counting where mask > 0.
-func ewBNBackFullMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackFullMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackAddAVX512 computes dx += scale*dy.
-func ewBNBackAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackMaskedAddAVX512 computes dx += scale*dy, dy counting where mask > 0.
-func ewBNBackMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackFullAddAVX512 computes dx += scale*dy + kx*x + k0.
-func ewBNBackFullAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackFullAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewBNBackFullMaskedAddAVX512 computes dx += scale*dy + kx*x + k0, dy counting where mask > 0.
-func ewBNBackFullMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32)
+func ewBNBackFullMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
 
 // ewReLUAVX512 computes y = max(x, 0).
-func ewReLUAVX512(y []float32, x []float32)
+func ewReLUAVX512(y []float32, x []float32, stream bool)
 
 // ewReLUBackAVX512 computes dx = dy where y > 0, else 0.
 func ewReLUBackAVX512(dx []float32, dy []float32, y []float32)
 
 // ewAddAVX512 computes y = max(a+b, floor).
-func ewAddAVX512(y []float32, a []float32, b []float32, floor float32)
+func ewAddAVX512(y []float32, a []float32, b []float32, floor float32, stream bool)
 
 // ewScaleAVX512 computes y = a*x.
 func ewScaleAVX512(y []float32, x []float32, a float32)

@@ -4,20 +4,20 @@ package kernels
 
 // ewTable holds the inner loops of the memory-bound kernels for one instruction set. Slices are spans of
 // whole voxels (16 lanes each) or, for flat loops, a multiple of 16 floats; scale, shift, mean, kx and k0
-// are 16 lanes; floor is 0 for a ReLU and -Inf for none. The plain Go loops in elementwise_generic.go say
+// are 16 lanes; floor is 0 for a ReLU and -Inf for none; stream asks to write around the caches. The plain Go loops in elementwise_generic.go say
 // what each entry computes.
 type ewTable struct {
 	stats      func(x []float32, out *[48]float32)
 	sum        func(x []float32, out *[16]float32)
-	norm       func(y, x, scale, shift []float32, floor float32)
-	normAdd    func(y, x, add, scale, shift []float32, floor float32)
+	norm       func(y, x, scale, shift []float32, floor float32, stream bool)
+	normAdd    func(y, x, add, scale, shift []float32, floor float32, stream bool)
 	reduce     func(x, dy, mean []float32, out *[32]float32)
 	reduceMask func(x, dy, mask, mean []float32, out *[32]float32)
-	bnBack     [8]func(dx, dy, mask, x, scale, kx, k0 []float32) // index: bnMasked | bnFull | bnAccumulate
+	bnBack     [8]func(dx, dy, mask, x, scale, kx, k0 []float32, stream bool) // index: bnMasked | bnFull | bnAccumulate
 
-	relu     func(y, x []float32)
+	relu     func(y, x []float32, stream bool)
 	reluBack func(dx, dy, y []float32)
-	add      func(y, a, b []float32, floor float32)
+	add      func(y, a, b []float32, floor float32, stream bool)
 	scale    func(y, x []float32, a float32)
 	axpy     func(y, x []float32, a float32)
 	sumSq    func(x []float32, out *[16]float32)
@@ -59,7 +59,7 @@ func ewGenericTable() ewTable {
 		tileProduct: ewTileProduct, softmaxTile: ewSoftmaxTile, softmaxBack: ewSoftmaxBack,
 	}
 	for i := range t.bnBack {
-		t.bnBack[i] = func(dx, dy, mask, x, scale, kx, k0 []float32) {
+		t.bnBack[i] = func(dx, dy, mask, x, scale, kx, k0 []float32, _ bool) {
 			ewBNBack(i, dx, dy, mask, x, scale, kx, k0)
 		}
 	}
@@ -68,6 +68,20 @@ func ewGenericTable() ewTable {
 
 // ewTable returns the inner loops for the machine's instruction set.
 func (m *Machine) ewTable() *ewTable { return &ewTables[m.ISA] }
+
+// ewStreams tells whether a kernel that reads srcs should write y around the caches: y is too large (16 MiB)
+// to be found there later and its lines are not already there from reading.
+func ewStreams(y Map, srcs ...Map) bool {
+	if y.N*y.CB*y.D*y.H*y.W*Block < 4<<20 {
+		return false
+	}
+	for _, s := range srcs {
+		if len(s.Data) > 0 && &s.Data[0] == &y.Data[0] {
+			return false
+		}
+	}
+	return true
+}
 
 // ewSpan is the number of voxels (or groups of 16 floats) one task handles: 256 KiB of each operand.
 // It is fixed, so the split of a reduction does not depend on the number of threads.

@@ -86,9 +86,9 @@ func (t target) sum(name, doc string, add func(x Mem, acc reg.VecVirtual)) {
 
 func (t target) norm(add bool) {
 	if add {
-		t.text("ewNormAdd", "(y, x, add, scale, shift []float32, floor float32)", "computes y = max(x*scale + shift + add, floor).")
+		t.text("ewNormAdd", "(y, x, add, scale, shift []float32, floor float32, stream bool)", "computes y = max(x*scale + shift + add, floor).")
 	} else {
-		t.text("ewNorm", "(y, x, scale, shift []float32, floor float32)", "computes y = max(x*scale + shift, floor).")
+		t.text("ewNorm", "(y, x, scale, shift []float32, floor float32, stream bool)", "computes y = max(x*scale + shift, floor).")
 	}
 	y, x, n := ptr("y"), ptr("x"), bytes("y")
 	var a reg.Register
@@ -96,7 +96,7 @@ func (t target) norm(add bool) {
 		a = ptr("add")
 	}
 	scale, shift, floor := t.lanes("scale"), t.lanes("shift"), t.scalar("floor")
-	t.loop("loop", n, 4, func(i reg.Register, off, u, h int) {
+	t.streamed(y, n, 4, func(store func(v, m Op), i reg.Register, off, u, h int) {
 		v := t.reg()
 		VMOVUPS(at(x, i, off), v)
 		VFMADD213PS(shift[h], scale[h], v)
@@ -104,9 +104,8 @@ func (t target) norm(add bool) {
 			VADDPS(at(a, i, off), v, v)
 		}
 		VMAXPS(v, floor, v) // a NaN in v stays
-		VMOVUPS(v, at(y, i, off))
+		store(v, at(y, i, off))
 	})
-	t.end()
 }
 
 func (t target) reduce(mask bool) {
@@ -163,7 +162,7 @@ func (t target) bnBack(variant int) {
 	if accumulate {
 		name += "Add"
 	}
-	t.text(name, "(dx, dy, mask, x, scale, kx, k0 []float32)", doc+".")
+	t.text(name, "(dx, dy, mask, x, scale, kx, k0 []float32, stream bool)", doc+".")
 	dx, dy, n := ptr("dx"), ptr("dy"), bytes("dx")
 	scale := t.lanes("scale")
 	var m, x reg.Register
@@ -175,8 +174,7 @@ func (t target) bnBack(variant int) {
 	if full {
 		x, kx, k0 = ptr("x"), t.lanes("kx"), t.lanes("k0")
 	}
-	un := t.unroll()
-	t.loop("loop", n, un, func(i reg.Register, off, u, h int) {
+	t.streamed(dx, n, t.unroll(), func(store func(v, m Op), i reg.Register, off, u, h int) {
 		d := t.reg()
 		if masked {
 			t.masked(at(dy, i, off), at(m, i, off), zero, d)
@@ -192,7 +190,6 @@ func (t target) bnBack(variant int) {
 		if accumulate {
 			VADDPS(at(dx, i, off), d, d)
 		}
-		VMOVUPS(d, at(dx, i, off))
+		store(d, at(dx, i, off))
 	})
-	t.end()
 }

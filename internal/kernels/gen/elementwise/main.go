@@ -143,6 +143,31 @@ func (t target) loop(label string, n reg.GPVirtual, unroll int, body func(i reg.
 	Label(label + "Done")
 }
 
+// streamed is loop for a function that writes y and has a parameter stream. When that is set and y is
+// aligned, body's store bypasses the caches, which saves reading the lines that are overwritten.
+func (t target) streamed(y reg.Register, n reg.GPVirtual, unroll int, body func(store func(v, m Op), i reg.Register, off, u, h int)) {
+	stream := GP64()
+	b, err := Param("stream").Resolve()
+	if err != nil {
+		panic(err)
+	}
+	MOVBQZX(b.Addr, stream)
+	TESTQ(stream, stream)
+	JZ(LabelRef("cached"))
+	TESTQ(U32(voxel-1), y)
+	JNZ(LabelRef("cached"))
+	t.loop("around", n, unroll, func(i reg.Register, off, u, h int) {
+		body(func(v, m Op) { VMOVNTPS(v, m) }, i, off, u, h)
+	})
+	SFENCE()
+	t.end()
+	Label("cached")
+	t.loop("loop", n, unroll, func(i reg.Register, off, u, h int) {
+		body(func(v, m Op) { VMOVUPS(v, m) }, i, off, u, h)
+	})
+	t.end()
+}
+
 func at(base, index reg.Register, off int) Mem {
 	return Mem{Base: base, Index: index, Scale: 1, Disp: off}
 }

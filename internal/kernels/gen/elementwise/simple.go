@@ -2,19 +2,19 @@ package main
 
 import (
 	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
 func (t target) elementwise() {
-	t.text("ewReLU", "(y, x []float32)", "computes y = max(x, 0).")
+	t.text("ewReLU", "(y, x []float32, stream bool)", "computes y = max(x, 0).")
 	y, x, n, zero := ptr("y"), ptr("x"), bytes("y"), t.zero()
-	t.loop("loop", n, 4, func(i reg.Register, off, u, h int) {
+	t.streamed(y, n, 4, func(store func(v, m Op), i reg.Register, off, u, h int) {
 		v := t.reg()
 		VMOVUPS(at(x, i, off), v)
 		VMAXPS(v, zero, v) // a NaN in v stays
-		VMOVUPS(v, at(y, i, off))
+		store(v, at(y, i, off))
 	})
-	t.end()
 
 	t.text("ewReLUBack", "(dx, dy, y []float32)", "computes dx = dy where y > 0, else 0.")
 	dx, dy, y, n, zero := ptr("dx"), ptr("dy"), ptr("y"), bytes("dx"), t.zero()
@@ -25,16 +25,15 @@ func (t target) elementwise() {
 	})
 	t.end()
 
-	t.text("ewAdd", "(y, a, b []float32, floor float32)", "computes y = max(a+b, floor).")
+	t.text("ewAdd", "(y, a, b []float32, floor float32, stream bool)", "computes y = max(a+b, floor).")
 	y, a, b, n, floor := ptr("y"), ptr("a"), ptr("b"), bytes("y"), t.scalar("floor")
-	t.loop("loop", n, 4, func(i reg.Register, off, u, h int) {
+	t.streamed(y, n, 4, func(store func(v, m Op), i reg.Register, off, u, h int) {
 		v := t.reg()
 		VMOVUPS(at(a, i, off), v)
 		VADDPS(at(b, i, off), v, v)
 		VMAXPS(v, floor, v)
-		VMOVUPS(v, at(y, i, off))
+		store(v, at(y, i, off))
 	})
-	t.end()
 
 	t.text("ewScale", "(y, x []float32, a float32)", "computes y = a*x.")
 	y, x, n, f := ptr("y"), ptr("x"), bytes("y"), t.scalar("a")
