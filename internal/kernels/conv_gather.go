@@ -366,5 +366,7 @@ func hasBit(mask uint64, i int) bool { return bits.RotateLeft64(mask, -i)&1 != 0
 // alignedSlice returns the first n values of a type without pointers that fit into ws at a cache line.
 func alignedSlice[T any](ws []float32, n int) []T {
 	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(ws)))%64) / 4
-	return unsafe.Slice((*T)(unsafe.Pointer(&ws[skip])), n)
+	var v T
+	ws = ws[skip:][:n*int(unsafe.Sizeof(v))/4]
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(ws))), n)
 }

@@ -37,6 +37,9 @@ func (k *convKernels) tileFor(n int) int {
 	return t
 }
 
+// outerSplit returns the rows to take at a time to do n rows in few, equal calls.
+func (k *convKernels) outerSplit(n int) int { return ceilDiv(n, ceilDiv(n, k.outerRows)) }
+
 // gatherArgs are the arguments of the gather kernel. It computes for each row i
 //
 //	y[i][:] = (acc: y[i][:]) + sum over b < InBlocks, taps t, c < 16 of x[b][tab[t][i]][c] * w[b][t][c][:]

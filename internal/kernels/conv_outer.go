@@ -122,7 +122,7 @@ func (o *outerTask) add(n, samples int, lo, size [3]int, b, t int) {
 // accumulate adds the loop of a for all 16 channels of the input block.
 func (o *outerTask) accumulate(a outerArgs, width int) {
 	x, dw := a.X, a.DW
-	r := o.kernels.outerRows
+	r := o.kernels.outerSplit(Block)
 	for c := 0; c < Block; c += r {
 		a.X, a.DW = unsafe.Add(x, c*4), unsafe.Add(dw, c*a.DWStep)
 		o.kernels.outer(&a, min(r, Block-c), width == panelWidth)

@@ -194,6 +194,7 @@ func (c *Conv) plainOuter(padded []float32, first, n int, dy Map, dw []float32, 
 		DYBlock: voxels * Block * 4,
 		DWStep:  width * 4,
 	}
+	rows := c.kernels.outerSplit(s.Kernel[2])
 	box := newBoxes(c.out)
 	for i := range n {
 		for b := range box.count() {
@@ -202,8 +203,8 @@ func (c *Conv) plainOuter(padded []float32, first, n int, dy Map, dw []float32, 
 			a.DY = unsafe.Pointer(&dy.Data[(first+i)*dy.Stride+(panel*2*voxels+(lo[0]*c.out[1]+lo[1])*c.out[2]+lo[2])*Block])
 			xo := i*p.size + (lo[0]*s.Stride[0]*p.padded[1]+lo[1]*s.Stride[1])*p.padded[2] + lo[2]*s.Stride[2]
 			for sg := seg; sg < end; sg++ {
-				for t := 0; t < s.Kernel[2]; t += c.kernels.outerRows {
-					r := min(c.kernels.outerRows, s.Kernel[2]-t)
+				for t := 0; t < s.Kernel[2]; t += rows {
+					r := min(rows, s.Kernel[2]-t)
 					a.X = unsafe.Pointer(&padded[xo+p.segments[sg]/4+t])
 					a.DW = unsafe.Pointer(&dw[panel*c.weightRows()*panelWidth+(sg*s.Kernel[2]+t)*width])
 					c.kernels.outer(&a, r, width == panelWidth)
