@@ -26,15 +26,15 @@ func (s AttentionShape) BackwardWorkspace() int {
 // tiles returns the number of tiles that T is cut into.
 func (s AttentionShape) tiles() int { return (s.T + attTile - 1) / attTile }
 
-// carve cuts the first n floats off work.
-func carve(work *[]float32, n int) []float32 {
+// attCarve cuts the first n floats off work.
+func attCarve(work *[]float32, n int) []float32 {
 	p := (*work)[:n:n]
 	*work = (*work)[n:]
 	return p
 }
 
-// gather copies rows of dim floats, stride apart, into tile [attTile][width]; what is left is zero.
-func gather(tile, src []float32, rows, stride, dim, width int) {
+// attGather copies rows of dim floats, stride apart, into tile [attTile][width]; what is left is zero.
+func attGather(tile, src []float32, rows, stride, dim, width int) {
 	if dim < width {
 		clear(tile)
 	} else {
@@ -45,8 +45,8 @@ func gather(tile, src []float32, rows, stride, dim, width int) {
 	}
 }
 
-// transpose sets dst [width][attTile] from src [attTile][width].
-func transpose(dst, src []float32, width int) {
+// attTranspose sets dst [width][attTile] from src [attTile][width].
+func attTranspose(dst, src []float32, width int) {
 	for r := range attTile {
 		for i, v := range src[r*width:][:width] {
 			dst[i*attTile+r] = v
@@ -66,15 +66,15 @@ func (m *Machine) Attention(qkv []float32, s AttentionShape, out []float32, stri
 	m.Run(s.N*s.Heads*tiles, func(worker, i int) {
 		n, head, t0 := i/tiles/s.Heads, i/tiles%s.Heads, i%tiles*attTile
 		mem := work[worker*per:][:per]
-		q, keys, values, acc := carve(&mem, attTile*w), carve(&mem, attTile*w), carve(&mem, attTile*w), carve(&mem, attTile*w)
-		probs := carve(&mem, attTile*attTile)
-		best, sum, corr := carve(&mem, attTile), carve(&mem, attTile), carve(&mem, attTile)
+		q, keys, values, acc := attCarve(&mem, attTile*w), attCarve(&mem, attTile*w), attCarve(&mem, attTile*w), attCarve(&mem, attTile*w)
+		probs := attCarve(&mem, attTile*attTile)
+		best, sum, corr := attCarve(&mem, attTile), attCarve(&mem, attTile), attCarve(&mem, attTile)
 
 		base := qkv[n*s.T*3*e+head*dim:]
 		queries := min(attTile, s.T-t0)
-		gather(keys, base[t0*3*e:], queries, 3*e, dim, w)
+		attGather(keys, base[t0*3*e:], queries, 3*e, dim, w)
 		k.scale(keys, keys, scale)
-		transpose(q, keys, w)
+		attTranspose(q, keys, w)
 		clear(acc)
 		clear(sum)
 		for j := range best {
@@ -85,8 +85,8 @@ func (m *Machine) Attention(qkv []float32, s AttentionShape, out []float32, stri
 		weigh := tileProduct{m: attTile, n: w, aRow: 1, aCol: attTile, b: w, c: w, add: 1}
 		for k0 := 0; k0 < s.T; k0 += attTile {
 			count := min(attTile, s.T-k0)
-			gather(keys, base[k0*3*e+e:], count, 3*e, dim, w)
-			gather(values, base[k0*3*e+2*e:], count, 3*e, dim, w)
+			attGather(keys, base[k0*3*e+e:], count, 3*e, dim, w)
+			attGather(values, base[k0*3*e+2*e:], count, 3*e, dim, w)
 			k.tileProduct(probs, keys, q, &score)
 			k.softmaxTile(probs, best, sum, corr, count)
 			for j, f := range corr {
@@ -112,69 +112,106 @@ func (m *Machine) Attention(qkv []float32, s AttentionShape, out []float32, stri
 // and lse are what Attention left, dout is the gradient of out and has its stride. Probabilities are
 // recomputed from lse. work holds Threads()*s.BackwardWorkspace() floats.
 func (m *Machine) AttentionBackward(qkv []float32, s AttentionShape, out, dout []float32, stride int, lse, dqkv, work []float32) {
-	k := m.ewTable()
-	e, dim, w := s.Heads*s.HeadDim, s.HeadDim, s.width()
-	tiles, per := s.tiles(), s.BackwardWorkspace()
-	scale := float32(1 / math.Sqrt(float64(dim)))
-	m.Run(s.N*s.Heads, func(worker, i int) {
-		n, head := i/s.Heads, i%s.Heads
+	b := attBackward{s, m.ewTable(), qkv, out, dout, stride, lse, dqkv}
+	per := s.BackwardWorkspace()
+	heads, tiles := s.N*s.Heads, s.tiles()
+	// With few heads for the threads, two passes over smaller tasks: one for keys and values, one for
+	// queries. They repeat the scores (7 products for 5), and give the same bits.
+	ceil := func(a int) int { return (a + m.Threads() - 1) / m.Threads() }
+	if 8*ceil(heads*tiles) >= 5*tiles*ceil(heads) {
+		m.Run(heads, func(worker, i int) {
+			b.run(i, attSpan{0, s.T}, attSpan{0, s.T}, true, true, work[worker*per:][:per])
+		})
+		return
+	}
+	m.Run(2*heads*tiles, func(worker, i int) {
+		t := i / 2 % tiles * attTile
+		tile, all := attSpan{t, min(s.T, t+attTile)}, attSpan{0, s.T}
 		mem := work[worker*per:][:per]
-		keys, keysT, valuesT := carve(&mem, attTile*w), carve(&mem, attTile*w), carve(&mem, attTile*w)
-		q, g := carve(&mem, attTile*w), carve(&mem, attTile*w)
-		dk, dv := carve(&mem, attTile*w), carve(&mem, attTile*w)
-		probs, ds := carve(&mem, attTile*attTile), carve(&mem, attTile*attTile)
-		dq, delta := carve(&mem, tiles*attTile*w), carve(&mem, tiles*attTile)
-
-		base, dbase := qkv[n*s.T*3*e+head*dim:], dqkv[n*s.T*3*e+head*dim:]
-		outs, grads := out[n*s.T*stride+head*dim:], dout[n*s.T*stride+head*dim:]
-		logs := lse[(n*s.Heads+head)*s.T:][:s.T]
-		for t := range s.T {
-			var d float32
-			gs := grads[t*stride:][:dim]
-			for c, v := range outs[t*stride:][:dim] {
-				d += v * gs[c]
-			}
-			delta[t] = d
-		}
-		// From the dot products of rows (score), to keys from queries (toKeys) and to queries from keys.
-		score := tileProduct{m: attTile, n: attTile, k: dim, aRow: w, aCol: 1, b: attTile, c: attTile}
-		toKeys := tileProduct{m: attTile, n: w, aRow: 1, aCol: attTile, b: w, c: w}
-		toQueries := tileProduct{m: attTile, n: w, aRow: attTile, aCol: 1, b: w, c: w}
-		for k0 := 0; k0 < s.T; k0 += attTile {
-			count := min(attTile, s.T-k0)
-			gather(keys, base[k0*3*e+2*e:], count, 3*e, dim, w)
-			transpose(valuesT, keys, w)
-			gather(keys, base[k0*3*e+e:], count, 3*e, dim, w)
-			transpose(keysT, keys, w)
-			toKeys.add = 0
-			for t0 := 0; t0 < s.T; t0 += attTile {
-				queries := min(attTile, s.T-t0)
-				gather(q, base[t0*3*e:], queries, 3*e, dim, w)
-				k.scale(q, q, scale)
-				gather(g, grads[t0*stride:], queries, stride, dim, w)
-				k.tileProduct(probs, q, keysT, &score)
-				k.tileProduct(ds, g, valuesT, &score)
-				for j := range queries {
-					k.softmaxBack(probs[j*attTile:][:attTile], ds[j*attTile:][:attTile], logs[t0+j], delta[t0+j])
-				}
-				toKeys.k = queries
-				k.tileProduct(dv, probs, g, &toKeys)
-				k.tileProduct(dk, ds, q, &toKeys)
-				toKeys.add = 1
-				toQueries.k = count
-				k.tileProduct(dq[t0*w:], ds, keys, &toQueries)
-			}
-			toQueries.add = 1
-			for j := range count {
-				copy(dbase[(k0+j)*3*e+e:][:dim], dk[j*w:])
-				copy(dbase[(k0+j)*3*e+2*e:][:dim], dv[j*w:])
-			}
-		}
-		for t := range s.T {
-			to := dbase[t*3*e:][:dim]
-			for c, v := range dq[t*w:][:dim] {
-				to[c] = scale * v
-			}
+		if i%2 == 0 {
+			b.run(i/2/tiles, tile, all, true, false, mem)
+		} else {
+			b.run(i/2/tiles, all, tile, false, true, mem)
 		}
 	})
+}
+
+// attBackward holds the arguments of AttentionBackward.
+type attBackward struct {
+	AttentionShape
+	k              *ewTable
+	qkv, out, dout []float32
+	stride         int
+	lse, dqkv      []float32
+}
+
+// attSpan is a range of tokens; lo is a multiple of attTile.
+type attSpan struct{ lo, hi int }
+
+// run goes through the pairs of tiles of keys and queries of head i (counted over samples) and writes the
+// gradients of the keys and values, of the queries, or both.
+func (b *attBackward) run(i int, keySpan, querySpan attSpan, wantKeys, wantQueries bool, mem []float32) {
+	e, dim, w := b.Heads*b.HeadDim, b.HeadDim, b.width()
+	n, head := i/b.Heads, i%b.Heads
+	scale := float32(1 / math.Sqrt(float64(dim)))
+	keys, keysT, valuesT := attCarve(&mem, attTile*w), attCarve(&mem, attTile*w), attCarve(&mem, attTile*w)
+	q, g := attCarve(&mem, attTile*w), attCarve(&mem, attTile*w)
+	dk, dv := attCarve(&mem, attTile*w), attCarve(&mem, attTile*w)
+	probs, ds := attCarve(&mem, attTile*attTile), attCarve(&mem, attTile*attTile)
+	dq, delta := attCarve(&mem, b.tiles()*attTile*w), attCarve(&mem, b.tiles()*attTile)
+
+	base, dbase := b.qkv[n*b.T*3*e+head*dim:], b.dqkv[n*b.T*3*e+head*dim:]
+	outs, grads := b.out[n*b.T*b.stride+head*dim:], b.dout[n*b.T*b.stride+head*dim:]
+	logs := b.lse[i*b.T:][:b.T]
+	for t := querySpan.lo; t < querySpan.hi; t++ {
+		var d float32
+		gs := grads[t*b.stride:][:dim]
+		for c, v := range outs[t*b.stride:][:dim] {
+			d += v * gs[c]
+		}
+		delta[t] = d
+	}
+	score := tileProduct{m: attTile, n: attTile, k: dim, aRow: w, aCol: 1, b: attTile, c: attTile}
+	toKeys := tileProduct{m: attTile, n: w, aRow: 1, aCol: attTile, b: w, c: w}
+	toQueries := tileProduct{m: attTile, n: w, aRow: attTile, aCol: 1, b: w, c: w}
+	for k0 := keySpan.lo; k0 < keySpan.hi; k0 += attTile {
+		count := min(attTile, b.T-k0)
+		attGather(keys, base[k0*3*e+2*e:], count, 3*e, dim, w)
+		attTranspose(valuesT, keys, w)
+		attGather(keys, base[k0*3*e+e:], count, 3*e, dim, w)
+		attTranspose(keysT, keys, w)
+		toKeys.add = 0
+		for t0 := querySpan.lo; t0 < querySpan.hi; t0 += attTile {
+			queries := min(attTile, b.T-t0)
+			attGather(q, base[t0*3*e:], queries, 3*e, dim, w)
+			b.k.scale(q, q, scale)
+			attGather(g, grads[t0*b.stride:], queries, b.stride, dim, w)
+			b.k.tileProduct(probs, q, keysT, &score)
+			b.k.tileProduct(ds, g, valuesT, &score)
+			for j := range queries {
+				b.k.softmaxBack(probs[j*attTile:][:attTile], ds[j*attTile:][:attTile], logs[t0+j], delta[t0+j])
+			}
+			if wantKeys {
+				toKeys.k = queries
+				b.k.tileProduct(dv, probs, g, &toKeys)
+				b.k.tileProduct(dk, ds, q, &toKeys)
+				toKeys.add = 1
+			}
+			if wantQueries {
+				toQueries.k = count
+				b.k.tileProduct(dq[t0*w:], ds, keys, &toQueries)
+			}
+		}
+		toQueries.add = 1
+		for j := 0; wantKeys && j < count; j++ {
+			copy(dbase[(k0+j)*3*e+e:][:dim], dk[j*w:])
+			copy(dbase[(k0+j)*3*e+2*e:][:dim], dv[j*w:])
+		}
+	}
+	for t := querySpan.lo; wantQueries && t < querySpan.hi; t++ {
+		to := dbase[t*3*e:][:dim]
+		for c, v := range dq[t*w:][:dim] {
+			to[c] = scale * v
+		}
+	}
 }

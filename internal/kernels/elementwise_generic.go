@@ -4,13 +4,13 @@ import "math"
 
 // The inner loops in plain Go: the path without assembly and the definition the assembly is tested against.
 
-func lanes(x []float32) *[16]float32 { return (*[16]float32)(x) }
+func ewLanes(x []float32) *[16]float32 { return (*[16]float32)(x) }
 
 // ewStats returns per lane the float32 mean m of the span, the sum of x-m and the sum of (x-m)^2.
 func ewStats(x []float32, out *[48]float32) {
 	var s [16]float32
 	for i := 0; i < len(x); i += 16 {
-		for l, v := range lanes(x[i:]) {
+		for l, v := range ewLanes(x[i:]) {
 			s[l] += v
 		}
 	}
@@ -20,7 +20,7 @@ func ewStats(x []float32, out *[48]float32) {
 		s[l] *= inv
 	}
 	for i := 0; i < len(x); i += 16 {
-		for l, v := range lanes(x[i:]) {
+		for l, v := range ewLanes(x[i:]) {
 			e := v - s[l]
 			d[l] += e
 			q[l] += e * e
@@ -35,7 +35,7 @@ func ewStats(x []float32, out *[48]float32) {
 func ewSum(x []float32, out *[16]float32) {
 	*out = [16]float32{}
 	for i := 0; i < len(x); i += 16 {
-		for l, v := range lanes(x[i:]) {
+		for l, v := range ewLanes(x[i:]) {
 			out[l] += v
 		}
 	}
@@ -43,9 +43,9 @@ func ewSum(x []float32, out *[16]float32) {
 
 // ewNorm sets y = max(x*scale + shift, floor).
 func ewNorm(y, x, scale, shift []float32, floor float32, _ bool) {
-	a, b := lanes(scale), lanes(shift)
+	a, b := ewLanes(scale), ewLanes(shift)
 	for i := 0; i < len(y); i += 16 {
-		u, v := lanes(x[i:]), lanes(y[i:])
+		u, v := ewLanes(x[i:]), ewLanes(y[i:])
 		for l := range v {
 			v[l] = clampBelow(u[l]*a[l]+b[l], floor)
 		}
@@ -54,9 +54,9 @@ func ewNorm(y, x, scale, shift []float32, floor float32, _ bool) {
 
 // ewNormAdd sets y = max(x*scale + shift + add, floor).
 func ewNormAdd(y, x, add, scale, shift []float32, floor float32, _ bool) {
-	a, b := lanes(scale), lanes(shift)
+	a, b := ewLanes(scale), ewLanes(shift)
 	for i := 0; i < len(y); i += 16 {
-		u, v, w := lanes(x[i:]), lanes(y[i:]), lanes(add[i:])
+		u, v, w := ewLanes(x[i:]), ewLanes(y[i:]), ewLanes(add[i:])
 		for l := range v {
 			v[l] = clampBelow(u[l]*a[l]+b[l]+w[l], floor)
 		}
@@ -74,9 +74,9 @@ func clampBelow(v, floor float32) float32 {
 // ewReduce returns per lane the sums of dy and of dy*(x-mean).
 func ewReduce(x, dy, mean []float32, out *[32]float32) {
 	*out = [32]float32{}
-	c := lanes(mean)
+	c := ewLanes(mean)
 	for i := 0; i < len(x); i += 16 {
-		u, g := lanes(x[i:]), lanes(dy[i:])
+		u, g := ewLanes(x[i:]), ewLanes(dy[i:])
 		for l, v := range g {
 			out[l] += v
 			out[16+l] += v * (u[l] - c[l])
@@ -87,9 +87,9 @@ func ewReduce(x, dy, mean []float32, out *[32]float32) {
 // ewReduceMask is ewReduce over the elements where mask > 0.
 func ewReduceMask(x, dy, mask, mean []float32, out *[32]float32) {
 	*out = [32]float32{}
-	c := lanes(mean)
+	c := ewLanes(mean)
 	for i := 0; i < len(x); i += 16 {
-		u, g, k := lanes(x[i:]), lanes(dy[i:]), lanes(mask[i:])
+		u, g, k := ewLanes(x[i:]), ewLanes(dy[i:]), ewLanes(mask[i:])
 		for l, v := range g {
 			if k[l] > 0 {
 				out[l] += v
@@ -102,11 +102,11 @@ func ewReduceMask(x, dy, mask, mean []float32, out *[32]float32) {
 // ewBNBack sets dx (+)= scale*dy' + kx*x + k0, dy' = dy where mask > 0; variant is a sum of bnMasked,
 // bnFull and bnAccumulate.
 func ewBNBack(variant int, dx, dy, mask, x, scale, kx, k0 []float32) {
-	a := lanes(scale)
+	a := ewLanes(scale)
 	for i := 0; i < len(dx); i += 16 {
-		g, o := *lanes(dy[i:]), lanes(dx[i:])
+		g, o := *ewLanes(dy[i:]), ewLanes(dx[i:])
 		if variant&bnMasked != 0 {
-			for l, k := range lanes(mask[i:]) {
+			for l, k := range ewLanes(mask[i:]) {
 				if !(k > 0) {
 					g[l] = 0
 				}
@@ -116,7 +116,7 @@ func ewBNBack(variant int, dx, dy, mask, x, scale, kx, k0 []float32) {
 			g[l] *= a[l]
 		}
 		if variant&bnFull != 0 {
-			b, c, u := lanes(kx), lanes(k0), lanes(x[i:])
+			b, c, u := ewLanes(kx), ewLanes(k0), ewLanes(x[i:])
 			for l := range g {
 				g[l] += b[l]*u[l] + c[l]
 			}
@@ -175,7 +175,7 @@ func ewAxpy(y, x []float32, a float32) {
 func ewSumSq(x []float32, out *[16]float32) {
 	*out = [16]float32{}
 	for i := 0; i < len(x); i += 16 {
-		for l, v := range lanes(x[i:]) {
+		for l, v := range ewLanes(x[i:]) {
 			out[l] += v * v
 		}
 	}
@@ -184,12 +184,12 @@ func ewSumSq(x []float32, out *[16]float32) {
 // ewMaxRow sets each voxel of y to the maximum over its window.
 func ewMaxRow(y, x []float32, w *poolWindow) {
 	for i := range w.n {
-		best := *lanes(x[i*w.step:])
+		best := *ewLanes(x[i*w.step:])
 		for d := range w.kd {
 			for h := range w.kh {
 				base := i*w.step + d*w.ds + h*w.hs
 				for k := range w.kw {
-					for l, v := range lanes(x[base+k*Block:]) {
+					for l, v := range ewLanes(x[base+k*Block:]) {
 						if v > best[l] {
 							best[l] = v
 						}
@@ -197,7 +197,7 @@ func ewMaxRow(y, x []float32, w *poolWindow) {
 				}
 			}
 		}
-		*lanes(y[i*Block:]) = best
+		*ewLanes(y[i*Block:]) = best
 	}
 }
 
@@ -216,7 +216,7 @@ func ewMaxRowBack(dx, x, dy []float32, w *poolWindow) {
 			for h := range w.kh {
 				for k := range w.kw {
 					at := i*w.step + d*w.ds + h*w.hs + k*Block
-					for l, v := range lanes(x[at:]) {
+					for l, v := range ewLanes(x[at:]) {
 						if v > best[l] {
 							best[l], g[l] = v, 0
 							if own {
@@ -241,7 +241,7 @@ func ewAvgRow(y, x []float32, w *poolWindow, scale float32) {
 			for h := range w.kh {
 				base := i*w.step + d*w.ds + h*w.hs
 				for k := range w.kw {
-					for l, v := range lanes(x[base+k*Block:]) {
+					for l, v := range ewLanes(x[base+k*Block:]) {
 						s[l] += v
 					}
 				}
@@ -250,15 +250,15 @@ func ewAvgRow(y, x []float32, w *poolWindow, scale float32) {
 		for l := range s {
 			s[l] *= scale
 		}
-		*lanes(y[i*Block:]) = s
+		*ewLanes(y[i*Block:]) = s
 	}
 }
 
 // ewSpread adds a*dy to every step-th float of dx, a voxel at a time.
 func ewSpread(dx, dy []float32, step int, a float32) {
 	for i := 0; i < len(dy); i += 16 {
-		o := lanes(dx[i/16*step:])
-		for l, v := range lanes(dy[i:]) {
+		o := ewLanes(dx[i/16*step:])
+		for l, v := range ewLanes(dy[i:]) {
 			o[l] += a * v
 		}
 	}

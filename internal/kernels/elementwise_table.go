@@ -90,7 +90,7 @@ const ewSpan = 4096
 // ewChunk is the number of voxels summed in float32 before the sum moves to float64.
 const ewChunk = 256
 
-// sample returns the contiguous floats of sample n.
+// ewSample returns the contiguous floats of sample n.
 func ewSample(x Map, n int) []float32 {
 	l := x.CB * x.D * x.H * x.W * Block
 	return x.Data[n*x.Stride:][:l:l]
