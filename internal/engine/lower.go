@@ -158,7 +158,7 @@ func (l *lowering) stateLike(t *Tensor) *Tensor {
 
 // stateAs adds a state tensor with the form of another one.
 func (l *lowering) stateAs(name string, like *Tensor) *Tensor {
-	t := &Tensor{Name: like.Name, Type: like.Type, Role: graph.Buffer, state: name, Layout: like.Layout}
+	t := &Tensor{Name: like.Name, Type: like.Type, Role: graph.Buffer, state: name, like: like}
 	l.addState(t)
 	return t
 }
@@ -241,7 +241,11 @@ func assignLayouts(p *Program) {
 		}
 		for i, t := range in.In {
 			if !done[t] && t.state != "" {
-				t.Layout = p.Device.ParameterLayout(in.Op, i, layouts, t.Type)
+				if t.like != nil { // a parameter's gradient or moment, stored as the parameter is
+					t.Layout = t.like.Layout
+				} else {
+					t.Layout = p.Device.ParameterLayout(in.Op, i, layouts, t.Type)
+				}
 				layouts[i] = t.Layout
 				done[t] = true
 			}

@@ -45,6 +45,7 @@ type Tensor struct {
 	mark   graph.Mark
 	output bool    // read after the run
 	state  string  // name in the State, for tensors that outlive a run
+	like   *Tensor // the parameter whose training state this is, or nil
 	base   *Tensor // the tensor that this one is a part of, or nil
 	offset int     // elements from the start of base
 	place  int64   // byte offset in the arena, for computed tensors without a base

@@ -43,6 +43,8 @@ type Session struct {
 	eval   *engine.Program
 	train  map[int]*engine.Program // by batch size
 	update *engine.Program         // applies accumulated gradients
+
+	batches int64 // training batches that the running statistics have seen
 }
 
 // Plan is a Session before its memory is taken.
@@ -209,6 +211,9 @@ type MicroBatch struct {
 	IDs     []uint64  // of the samples, the keys of dropout masks
 }
 
+// Trains reports whether the session can train on micro-batches of n samples.
+func (s *Session) Trains(n int) bool { return s.train[n] != nil }
+
 // Step is one optimiser step.
 type Step struct {
 	Number int     // from 1
@@ -248,6 +253,7 @@ func (s *Session) Train(batches []MicroBatch, step Step, sum bool) (float64, err
 		}
 		s.exec.Run(p, &info)
 		loss += float64(s.exec.Output(p, 0)[0])
+		s.batches++
 	}
 	if s.update != nil {
 		s.exec.Run(s.update, &engine.RunInfo{LR: step.LR, Step: step.Number})
@@ -282,3 +288,6 @@ func (AdamW) States() []string { return []string{"m", "v"} }
 
 // ClipNorm returns the largest global norm.
 func (a AdamW) ClipNorm() float64 { return a.Clip }
+
+// GradientPrefix marks the accumulators of gradients in the State.
+const GradientPrefix = engine.GradientPrefix
