@@ -28,6 +28,8 @@ import (
 // ctx is cancelled and returns ctx.Err(), wrapped or not. Only main.go ends the process.
 func commands(app *app) []*cobra.Command {
 	return []*cobra.Command{
+		newTrainCommand(app),
+		newBenchCommand(app),
 		newConfigCommand(app),
 		newVersionCommand(app),
 	}

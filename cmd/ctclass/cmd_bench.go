@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ctclass/ctclass/internal/exitcode"
+	"github.com/ctclass/ctclass/internal/train"
+)
+
+type benchOptions struct {
+	config  configFlags
+	mode    string
+	steps   int
+	threads int
+	json    bool
+}
+
+func newBenchCommand(app *app) *cobra.Command {
+	var opts benchOptions
+	cmd := &cobra.Command{
+		Use:   "bench -c FILE --mode train|infer",
+		Short: "Time a training or inference step on random input",
+		Long: `Bench times the steady state of a training or inference step on random input of the configured shape,
+and compares the memory that was promised for the whole process with what it took. It needs no data set.`,
+		Example: `  ctclass bench --mode train --set preprocess.shape_dhw=64,64,64
+  ctclass bench -c my.yaml --mode infer --steps 20 --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(cmd.Context(), app, opts) },
+	}
+	opts.config.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&opts.mode, "mode", "train", "what to time: train or infer")
+	f.IntVar(&opts.steps, "steps", 10, "steps to time, after two that are not counted")
+	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 takes train.threads")
+	f.BoolVar(&opts.json, "json", false, "print one JSON object")
+	return cmd
+}
+
+func runBench(ctx context.Context, app *app, opts benchOptions) error {
+	if opts.mode != "train" && opts.mode != "infer" {
+		return exitcode.Errorf(exitcode.Usage, "--mode %q is not known, allowed: train, infer", opts.mode)
+	}
+	if opts.steps < 1 {
+		return exitcode.Errorf(exitcode.Usage, "--steps is %d, want at least 1", opts.steps)
+	}
+	cfg, err := app.loadConfig(opts.config)
+	if err != nil {
+		return err
+	}
+	if opts.threads > 0 {
+		cfg.Train.Threads = opts.threads
+	}
+	b, err := train.Bench(ctx, cfg, opts.mode == "train", opts.steps, app.progress)
+	if err != nil {
+		return err
+	}
+	if opts.json {
+		return json.NewEncoder(app.out).Encode(b)
+	}
+	fmt.Fprintf(app.out, "%s %s, batch %d of %d×%d×%d voxels, %d threads\n",
+		b.Model, b.Mode, b.Batch, b.ShapeDHW[0], b.ShapeDHW[1], b.ShapeDHW[2], b.Threads)
+	fmt.Fprintf(app.out, "step    %.1f ms (median; %.1f to %.1f), %.2f samples/s\n", b.MedianMS, b.MinMS, b.MaxMS, b.SamplesPerS)
+	fmt.Fprintf(app.out, "memory  %d MiB at most were promised", b.PromisedPeakBytes>>20)
+	if b.MeasuredPeakBytes > 0 {
+		fmt.Fprintf(app.out, ", %d MiB were taken", b.MeasuredPeakBytes>>20)
+	}
+	fmt.Fprintf(app.out, "; arena %d MiB\n", b.ArenaBytes>>20)
+	return nil
+}

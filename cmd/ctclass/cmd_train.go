@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ctclass/ctclass/internal/train"
+)
+
+type trainOptions struct {
+	config   configFlags
+	out      string
+	resume   bool
+	threads  int
+	maxSteps int
+}
+
+func newTrainCommand(app *app) *cobra.Command {
+	var opts trainOptions
+	cmd := &cobra.Command{
+		Use:   "train -c FILE",
+		Short: "Train a classifier",
+		Long: `Train trains the network that a configuration describes and leaves a run folder:
+config.yaml (the resolved configuration), history.jsonl (a line a step and an epoch),
+best.safetensors (the model of the best validation), last/ (everything to resume) and log.
+
+An interrupted run continues with --resume and ends in the same model as one that was not interrupted.`,
+		Example: `  ctclass train -c configs/quickstart.yaml --out run
+  ctclass train -c my.yaml --set train.epochs=20 --set model.name=resnet34_3d --out run34
+  ctclass train -c my.yaml --out run --resume`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runTrain(cmd.Context(), app, opts) },
+	}
+	opts.config.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&opts.out, "out", "", "run `folder`; the default is output.dir of the configuration")
+	f.BoolVar(&opts.resume, "resume", false, "continue the run in the folder")
+	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 takes train.threads")
+	f.IntVar(&opts.maxSteps, "max-steps", 0, "stop after this many optimiser steps; 0 means all")
+	return cmd
+}
+
+func runTrain(ctx context.Context, app *app, opts trainOptions) error {
+	cfg, err := app.loadConfig(opts.config)
+	if err != nil {
+		return err
+	}
+	if opts.out != "" {
+		cfg.Output.Dir = opts.out
+	}
+	res, err := train.Run(ctx, cfg, train.Options{
+		Dir: cfg.Output.Dir, Resume: opts.resume, Threads: opts.threads, MaxSteps: opts.maxSteps,
+		Log: app.log, Progress: app.progress,
+	})
+	if err != nil {
+		return err
+	}
+	if res.BestEpoch > 0 {
+		fmt.Fprintf(app.out, "%d steps; best validation %s %s in epoch %d\n", res.Steps, cfg.Train.Monitor, res.Best, res.BestEpoch)
+	} else {
+		fmt.Fprintf(app.out, "%d steps\n", res.Steps)
+	}
+	fmt.Fprintf(app.out, "model: %s\n", res.ModelPath)
+	return nil
+}

@@ -1,0 +1,3 @@
+package procmem
+
+func peak() (int64, bool) { return field("/proc/self/status", "VmHWM") }

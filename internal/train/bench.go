@@ -1,0 +1,127 @@
+package train
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/data"
+	"github.com/ctclass/ctclass/internal/engine/cpu"
+	"github.com/ctclass/ctclass/internal/exitcode"
+	"github.com/ctclass/ctclass/internal/losses"
+	"github.com/ctclass/ctclass/internal/models"
+	"github.com/ctclass/ctclass/internal/procmem"
+	"github.com/ctclass/ctclass/internal/progress"
+	"github.com/ctclass/ctclass/internal/rng"
+	"github.com/ctclass/ctclass/internal/session"
+)
+
+// Benchmark is the steady state of a step.
+type Benchmark struct {
+	Model             string  `json:"model"`
+	Mode              string  `json:"mode"` // train or infer
+	Batch             int     `json:"batch"`
+	ShapeDHW          [3]int  `json:"shape_dhw"`
+	Threads           int     `json:"threads"`
+	Device            string  `json:"device"`
+	Steps             int     `json:"steps"`
+	MedianMS          float64 `json:"median_ms"`
+	MinMS             float64 `json:"min_ms"`
+	MaxMS             float64 `json:"max_ms"`
+	SamplesPerS       float64 `json:"samples_per_s"`
+	ArenaBytes        int64   `json:"arena_bytes"`
+	PromisedPeakBytes int64   `json:"promised_peak_bytes"`           // of the whole process
+	MeasuredPeakBytes int64   `json:"measured_peak_bytes,omitempty"` // absent where the system does not tell
+}
+
+// benchWarmUp is the number of steps that are not counted.
+const benchWarmUp = 2
+
+// publicClasses is the number of outputs where the configuration names no labels: CT-RATE's findings.
+const publicClasses = 18
+
+// Bench times steps on random input of the configured shape.
+func Bench(ctx context.Context, c *config.Config, training bool, steps int, report *progress.Reporter) (*Benchmark, error) {
+	classes := Outputs(c.Data.Task, c.Data.Labels)
+	if classes == 0 {
+		classes = publicClasses
+	}
+	net, err := models.New(c.Model, classes)
+	if err != nil {
+		return nil, exitcode.Wrap(exitcode.Usage, err)
+	}
+	loss, err := losses.New(c.Loss, c.Data.Task, classes)
+	if err != nil {
+		return nil, exitcode.Wrap(exitcode.Usage, err)
+	}
+	dev := cpu.New(Threads(c.Train.Threads))
+	defer dev.Close()
+	b := &Benchmark{Model: net.Name, Mode: "infer", Batch: EvalBatch(c), ShapeDHW: c.Preprocess.ShapeDHW, Threads: dev.Threads(), Device: dev.Name(), Steps: steps}
+	opt := session.Options{Network: net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: b.Batch}
+	if training {
+		b.Mode, b.Batch, opt.EvalBatch = "train", c.Train.BatchSize, 0
+		opt.Training = &session.Training{Loss: loss, BatchSizes: []int{b.Batch}, Optimizer: adamW(c.Train)}
+	}
+	plan, err := session.Compile(dev, opt)
+	if err != nil {
+		return nil, exitcode.Wrap(exitcode.Usage, err)
+	}
+	micro := randomBatch(b.Batch, net.InChannels, c.Preprocess.ShapeDHW, c.Data.Task, classes, loss.Targets(classes))
+	b.ArenaBytes = plan.ArenaBytes()
+	b.PromisedPeakBytes = plan.Bytes() + session.RuntimeBytes + int64(4*len(micro.X))
+	sess, err := plan.Start()
+	if err != nil {
+		return nil, exitcode.Wrap(exitcode.Memory, err)
+	}
+	defer sess.Close()
+	if err := sess.Initialize(c.Train.Seed); err != nil {
+		return nil, err
+	}
+	bar := report.Start("timing", int64(steps+benchWarmUp))
+	defer bar.Done()
+	var ms []float64
+	for i := range steps + benchWarmUp {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		start := time.Now()
+		if training {
+			_, err = sess.Train([]session.MicroBatch{micro}, session.Step{Number: i + 1, LR: c.Train.Optimizer.LR, Seed: c.Train.Seed}, false)
+		} else {
+			_, err = sess.Logits(micro.X, b.Batch)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if i >= benchWarmUp {
+			ms = append(ms, float64(time.Since(start).Microseconds())/1000)
+		}
+		bar.Add(1)
+	}
+	slices.Sort(ms)
+	b.MinMS, b.MedianMS, b.MaxMS = ms[0], (ms[(len(ms)-1)/2]+ms[len(ms)/2])/2, ms[len(ms)-1]
+	b.SamplesPerS = float64(b.Batch) / b.MedianMS * 1000
+	b.MeasuredPeakBytes, _ = procmem.Peak()
+	return b, nil
+}
+
+// randomBatch is a batch of normal noise with random labels.
+func randomBatch(n, channels int, shape [3]int, task string, classes, targets int) session.MicroBatch {
+	s := rng.New(rng.Key(1, "bench"))
+	m := session.MicroBatch{X: make([]float32, n*channels*shape[0]*shape[1]*shape[2]), Targets: make([]float32, n*targets), IDs: make([]uint64, n)}
+	for i := range m.X {
+		m.X[i] = float32(s.Normal())
+	}
+	for i := range m.Targets {
+		if task == data.Multiclass {
+			m.Targets[i] = float32(s.Intn(classes))
+		} else {
+			m.Targets[i] = float32(s.Intn(2))
+		}
+	}
+	for i := range m.IDs {
+		m.IDs[i] = uint64(i)
+	}
+	return m
+}

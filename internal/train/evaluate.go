@@ -1,0 +1,103 @@
+package train
+
+import (
+	"context"
+	"math"
+
+	"github.com/ctclass/ctclass/internal/data"
+	"github.com/ctclass/ctclass/internal/eval"
+	"github.com/ctclass/ctclass/internal/losses"
+	"github.com/ctclass/ctclass/internal/session"
+)
+
+// Evaluation is what a model does on a set of samples.
+type Evaluation struct {
+	Report *eval.Report
+	Loss   float64 // mean over the valid labels; NaN without a loss
+	// Samples, Logits and Targets are in the order of evaluation.
+	Samples []data.Sample
+	Logits  [][]float64
+	Targets [][]float64
+}
+
+// Evaluate runs the session on every sample of the loader, in order. after is called with the number of
+// samples of each batch.
+func Evaluate(ctx context.Context, s *session.Session, l *data.Loader, task string, labels []string, threshold float64,
+	loss losses.Loss, after func(n int),
+) (*Evaluation, error) {
+	e := &Evaluation{Loss: math.NaN()}
+	var sum, count float64
+	for b, err := range l.Epoch(ctx, 0, 0) {
+		if err != nil {
+			return nil, err
+		}
+		n := len(b.IDs)
+		logits, err := s.Logits(b.X, n)
+		if err != nil {
+			b.Release()
+			return nil, err
+		}
+		c, t := len(logits)/n, len(b.Y)/n
+		for i := range n {
+			z, y := widen(logits[i*c:][:c]), widen(b.Y[i*t:][:t])
+			e.Logits, e.Targets = append(e.Logits, z), append(e.Targets, y)
+			if loss != nil {
+				sum += loss.Row(z, y, nil)
+			}
+		}
+		if loss != nil {
+			count += loss.Count(b.Y)
+		}
+		e.Samples = append(e.Samples, b.Samples...)
+		b.Release()
+		if after != nil {
+			after(n)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if loss != nil && count > 0 {
+		e.Loss = sum / count
+	}
+	var err error
+	e.Report, err = eval.Compute(task, labels, Probabilities(task, e.Logits), e.Targets, threshold)
+	return e, err
+}
+
+// Probabilities turns logits into probabilities: by the logistic function for each label, or by softmax in
+// the multiclass task.
+func Probabilities(task string, logits [][]float64) [][]float64 {
+	out := make([][]float64, len(logits))
+	for i, z := range logits {
+		p := make([]float64, len(z))
+		if task == data.Multiclass {
+			top := math.Inf(-1)
+			for _, v := range z {
+				top = max(top, v)
+			}
+			var sum float64
+			for c, v := range z {
+				p[c] = math.Exp(v - top)
+				sum += p[c]
+			}
+			for c := range p {
+				p[c] /= sum
+			}
+		} else {
+			for c, v := range z {
+				p[c] = 1 / (1 + math.Exp(-v))
+			}
+		}
+		out[i] = p
+	}
+	return out
+}
+
+func widen(x []float32) []float64 {
+	w := make([]float64, len(x))
+	for i, v := range x {
+		w[i] = float64(v)
+	}
+	return w
+}

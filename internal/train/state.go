@@ -1,0 +1,146 @@
+package train
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ctclass/ctclass/internal/atomicfile"
+	"github.com/ctclass/ctclass/internal/modelfile"
+	"github.com/ctclass/ctclass/internal/session"
+)
+
+// The files of a run folder.
+const (
+	ConfigFile  = "config.yaml"
+	historyFile = "history.jsonl"
+	bestFile    = "best.safetensors"
+	lastFile    = "last/model.safetensors"
+	stateFile   = "last/state.safetensors"
+	logFile     = "log"
+)
+
+// state is where a run stands: everything besides the tensors that resuming needs.
+type state struct {
+	Epoch    int     `json:"epoch"`    // the epoch under way, from 0
+	Position int     `json:"position"` // samples of it that are done
+	Step     int     `json:"step"`     // optimiser steps done
+	LossSum  float64 `json:"loss_sum"` // over the steps of this epoch
+	Steps    int     `json:"steps"`    // of this epoch
+
+	Best      *float64          `json:"best,omitempty"` // monitored metric of the best model
+	BestEpoch int               `json:"best_epoch"`
+	Stale     int               `json:"stale"`  // validations without improvement
+	Epochs    []json.RawMessage `json:"epochs"` // the epoch lines of the history
+	Batches   int64             `json:"batches"` // micro-batches that the running statistics have seen
+	Finished  bool              `json:"finished"`
+	// Identity is what must not change between the parts of a run.
+	Identity string `json:"identity"`
+}
+
+const progressKey = "ctclass.progress"
+
+// saveState writes weights, buffers, optimiser state and progress in one atomic file.
+func saveState(dir string, s *session.Session, p state) error {
+	p.Batches = s.BatchesTracked()
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	st := s.State()
+	var tensors []modelfile.Tensor
+	for _, name := range st.Names() {
+		if strings.HasPrefix(name, session.GradientPrefix) {
+			continue // accumulators are empty between steps
+		}
+		tensors = append(tensors, modelfile.Tensor{Name: name, Shape: st.Shape(name), F32: st.Get(name)})
+	}
+	path := filepath.Join(dir, stateFile)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return modelfile.SaveTensors(path, tensors, map[string]string{progressKey: string(raw)})
+}
+
+// loadState brings back what saveState wrote; it reports fs.ErrNotExist where there is nothing.
+func loadState(dir string, s *session.Session) (state, error) {
+	var p state
+	path := filepath.Join(dir, stateFile)
+	tensors, meta, err := modelfile.LoadTensors(path)
+	if err != nil {
+		return p, err
+	}
+	if err := json.Unmarshal([]byte(meta[progressKey]), &p); err != nil {
+		return p, fmt.Errorf("%s holds no training state: %w", path, err)
+	}
+	st := s.State()
+	var want []modelfile.Spec
+	for _, name := range st.Names() {
+		if !strings.HasPrefix(name, session.GradientPrefix) {
+			want = append(want, modelfile.Spec{Name: name, Shape: st.Shape(name), DType: modelfile.F32})
+		}
+	}
+	if err := modelfile.MatchTensors(tensors, want); err != nil {
+		return p, fmt.Errorf("%s does not fit this configuration: %w", path, err)
+	}
+	for _, t := range tensors {
+		if err := st.Set(t.Name, t.F32); err != nil {
+			return p, err
+		}
+	}
+	s.SetBatchesTracked(p.Batches)
+	return p, nil
+}
+
+// history appends one JSON object a line.
+type history struct{ f *os.File }
+
+// openHistory opens the history for appending and drops lines beyond the given step, which a run that was
+// killed may have written after its last saved state.
+func openHistory(dir string, step int) (*history, error) {
+	path := filepath.Join(dir, historyFile)
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var kept bytes.Buffer
+	lines := bufio.NewScanner(bytes.NewReader(old))
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var at struct {
+			Step int `json:"step"`
+		}
+		if json.Unmarshal(lines.Bytes(), &at) == nil && at.Step <= step {
+			kept.Write(lines.Bytes())
+			kept.WriteByte('\n')
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	if err := atomicfile.Write(path, func(w io.Writer) error { _, err := kept.WriteTo(w); return err }); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o644)
+	return &history{f}, err
+}
+
+func (h *history) add(v any) (json.RawMessage, error) {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := h.f.Write(append(line, '\n')); err != nil {
+		return nil, fmt.Errorf("cannot write %s: %w", h.f.Name(), err)
+	}
+	return line, nil
+}
+
+func (h *history) close() error { return h.f.Close() }
