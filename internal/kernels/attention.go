@@ -2,7 +2,7 @@ package kernels
 
 import "math"
 
-// attTile is the number of queries and of keys in a tile.
+// attTile is the number of queries and of keys in a tile: a multiple of 12 and of 32, as tileProduct asks.
 const attTile = 96
 
 // AttentionShape is the size of a multi-head self-attention. Its input qkv is [N][T][3*Heads*HeadDim]: for

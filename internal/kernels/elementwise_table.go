@@ -4,8 +4,8 @@ package kernels
 
 // ewTable holds the inner loops of the memory-bound kernels for one instruction set. Slices are spans of
 // whole voxels (16 lanes each) or, for flat loops, a multiple of 16 floats; scale, shift, mean, kx and k0
-// are 16 lanes; floor is 0 for a ReLU and -Inf for none; stream asks to write around the caches. The plain Go loops in elementwise_generic.go say
-// what each entry computes.
+// are 16 lanes; floor is 0 for a ReLU and -Inf for none; stream asks to write around the caches. The plain
+// Go loops in elementwise_generic.go and norm_generic.go say what each entry computes.
 type ewTable struct {
 	stats      func(x []float32, out *[48]float32)
 	sum        func(x []float32, out *[16]float32)

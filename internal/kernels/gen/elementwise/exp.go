@@ -8,7 +8,7 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// pool of constants in read-only memory; each is 16 equal floats, so that any register can be loaded.
+// constants lie in read-only memory; each is 16 equal floats, so that any register can be loaded.
 var constants = map[uint32]Mem{}
 
 // lit returns the address of 16 copies of a float32.
