@@ -282,7 +282,7 @@ func (p *patient) paintVessels(c *canvas, s *rng.Stream) {
 			angle := 2 * math.Pi * (float64(i) + between(s, -0.3, 0.3)) / 7
 			sin, cos := math.Sincos(angle)
 			direction := vec{side * between(s, 0.45, 0.9), sin, 1.2 * cos}.unit()
-			grow(vec{side * 36, 12 + 8*sin, 6 + 14*cos}, direction, between(s, 26, 36), between(s, 3.6, 4.8), 5)
+			grow(vec{side * 36, 12 + 8*sin, 6 + 14*cos}, direction, between(s, 26, 36), between(s, 2.8, 3.8), 5)
 		}
 	}
 }

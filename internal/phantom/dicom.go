@@ -1,9 +1,9 @@
 package phantom
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"math"
 	"math/big"
 	"os"
@@ -15,7 +15,6 @@ import (
 	"github.com/suyashkumar/dicom/pkg/tag"
 	"github.com/suyashkumar/dicom/pkg/uid"
 
-	"github.com/ctclass/ctclass/internal/atomicfile"
 	"github.com/ctclass/ctclass/internal/rng"
 	"github.com/ctclass/ctclass/internal/volume"
 )
@@ -57,8 +56,12 @@ func WriteDICOM(dir string, v *volume.Volume, info SeriesInfo) error {
 		if err != nil {
 			return fmt.Errorf("cannot write %s: %w", path, err)
 		}
-		if err := atomicfile.Write(path, func(w io.Writer) error { return dicom.Write(w, set) }); err != nil {
-			return err
+		var file bytes.Buffer
+		if err := dicom.Write(&file, set); err != nil {
+			return fmt.Errorf("cannot write %s: %w", path, err)
+		}
+		if err := os.WriteFile(path, file.Bytes(), 0o666); err != nil {
+			return fmt.Errorf("cannot write the DICOM series: %w", err)
 		}
 	}
 	return nil

@@ -108,13 +108,13 @@ func (p *patient) paintConsolidation(c *canvas, s *rng.Stream) []Box {
 	return []Box{done.box}
 }
 
-// paintNodules places one to five balls in the lung that is left, the first of 16 to 20 mm.
+// paintNodules places three to six balls in the lung that is left, the first two of 16 to 20 mm.
 func (p *patient) paintNodules(c *canvas, s *rng.Stream) []Box {
-	count := 2 + s.Intn(4)
+	count := 3 + s.Intn(4)
 	var boxes []Box
 	for i := range count {
 		radius := between(s, 3, 9.5)
-		if i == 0 {
+		if i < 2 {
 			radius = between(s, 8, 10)
 		}
 		hu := between(s, 15, 90)
@@ -158,13 +158,13 @@ func (p *patient) paintCalcification(c *canvas, s *rng.Stream) []Box {
 		sinU, cosU := math.Sincos(up)
 		return v.add(vec{0.94 * r.x * cosU * cosA, 0.94 * r.y * cosU * sinA, 0.94 * r.z * sinU})
 	}
-	for range 4 + s.Intn(3) {
+	for range 5 + s.Intn(4) {
 		// Angles over the front left of the ventricles, where the left coronary artery branches.
 		around, up := between(s, -1.7, 0.1), between(s, 0.15, 1.0)
-		spot(onHeart(around, up), onHeart(around+between(s, -0.1, 0.1), up-between(s, 0.1, 0.25)), between(s, 2.5, 3.8))
+		spot(onHeart(around, up), onHeart(around+between(s, -0.1, 0.1), up-between(s, 0.15, 0.3)), between(s, 3.2, 4.8))
 	}
 	path := p.aortaPath()
-	for range 3 + s.Intn(3) {
+	for range 4 + s.Intn(4) {
 		i := 3 + s.Intn(5) // arch and descending part
 		at := path[i].toward(path[i+1], between(s, 0, 0.9))
 		if i == len(path)-2 {
@@ -174,7 +174,7 @@ func (p *patient) paintCalcification(c *canvas, s *rng.Stream) []Box {
 		side := vec{s.Normal(), s.Normal(), s.Normal()}
 		side = side.sub(along.scale(side.dot(along))).unit().scale(aortaRadius - 1)
 		at = at.add(side)
-		spot(at, at.add(along.scale(between(s, 4, 10))), between(s, 2.5, 4))
+		spot(at, at.add(along.scale(between(s, 5, 12))), between(s, 3.2, 5))
 	}
 	return boxes
 }
