@@ -300,7 +300,7 @@ func (l *loader) text(where string, f *field, value string) {
 		return
 	case f.typ.Kind() == reflect.String && !quoted:
 		n, err = textNode(value), nil
-	case f.typ.Kind() == reflect.Slice && (err != nil || n.Kind != yaml.SequenceNode):
+	case isList(f.typ, value) && (err != nil || n.Kind != yaml.SequenceNode):
 		n, err = valueNode("[" + value + "]")
 	}
 	if err != nil {
@@ -309,6 +309,11 @@ func (l *loader) text(where string, f *field, value string) {
 		return
 	}
 	l.layer(n, f, at)
+}
+
+// isList says whether a text without brackets is meant as a list: 64,64,64 is one where three numbers belong.
+func isList(t reflect.Type, value string) bool {
+	return t.Kind() == reflect.Slice || (t.Kind() == reflect.Array || t == reflect.TypeFor[Spacing]()) && strings.Contains(value, ",")
 }
 
 func textNode(s string) *yaml.Node {

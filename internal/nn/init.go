@@ -10,9 +10,13 @@ import (
 type Init func(s *rng.Stream, shape []int, dst []float32)
 
 // Initialize returns the first values of a parameter, drawn from a stream of its own: they depend on the
-// seed, the name and the shape alone.
-func Initialize(p Param, seed uint64) []float32 {
-	dst := make([]float32, p.Value.Elements())
+// seed, the name and the shape alone. The values are written to buf where it is large enough.
+func Initialize(p Param, seed uint64, buf []float32) []float32 {
+	n := p.Value.Elements()
+	if cap(buf) < n {
+		buf = make([]float32, n)
+	}
+	dst := buf[:n]
 	s := rng.New(rng.Key(seed, "init "+p.Value.Name))
 	p.Init(&s, p.Value.Shape, dst)
 	return dst

@@ -121,8 +121,15 @@ type MaxPool3D struct{ Kernel, Stride, Pad [3]int }
 // Kind returns "max_pool3d".
 func (MaxPool3D) Kind() string { return "max_pool3d" }
 
-// Infer gives the windowed size.
-func (o MaxPool3D) Infer(in []typ) (typ, error) { return pooled(in[0], o.Kernel, o.Stride, o.Pad) }
+// Infer gives the windowed size. Padding beyond half a window would leave windows without a voxel.
+func (o MaxPool3D) Infer(in []typ) (typ, error) {
+	for i, p := range o.Pad {
+		if p > o.Kernel[i]/2 {
+			return typ{}, fmt.Errorf("max-pool windows of %v cannot be padded by %v: at most half a window", o.Kernel, o.Pad)
+		}
+	}
+	return pooled(in[0], o.Kernel, o.Stride, o.Pad)
+}
 
 // Grad gives each window's gradient to its first maximum.
 func (o MaxPool3D) Grad(in []*value, _, dout *value) []*value {

@@ -14,9 +14,8 @@ import (
 	"github.com/ctclass/ctclass/internal/ops"
 )
 
-// RuntimeBytes is what the process takes beside its arenas: code, Go heap and stacks. It is measured by the
-// tests of bench and rounded up.
-const RuntimeBytes = 96 << 20
+// runtimeBytes is what the process takes beside its arenas: code, Go heap and stacks; measured and rounded up.
+const runtimeBytes = 112 << 20
 
 // Options say what to compile.
 type Options struct {
@@ -93,6 +92,10 @@ func Compile(dev engine.Device, opt Options) (*Plan, error) {
 // Bytes returns what the session's memory will take: parameters, training state, inputs and activations.
 func (p *Plan) Bytes() int64 { return engine.Bytes(p.state, p.programs...) }
 
+// ProcessBytes returns what the whole process will take at most, apart from reading scans: Bytes, one weight
+// on its way in or out, and the Go runtime.
+func (p *Plan) ProcessBytes() int64 { return p.Bytes() + int64(4*p.largest()) + runtimeBytes }
+
 // ArenaBytes returns the part of Bytes that holds activations, gradients and workspaces.
 func (p *Plan) ArenaBytes() int64 {
 	var most int64
@@ -113,6 +116,15 @@ func (p *Plan) Start() (*Session, error) {
 	}
 	p.exec = exec
 	return &p.Session, nil
+}
+
+// largest returns the number of elements of the largest parameter: weights go in and out one at a time.
+func (s *Session) largest() int {
+	n := 0
+	for _, p := range s.params {
+		n = max(n, p.Value.Elements())
+	}
+	return n
 }
 
 // Close gives the session's memory back.
@@ -178,8 +190,9 @@ func (s *Session) Bytes() int64 { return s.exec.Bytes() }
 
 // Initialize gives every parameter and buffer its first value.
 func (s *Session) Initialize(seed uint64) error {
+	buf := make([]float32, s.largest())
 	for _, p := range s.params {
-		if err := s.state.Set(p.Value.Name, nn.Initialize(p, seed)); err != nil {
+		if err := s.state.Set(p.Value.Name, nn.Initialize(p, seed, buf)); err != nil {
 			return err
 		}
 	}

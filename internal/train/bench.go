@@ -69,7 +69,7 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, repo
 	}
 	micro := randomBatch(b.Batch, net.InChannels, c.Preprocess.ShapeDHW, c.Data.Task, classes, loss.Targets(classes))
 	b.ArenaBytes = plan.ArenaBytes()
-	b.PromisedPeakBytes = plan.Bytes() + session.RuntimeBytes + int64(4*len(micro.X))
+	b.PromisedPeakBytes = plan.ProcessBytes() + int64(4*len(micro.X))
 	sess, err := plan.Start()
 	if err != nil {
 		return nil, exitcode.Wrap(exitcode.Memory, err)

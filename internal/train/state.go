@@ -37,8 +37,8 @@ type state struct {
 
 	Best      *float64          `json:"best,omitempty"` // monitored metric of the best model
 	BestEpoch int               `json:"best_epoch"`
-	Stale     int               `json:"stale"`  // validations without improvement
-	Epochs    []json.RawMessage `json:"epochs"` // the epoch lines of the history
+	Stale     int               `json:"stale"`   // validations without improvement
+	Epochs    []json.RawMessage `json:"epochs"`  // the epoch lines of the history
 	Batches   int64             `json:"batches"` // micro-batches that the running statistics have seen
 	Finished  bool              `json:"finished"`
 	// Identity is what must not change between the parts of a run.

@@ -50,16 +50,16 @@ type Result struct {
 // run is a training run under way.
 type run struct {
 	Options
-	cfg     *config.Config
-	ds      *data.Dataset
-	net     *models.Network
-	loss    losses.Loss
-	sess    *session.Session
-	train   *data.Loader
-	val     *data.Loader // nil: no validation samples
-	hist    *history
-	at      state
-	total   int // optimiser steps of the whole run
+	cfg   *config.Config
+	ds    *data.Dataset
+	net   *models.Network
+	loss  losses.Loss
+	sess  *session.Session
+	train *data.Loader
+	val   *data.Loader // nil: no validation samples
+	hist  *history
+	at    state
+	total int // optimiser steps of the whole run
 }
 
 // Run trains as cfg says. A cancelled context saves the state and returns ctx.Err().
@@ -179,7 +179,7 @@ func adamW(t config.Train) session.AdamW {
 
 // promise states the peak memory and holds it against the budget.
 func (r *run) promise(plan *session.Plan, dev *cpu.Device) error {
-	need := plan.Bytes() + session.RuntimeBytes
+	need := plan.ProcessBytes()
 	first := r.ds.Subset(data.Train)[0]
 	v, _, err := r.ds.OpenVolume(first)
 	reading := "unknown"
