@@ -1,0 +1,94 @@
+// Package predict applies a trained model to scans.
+package predict
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/engine"
+	"github.com/ctclass/ctclass/internal/exitcode"
+	"github.com/ctclass/ctclass/internal/modelfile"
+	"github.com/ctclass/ctclass/internal/models"
+	"github.com/ctclass/ctclass/internal/session"
+)
+
+// Model is a trained classifier: the model file and the network that it describes.
+type Model struct {
+	*modelfile.Model
+	Path    string // of the model file
+	Network *models.Network
+}
+
+// Load reads a model file, or the model of a run folder: the one that output.save of its config.yaml asks
+// for, or the last one where no validation has chosen a best one. Whether the weights fit the network shows
+// in Start.
+func Load(path string) (*Model, error) {
+	path, err := find(path)
+	if err != nil {
+		return nil, err
+	}
+	file, err := modelfile.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	net, err := models.New(config.Model{Name: file.Arch, Options: file.Options}, len(file.Labels))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if net.InChannels != file.InputChannels {
+		return nil, fmt.Errorf("%s: its description says %d input channels, its options %d", path, file.InputChannels, net.InChannels)
+	}
+	return &Model{Model: file, Path: path, Network: net}, nil
+}
+
+// find returns the model file that path names.
+func find(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("the model cannot be read: %w", err)
+	}
+	if !info.IsDir() {
+		return path, nil
+	}
+	configPath := filepath.Join(path, "config.yaml")
+	if _, err := os.Stat(configPath); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%s is a folder without config.yaml: name a model file or the folder of a training run", path)
+	}
+	c, err := config.Load(configPath, nil, nil)
+	if err != nil {
+		return "", err
+	}
+	best, last := filepath.Join(path, "best.safetensors"), filepath.Join(path, "last", "model.safetensors")
+	files := []string{best, last}
+	if c.Output.Save == "last" {
+		files = []string{last}
+	}
+	for _, file := range files {
+		if _, err := os.Stat(file); err == nil {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("%s holds no model yet: there is no %s", path, filepath.Base(files[len(files)-1]))
+}
+
+// Start compiles the network for batches of up to batch samples on dev, takes its memory and loads the
+// weights, which must be exactly the network's.
+func (m *Model) Start(dev engine.Device, batch int) (*session.Session, error) {
+	plan, err := session.Compile(dev, session.Options{Network: m.Network, ShapeDHW: m.Preprocess.ShapeDHW, EvalBatch: batch})
+	if err != nil {
+		return nil, exitcode.Errorf(exitcode.Usage, "%s: %w", m.Path, err)
+	}
+	s, err := plan.Start()
+	if err != nil {
+		return nil, exitcode.Wrap(exitcode.Memory, err)
+	}
+	if err := s.LoadTensors(m.Tensors); err != nil {
+		s.Close()
+		return nil, exitcode.Errorf(exitcode.Usage, "%s: %w", m.Path, err)
+	}
+	return s, nil
+}
