@@ -29,6 +29,7 @@ import (
 func commands(app *app) []*cobra.Command {
 	return []*cobra.Command{
 		newTrainCommand(app),
+		newEvalCommand(app),
 		newBenchCommand(app),
 		newConfigCommand(app),
 		newVersionCommand(app),
