@@ -30,7 +30,10 @@ func commands(app *app) []*cobra.Command {
 	return []*cobra.Command{
 		newTrainCommand(app),
 		newEvalCommand(app),
+		newDemoCommand(app),
 		newBenchCommand(app),
+		newPredictCommand(app),
+		newInspectCommand(app),
 		newConfigCommand(app),
 		newVersionCommand(app),
 	}

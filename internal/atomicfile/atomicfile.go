@@ -81,3 +81,11 @@ func syncFolder(folder string) {
 		d.Close()
 	}
 }
+
+// WriteBytes creates or replaces the file at path with the given content.
+func WriteBytes(path string, content []byte) error {
+	return Write(path, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+}

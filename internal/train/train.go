@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"math"
@@ -121,10 +120,7 @@ func (r *run) openFolder() error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(r.Dir, ConfigFile), func(w io.Writer) error {
-		_, err := w.Write(resolved)
-		return err
-	})
+	return atomicfile.WriteBytes(filepath.Join(r.Dir, ConfigFile), resolved)
 }
 
 func (r *run) threads() int {
