@@ -8,7 +8,6 @@ package scan
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -58,7 +57,7 @@ type Skipped struct {
 // followed, each folder is visited once. The error is only for a path that cannot be looked at; one that
 // holds nothing gives no candidates.
 func Find(path string) ([]Candidate, []Skipped, error) {
-	info, err := os.Stat(path)
+	info, err := stat(path)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,7 +1,9 @@
 package scan
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -241,6 +243,8 @@ func TestExpand(t *testing.T) {
 	series(t, at("patients", "p2", "2019"), "2.2", "9.4", 1, 2, nil)
 	series(t, at("patients", "p2", "2020"), "2.3", "9.5", 1, 2, nil)
 	writeNIfTI(t, at("patients", "p3", "scan.nii.gz"), 2)
+	writeFile(t, at("patients", "p4", "broken.dcm"), strings.Repeat("\x00", 128)+"DICM and no more")
+	writeFile(t, at("patients", "p4", "note.txt"), "text")
 	writeNIfTI(t, at("niftis", "b.nii"), 2)
 	writeNIfTI(t, at("niftis", "a.nii.gz"), 2)
 	writeFile(t, at("niftis", "labels.csv"), "path,label\n")
@@ -255,7 +259,7 @@ func TestExpand(t *testing.T) {
 	}{
 		{"spread", []string{"spread"}},
 		{"study", []string{"study"}},
-		{"patients", []string{"patients/p1", "patients/p2/2019", "patients/p2/2020", "patients/p3/scan.nii.gz"}},
+		{"patients", []string{"patients/p1", "patients/p2/2019", "patients/p2/2020", "patients/p3/scan.nii.gz", "patients/p4"}},
 		{"niftis", []string{"niftis/a.nii.gz", "niftis/b.nii", "niftis/pair.hdr"}},
 		{"niftis/b.nii", []string{"niftis/b.nii"}},
 		{"flat", []string{"flat"}},
@@ -274,8 +278,8 @@ func TestExpand(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.path, got, want)
 		}
 	}
-	if _, err := Expand(at("absent")); err == nil {
-		t.Error("an absent path is no error")
+	if _, err := Expand(at("absent")); !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), at("absent")+": ") {
+		t.Errorf("an absent path: %v", err)
 	}
 	if _, info, err := Load(at("flat")); err != nil || len(info.Warnings) != 1 || !strings.Contains(info.Warnings[0], "2 studies") {
 		t.Errorf("a folder of two studies: %q %v", info.Warnings, err)

@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,6 +78,7 @@ func walk(dir string) ([]string, []Skipped, error) {
 type folder struct {
 	path     string
 	images   bool // DICOM images lie directly in it
+	damaged  bool // DICOM files lie directly in it whose header cannot be read
 	nifti    []string
 	children []*folder
 	studies  map[string]bool // of the DICOM images in it and below, one file looked at for each folder
@@ -90,12 +92,13 @@ type folder struct {
 //   - a folder whose DICOM images, in any folders below it, belong to one study is one scan, unless NIfTI
 //     files lie there too;
 //   - of any other folder each NIfTI file directly in it is a scan (a .hdr/.img pair counts once), and each
-//     folder in it is taken by these same rules.
+//     folder in it is taken by these same rules; a folder with nothing but damaged DICOM files in it is a
+//     scan too, so that it is not passed over in silence.
 //
 // To tell studies apart one DICOM image of each folder is looked at. A path without any scan is returned as
 // it is: reading it then gives the reason.
 func Expand(path string) ([]string, error) {
-	info, err := os.Stat(path)
+	info, err := stat(path)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +114,16 @@ func Expand(path string) ([]string, error) {
 		return scans, nil
 	}
 	return []string{path}, nil
+}
+
+// stat is os.Stat with an error that starts with the path, as all errors here do.
+func stat(path string) (os.FileInfo, error) {
+	info, err := os.Stat(path)
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		err = fmt.Errorf("%s: %w", path, pathErr.Err)
+	}
+	return info, err
 }
 
 // maxFolders bounds the depth of a folder tree.
@@ -133,11 +146,13 @@ func (t *tree) survey(dir string, depth int) (*folder, error) {
 			f.nifti, f.scans = append(f.nifti, file), true
 		case k == kindDICOM && !f.images:
 			h, err := dicom.ReadHeader(file)
-			if err != nil || h.SOPClassUID == classDirectory || h.Rows == 0 {
-				continue
+			switch {
+			case err != nil:
+				f.damaged = f.damaged || !errors.Is(err, dicom.ErrNotDICOM)
+			case h.SOPClassUID != classDirectory && h.Rows > 0:
+				f.images = true
+				f.studies[study(&h)] = true
 			}
-			f.images = true
-			f.studies[study(&h)] = true
 		}
 	}
 	for _, d := range dirs {
@@ -173,6 +188,9 @@ func (f *folder) split() []string {
 	scans := slices.Clone(f.nifti)
 	for _, child := range f.children {
 		scans = append(scans, child.split()...)
+	}
+	if len(scans) == 0 && f.damaged {
+		return []string{f.path}
 	}
 	return scans
 }
