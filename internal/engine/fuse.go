@@ -39,6 +39,7 @@ func fuse(p *Program) {
 	fuseNormForward(p, dead)
 	fuseMaskBackward(p, dead)
 	fuseAttention(p, dead)
+	fuseLayerNormBackward(p, dead)
 	p.Instrs = slices.DeleteFunc(p.Instrs, func(in *Instr) bool { return dead[in] })
 }
 
@@ -134,6 +135,25 @@ func fuseAttention(p *Program, dead map[*Instr]bool) {
 				in.Out[0].mark = f.Out[0].mark
 				f.Out = append(f.Out, in.Out[0])
 				dead[in] = true
+			}
+		}
+	}
+}
+
+// fuseLayerNormBackward computes the gradients of a layer norm's parameters together with that of its input.
+func fuseLayerNormBackward(p *Program, dead map[*Instr]bool) {
+	type inputs struct{ x, dy *Tensor }
+	reduce := map[inputs]*Instr{}
+	for _, in := range p.Instrs {
+		switch op := in.Op.(type) {
+		case ops.LayerNormReduce:
+			reduce[inputs{in.In[0], in.In[1]}] = in
+		case ops.LayerNormBackward:
+			// The reduction has no reader before the gradient: it was built right before it.
+			r := reduce[inputs{in.In[0], in.In[2]}]
+			if r != nil && !dead[r] && !r.Out[0].output && r.Op.(ops.LayerNormReduce).Eps == op.Eps {
+				in.Out = append(in.Out, r.Out[0])
+				dead[r] = true
 			}
 		}
 	}

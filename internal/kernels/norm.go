@@ -22,6 +22,19 @@ func (m *Machine) LayerNorm(x []float32, rows, e int, gamma, beta []float32, eps
 	})
 }
 
+// LayerNormStats sets each row's mean and 1/sqrt(variance+eps), to the bit as LayerNorm leaves them.
+func (m *Machine) LayerNormStats(x []float32, rows, e int, eps float64, mean, invstd []float32) {
+	k := m.ewTable()
+	per := rowsPerTask(e)
+	m.Run((rows+per-1)/per, func(_, i int) {
+		var out [48]float32
+		for r := i * per; r < min(rows, (i+1)*per); r++ {
+			mu, variance := k.rowStats(x[r*e:][:e], &out)
+			mean[r], invstd[r] = float32(mu), float32(1/math.Sqrt(variance+eps))
+		}
+	})
+}
+
 // rowsPerTask returns how many rows of e floats make a task of ewSpan*4 floats.
 func rowsPerTask(e int) int { return max(1, ewSpan*4/max(1, e)) }
 

@@ -26,6 +26,16 @@ func Registry() []Entry {
 	return []Entry{
 		{"resnet18_3d", "ResNet3D", resnet3D(2, 2, 2, 2)},
 		{"resnet34_3d", "ResNet3D", resnet3D(3, 4, 6, 3)},
+		{"densenet121_3d", "DenseNet3D", densenet3D(false, 32, 64, 6, 12, 24, 16)},
+		{"densenet169_3d", "DenseNet3D", densenet3D(false, 32, 64, 6, 12, 32, 32)},
+		{"densenet201_3d", "DenseNet3D", densenet3D(false, 32, 64, 6, 12, 48, 32)},
+		{"densenet161_3d", "DenseNet3D", densenet3D(false, 48, 96, 6, 12, 36, 24)},
+		{"densenet_small_3d", "DenseNet3D", densenet3D(true, 16, 32, 4, 8, 12, 8)},
+		{"densenet_tiny_3d", "DenseNet3D", densenet3D(true, 12, 24, 3, 6, 9, 6)},
+		{"vit_tiny_3d", "ViT3D", vit3D(192, 12, 3)},
+		{"vit_small_3d", "ViT3D", vit3D(384, 12, 6)},
+		{"vit_base_3d", "ViT3D", vit3D(768, 12, 12)},
+		{"vit_large_3d", "ViT3D", vit3D(1024, 24, 16)},
 	}
 }
 
@@ -82,13 +92,12 @@ type base struct {
 // savers are a family's manual memory savers by default; nil says that the family has no such saver.
 type savers struct{ checkpointing, memoryEfficient *bool }
 
-// on and off are defaults of savers.
-func on() *bool  { b := true; return &b }
+// off is a default of savers.
 func off() *bool { b := false; return &b }
 
 // configure decodes model.options into opts, which holds the defaults, and settles what all families share:
-// the dropout rates of the head and the memory savers.
-func configure(c config.Model, classes int, opts any, head *[2]float64, s savers) (base, error) {
+// the memory savers and the dropout rates of the head.
+func configure(c config.Model, classes int, opts any, s savers, head ...*float64) (base, error) {
 	if classes < 1 {
 		return base{}, fmt.Errorf("a classifier of %d classes", classes)
 	}
@@ -96,7 +105,9 @@ func configure(c config.Model, classes int, opts any, head *[2]float64, s savers
 		return base{}, err
 	}
 	if c.Dropout != nil {
-		*head = [2]float64{*c.Dropout, *c.Dropout}
+		for _, p := range head {
+			*p = *c.Dropout
+		}
 	}
 	b := base{Classes: classes}
 	return b, errors.Join(

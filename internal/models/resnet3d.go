@@ -35,7 +35,8 @@ func resnet3D(blocks ...int) constructor {
 			Hidden: 256, HeadDropout: [2]float64{0.5, 0.3},
 		}}
 		var err error
-		if n.base, err = configure(c, classes, &n.ResNet3DOptions, &n.HeadDropout, savers{checkpointing: off()}); err != nil {
+		n.base, err = configure(c, classes, &n.ResNet3DOptions, savers{checkpointing: off()}, &n.HeadDropout[0], &n.HeadDropout[1])
+		if err != nil {
 			return nil, err
 		}
 		err = errors.Join(

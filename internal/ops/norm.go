@@ -200,7 +200,8 @@ func (o LayerNorm) Grad(in []*value, _, dout *value) []*value {
 	}
 }
 
-// LayerNormBackward is layer norm's gradient: (x, γ, dy) → dx.
+// LayerNormBackward is layer norm's gradient: (x, γ, dy) → dx. The engine may let it give LayerNormReduce's
+// result as a second output.
 type LayerNormBackward struct{ Eps float64 }
 
 // Kind returns "layer_norm_dx".

@@ -150,7 +150,7 @@ func (d *Device) InPlace(op graph.Op, n int) []int {
 		return []int{0}
 	case ops.BNBackward:
 		return []int{4, 0}
-	case ops.BNFrozenBackward:
+	case ops.BNFrozenBackward, ops.LayerNormBackward:
 		return []int{2}
 	case ops.ReLUBackward, ops.GELUBackward:
 		return []int{1}

@@ -3,7 +3,7 @@ package cpu
 import (
 	"github.com/ctclass/ctclass/internal/engine"
 	"github.com/ctclass/ctclass/internal/graph"
-	"github.com/ctclass/ctclass/internal/kernels/ref"
+	"github.com/ctclass/ctclass/internal/kernels"
 	"github.com/ctclass/ctclass/internal/ops"
 )
 
@@ -12,12 +12,7 @@ func (d *Device) tokenKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 	m := d.m
 	switch op := op.(type) {
 	case ops.Patches:
-		s := in[0].Type.Shape
-		x := ref.Shape{N: 1, C: s[1], D: s[2], H: s[3], W: s[4]}
-		perX, perY := x.Len(), out[0].Type.Elements()/s[0]
-		return func(a *args) {
-			m.Run(s[0], func(_, n int) { ref.Patches(a.out[0][n*perY:][:perY], a.in[0][n*perX:][:perX], x, op.Size) })
-		}, 0
+		return d.patches(op, in[0].Type.Shape), 0
 	case ops.EmbedTokens:
 		n, t, e := dims3(in[0])
 		return func(a *args) {
@@ -50,6 +45,95 @@ func (d *Device) tokenKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 				copy(a.out[0][i*t*e:], a.in[0][i*e:][:e])
 			}
 		}, 0
+	case ops.GELU:
+		return func(a *args) { m.GELU(a.in[0], a.out[0]) }, 0
+	case ops.GELUBackward:
+		return func(a *args) { m.GELUBackward(a.in[0], a.in[1], a.out[0]) }, 0
+	case ops.LayerNorm, ops.LayerNormBackward, ops.LayerNormReduce:
+		return d.layerNormKernel(op, in, out)
+	case ops.Attention, ops.AttentionBackward:
+		return d.attentionKernel(op, in, out)
+	}
+	return nil, 0
+}
+
+// patches cuts volumes of shape (N, C, D, H, W), a row of patches at a time.
+func (d *Device) patches(op ops.Patches, shape []int) run {
+	c, h, w := shape[1], shape[3], shape[4]
+	pd, ph, pw := op.Size[0], op.Size[1], op.Size[2]
+	td, th, tw := shape[2]/pd, h/ph, w/pw
+	width := c * pd * ph * pw
+	return func(a *args) {
+		d.m.Run(shape[0]*td*th, func(_, i int) {
+			n, z, y := i/th/td, i/th%td, i%th
+			row := a.out[0][i*tw*width:][:tw*width]
+			for j := range c * pd * ph { // each line of voxels goes to all patches of the row
+				ch, dz, dy := j/ph/pd, j/ph%pd, j%ph
+				line := a.in[0][(((n*c+ch)*shape[2]+z*pd+dz)*h+y*ph+dy)*w:][:w]
+				for t := range tw {
+					copy(row[t*width+j*pw:][:pw], line[t*pw:])
+				}
+			}
+		})
+	}
+}
+
+// layerNormKernel binds layer norm. Backward takes each row's statistics again rather than keeping them.
+func (d *Device) layerNormKernel(op graph.Op, in, out []engine.Layout) (run, int) {
+	m := d.m
+	shape := in[0].Type.Shape
+	e := shape[len(shape)-1]
+	rows := in[0].Type.Elements() / e
+	stats := func(a *args) (mean, invstd []float32) { return a.work[:rows], a.work[rows : 2*rows] }
+	switch op := op.(type) {
+	case ops.LayerNorm:
+		return func(a *args) {
+			mean, invstd := stats(a)
+			m.LayerNorm(a.in[0], rows, e, a.in[1], a.in[2], op.Eps, a.out[0], mean, invstd)
+		}, 2 * rows
+	case ops.LayerNormBackward:
+		return func(a *args) {
+			mean, invstd := stats(a)
+			m.LayerNormStats(a.in[0], rows, e, op.Eps, mean, invstd)
+			red := a.work[2*rows:]
+			if len(out) == 2 {
+				red = a.out[1]
+			}
+			m.LayerNormBackward(a.in[0], a.in[2], rows, e, a.in[1], mean, invstd, a.out[0], red[e:2*e], red[:e])
+		}, 2*rows + 2*e
+	case ops.LayerNormReduce: // on its own only where nobody wants the input's gradient
+		return func(a *args) {
+			mean, invstd := stats(a)
+			m.LayerNormStats(a.in[0], rows, e, op.Eps, mean, invstd)
+			gamma, dx := a.work[2*rows:][:e], a.work[2*rows+e:][:rows*e]
+			clear(gamma)
+			m.LayerNormBackward(a.in[0], a.in[1], rows, e, gamma, mean, invstd, dx, a.out[0][e:2*e], a.out[0][:e])
+		}, 2*rows + e + rows*e
+	}
+	return nil, 0
+}
+
+// attentionKernel binds attention, whose second output, where there is one, is the log-sum-exp of the rows.
+func (d *Device) attentionKernel(op graph.Op, in, out []engine.Layout) (run, int) {
+	m := d.m
+	n, t, e := dims3(in[0])
+	e /= 3
+	switch op := op.(type) {
+	case ops.Attention:
+		s := kernels.AttentionShape{N: n, T: t, Heads: op.Heads, HeadDim: e / op.Heads}
+		lse := n * op.Heads * t
+		return func(a *args) {
+			work, l := a.work[lse:], a.work[:lse]
+			if len(out) == 2 {
+				l = a.out[1]
+			}
+			m.Attention(a.in[0], s, a.out[0], e, l, work)
+		}, lse + m.Threads()*s.Workspace()
+	case ops.AttentionBackward: // (qkv, out, lse, dout)
+		s := kernels.AttentionShape{N: n, T: t, Heads: op.Heads, HeadDim: e / op.Heads}
+		return func(a *args) {
+			m.AttentionBackward(a.in[0], s, a.in[1], a.in[3], e, a.in[2], a.out[0], a.work)
+		}, m.Threads() * s.BackwardWorkspace()
 	}
 	return nil, 0
 }

@@ -276,8 +276,11 @@ func denseKernel[T ref.Float](op graph.Op, in, out []engine.Layout) func(args[T]
 	case ops.LayerNormBackward:
 		rows, e := rowsOf(in[0])
 		return func(a args[T]) {
-			g := make([]T, 2*e)
-			ref.LayerNormBackward(a.out[0], g[:e], g[e:], a.in[0], a.in[1], a.in[2], rows, e, op.Eps)
+			red := make([]T, 2*e)
+			if len(a.out) == 2 {
+				red = a.out[1]
+			}
+			ref.LayerNormBackward(a.out[0], red[e:], red[:e], a.in[0], a.in[1], a.in[2], rows, e, op.Eps)
 		}
 	case ops.LayerNormReduce:
 		rows, e := rowsOf(in[0])
