@@ -49,7 +49,7 @@ func Load(path string) (*Model, error) {
 func find(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", fmt.Errorf("the model cannot be read: %w", err)
+		return "", fmt.Errorf("the model cannot be found: %w", err)
 	}
 	if !info.IsDir() {
 		return path, nil

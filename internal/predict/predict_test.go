@@ -276,7 +276,7 @@ func TestLoad(t *testing.T) {
 	channels := filepath.Join(dir, "channels.safetensors")
 	untrained(t, channels, "binary", labels, func(m *modelfile.Model) { m.InputChannels = 2 })
 	for path, want := range map[string]string{
-		filepath.Join(dir, "nowhere"):   "cannot be read",
+		filepath.Join(dir, "nowhere"):   "cannot be found",
 		t.TempDir():                     "without config.yaml",
 		run("empty", "best"):            "holds no model yet",
 		run("unsaved", "last", best):    "holds no model yet",
