@@ -56,6 +56,7 @@ func Compile(dev Device, req Request) (*Program, error) {
 	if err := recompute(l.prog); err != nil {
 		return nil, err
 	}
+	applyEarly(l.prog)
 	if err := finish(l.prog); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -19,22 +20,59 @@ type region struct {
 	place    *int64
 }
 
-// plan gives every computed tensor and workspace a fixed offset in the arena: the largest first, each at
-// the lowest offset that is free for its whole life.
+// planTries is how often plan improves each of its orders, and planSlack the fraction over the lower bound
+// from which on it does not try.
+const (
+	planTries = 12
+	planSlack = 1.0 / 128
+)
+
+// plan gives every computed tensor and workspace a fixed offset in the arena: one after another, each at the
+// lowest offset that is free for its whole life. It begins with the largest. While that leaves gaps, what
+// reached highest is placed before everything else in the next try, and further orders begin with the
+// longest lives and with the largest products of both; the best try counts.
 func plan(p *Program) {
 	regions := regionsOf(p)
-	p.LowerBoundBytes = lowerBound(regions, len(p.Instrs))
-	slices.SortStableFunc(regions, func(a, b *region) int {
-		switch {
-		case a.size != b.size:
-			if a.size > b.size {
-				return -1
+	n := len(p.Instrs)
+	p.LowerBoundBytes = lowerBound(regions, n)
+	enough := p.LowerBoundBytes + int64(float64(p.LowerBoundBytes)*planSlack)
+	best, places := int64(math.MaxInt64), make([]int64, len(regions))
+	for _, weight := range []func(r *region) int64{
+		func(r *region) int64 { return r.size },
+		func(r *region) int64 { return r.size * int64(min(r.to, n)-r.from+1) },
+		func(r *region) int64 { return int64(min(r.to, n) - r.from) },
+	} {
+		order := slices.Clone(regions)
+		slices.SortStableFunc(order, func(a, b *region) int {
+			return cmp.Or(cmp.Compare(weight(b), weight(a)), cmp.Compare(b.size, a.size), cmp.Compare(a.from, b.from))
+		})
+		for try := 0; try < planTries && best > enough; try++ {
+			total := placeAll(order)
+			if total < best {
+				best = total
+				for i, r := range regions {
+					places[i] = *r.place
+				}
 			}
-			return 1
-		default:
-			return a.from - b.from
+			var top, rest []*region
+			for _, r := range order {
+				if *r.place+r.size == total {
+					top = append(top, r)
+				} else {
+					rest = append(rest, r)
+				}
+			}
+			order = append(top, rest...)
 		}
-	})
+	}
+	for i, r := range regions {
+		*r.place = places[i]
+		p.ArenaBytes = max(p.ArenaBytes, places[i]+r.size)
+	}
+}
+
+// placeAll places the regions one after another and returns the size that they take.
+func placeAll(regions []*region) (total int64) {
 	var placed []*region // by offset
 	for _, r := range regions {
 		var off int64
@@ -55,8 +93,9 @@ func plan(p *Program) {
 			return 1
 		})
 		placed = slices.Insert(placed, at, r)
-		p.ArenaBytes = max(p.ArenaBytes, off+r.size)
+		total = max(total, off+r.size)
 	}
+	return total
 }
 
 func regionsOf(p *Program) []*region {
