@@ -108,14 +108,15 @@ func (p *patient) paintConsolidation(c *canvas, s *rng.Stream) []Box {
 	return []Box{done.box}
 }
 
-// paintNodules places three to six balls in the lung that is left, the first two of 16 to 20 mm.
+// paintNodules places two to five balls in the lung that is left, the first two of 22 to 30 mm (beyond
+// 30 mm one speaks of a mass), the others of 8 to 20 mm.
 func (p *patient) paintNodules(c *canvas, s *rng.Stream) []Box {
-	count := 3 + s.Intn(4)
+	count := 2 + s.Intn(4)
 	var boxes []Box
 	for i := range count {
-		radius := between(s, 3, 9.5)
+		radius := between(s, 4, 10)
 		if i < 2 {
-			radius = between(s, 8, 10)
+			radius = between(s, 11, 15)
 		}
 		hu := between(s, 15, 90)
 		// The ball should lie in the lung as a whole: take the first such place, else the best.
@@ -148,7 +149,7 @@ func (p *patient) paintNodules(c *canvas, s *rng.Stream) []Box {
 func (p *patient) paintCalcification(c *canvas, s *rng.Stream) []Box {
 	var boxes []Box
 	spot := func(a, b vec, radius float64) {
-		if done := c.capsule(a, b, radius, over, between(s, 480, 800)); done.present() {
+		if done := c.capsule(a, b, radius, over, between(s, 600, 1000)); done.present() {
 			boxes = append(boxes, done.box)
 		}
 	}
@@ -161,7 +162,7 @@ func (p *patient) paintCalcification(c *canvas, s *rng.Stream) []Box {
 	for range 5 + s.Intn(4) {
 		// Angles over the front left of the ventricles, where the left coronary artery branches.
 		around, up := between(s, -1.7, 0.1), between(s, 0.15, 1.0)
-		spot(onHeart(around, up), onHeart(around+between(s, -0.1, 0.1), up-between(s, 0.15, 0.3)), between(s, 3.2, 4.8))
+		spot(onHeart(around, up), onHeart(around+between(s, -0.1, 0.1), up-between(s, 0.15, 0.3)), between(s, 4, 5.5))
 	}
 	path := p.aortaPath()
 	for range 4 + s.Intn(4) {
@@ -174,7 +175,7 @@ func (p *patient) paintCalcification(c *canvas, s *rng.Stream) []Box {
 		side := vec{s.Normal(), s.Normal(), s.Normal()}
 		side = side.sub(along.scale(side.dot(along))).unit().scale(aortaRadius - 1)
 		at = at.add(side)
-		spot(at, at.add(along.scale(between(s, 5, 12))), between(s, 3.2, 5))
+		spot(at, at.add(along.scale(between(s, 10, 22))), between(s, 4.5, 6.5))
 	}
 	return boxes
 }

@@ -23,7 +23,7 @@ type Finding int
 
 // The findings, in the order of Labels.
 const (
-	Nodule        Finding = iota // three to six balls of 6 to 20 mm in the lungs, two of them at least 16 mm
+	Nodule        Finding = iota // two to five balls of 8 to 30 mm in the lungs, two of them at least 22 mm
 	Effusion                     // fluid behind and below one lung or both
 	Consolidation                // a dense patch of lung with air in its bronchi
 	Calcification                // calcium in the walls of coronary arteries and aorta

@@ -127,10 +127,10 @@ func TestOrientation(t *testing.T) {
 func TestFindings(t *testing.T) {
 	const ml = 5 * 3.5 * 3.5 / 1e3
 	ranges := map[Finding]struct{ low, high, least, most float64 }{ // mean HU of what changed; its volume in ml
-		Nodule:        {-260, 120, 3, 30},
+		Nodule:        {-260, 120, 5, 60},
 		Effusion:      {-60, 60, 150, 2500},
 		Consolidation: {-250, 60, 50, 500},
-		Calcification: {150, 900, 1, 25},
+		Calcification: {150, 1100, 1, 60},
 	}
 	for number := range 4 {
 		none := Labels{}
