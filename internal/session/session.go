@@ -277,6 +277,18 @@ func (s *Session) Train(batches []MicroBatch, step Step, sum bool) (float64, err
 	return loss, nil
 }
 
+// Finite reports whether all parameters and buffers are finite numbers.
+func (s *Session) Finite() bool {
+	for _, p := range s.params {
+		for _, v := range s.state.Get(p.Value.Name) {
+			if v-v != 0 { // NaN for NaN and infinities
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // ErrDiverged says that the loss is no longer a finite number.
 var ErrDiverged = fmt.Errorf("the loss is not a finite number any more")
 

@@ -51,7 +51,11 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, repo
 	if err != nil {
 		return nil, exitcode.Wrap(exitcode.Usage, err)
 	}
-	loss, err := losses.New(c.Loss, c.Data.Task, classes)
+	settings := c.Loss
+	if settings.PosWeight.Auto { // there is no training split, and weights take no time
+		settings.PosWeight = config.PosWeight{}
+	}
+	loss, err := losses.New(settings, c.Data.Task, classes)
 	if err != nil {
 		return nil, exitcode.Wrap(exitcode.Usage, err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ctclass/ctclass/internal/data"
 	"github.com/ctclass/ctclass/internal/eval"
+	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/losses"
 	"github.com/ctclass/ctclass/internal/session"
 )
@@ -29,7 +30,7 @@ func Evaluate(ctx context.Context, s *session.Session, l *data.Loader, task stri
 	var sum, count float64
 	for b, err := range l.Epoch(ctx, 0, 0) {
 		if err != nil {
-			return nil, err
+			return nil, exitcode.Wrap(exitcode.NoInput, err)
 		}
 		n := len(b.IDs)
 		logits, err := s.Logits(b.X, n)

@@ -38,13 +38,13 @@ func oneCycle(lr float64, s config.Schedule, step, total int) float64 {
 	peak := s.PctStart*float64(total) - 1
 	end := float64(total - 1)
 	t := float64(step)
-	if t <= peak {
-		return anneal(first, lr, t/peak)
+	switch {
+	case t > peak: // peak < 0 in a run so short that it has no rising part
+		return anneal(lr, last, min(1, (t-peak)/(end-peak)))
+	case peak == 0: // the rise is a single step, which has the highest rate
+		return lr
 	}
-	if end <= peak {
-		return last
-	}
-	return anneal(lr, last, min(1, (t-max(peak, 0))/(end-max(peak, 0))))
+	return anneal(first, lr, t/peak)
 }
 
 // anneal goes from a to b along half a cosine as done goes from 0 to 1.

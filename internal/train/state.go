@@ -102,9 +102,9 @@ func loadState(dir string, s *session.Session) (state, error) {
 // history appends one JSON object a line.
 type history struct{ f *os.File }
 
-// openHistory opens the history for appending and drops lines beyond the given step, which a run that was
-// killed may have written after its last saved state.
-func openHistory(dir string, step int) (*history, error) {
+// openHistory opens the history for appending and drops what lies beyond the given number of steps and of
+// finished epochs, which a run that was killed may have written after its last saved state.
+func openHistory(dir string, steps, epochs int) (*history, error) {
 	path := filepath.Join(dir, historyFile)
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -115,9 +115,12 @@ func openHistory(dir string, step int) (*history, error) {
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		var at struct {
-			Step int `json:"step"`
+			Kind  string `json:"kind"`
+			Step  int    `json:"step"`
+			Epoch int    `json:"epoch"`
 		}
-		if json.Unmarshal(lines.Bytes(), &at) == nil && at.Step <= step {
+		// A line that was cut off cannot be decoded.
+		if json.Unmarshal(lines.Bytes(), &at) == nil && at.Step <= steps && (at.Kind != epochKind || at.Epoch <= epochs) {
 			kept.Write(lines.Bytes())
 			kept.WriteByte('\n')
 		}
@@ -142,5 +145,8 @@ func (h *history) add(v any) (json.RawMessage, error) {
 	}
 	return line, nil
 }
+
+// sync puts the lines on the disk, so that no saved state is ahead of them.
+func (h *history) sync() error { return h.f.Sync() }
 
 func (h *history) close() error { return h.f.Close() }

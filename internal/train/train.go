@@ -4,15 +4,13 @@ package train
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/ctclass/ctclass/internal/atomicfile"
@@ -22,7 +20,6 @@ import (
 	"github.com/ctclass/ctclass/internal/eval"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/losses"
-	"github.com/ctclass/ctclass/internal/modelfile"
 	"github.com/ctclass/ctclass/internal/models"
 	"github.com/ctclass/ctclass/internal/progress"
 	"github.com/ctclass/ctclass/internal/session"
@@ -86,7 +83,10 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 		return nil, err
 	}
 	defer r.sess.Close()
-	if r.hist, err = openHistory(r.Dir, r.at.Step); err != nil {
+	if err := r.writeConfig(); err != nil {
+		return nil, err
+	}
+	if r.hist, err = openHistory(r.Dir, r.at.Step, r.at.Epoch); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.hist.close()) }()
@@ -96,26 +96,25 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 	return r.result(), nil
 }
 
-// openFolder makes the run folder and writes the configuration; a folder with another run is refused.
+// openFolder makes the run folder; one that holds a run or a model already is refused, unless the run is to go on.
 func (r *run) openFolder() error {
-	_, err := os.Stat(filepath.Join(r.Dir, stateFile))
-	switch {
-	case err == nil && !r.Resume:
-		return exitcode.Errorf(exitcode.Usage, "%s holds a run already: continue it with --resume, or choose another folder with --out", r.Dir)
-	case errors.Is(err, fs.ErrNotExist) && r.Resume:
-		r.Log.Info("there is nothing to resume, starting from the beginning", "dir", r.Dir)
+	for _, f := range []string{stateFile, lastFile, bestFile} {
+		_, err := os.Stat(filepath.Join(r.Dir, f))
+		switch {
+		case err == nil && !r.Resume:
+			return exitcode.Errorf(exitcode.Usage, "%s holds a run already: continue it with --resume, or choose another folder with --out", r.Dir)
+		case f == stateFile && r.Resume && errors.Is(err, fs.ErrNotExist):
+			r.Log.Info("there is nothing to resume, starting from the beginning", "dir", r.Dir)
+		}
 	}
 	if err := os.MkdirAll(r.Dir, 0o755); err != nil {
 		return fmt.Errorf("cannot make the run folder: %w", err)
 	}
-	if !r.Resume {
-		// A run that ended before its first saved state leaves nothing to mix up with this one.
-		for _, f := range []string{historyFile, bestFile, lastFile} {
-			if err := os.Remove(filepath.Join(r.Dir, f)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-	}
+	return nil
+}
+
+// writeConfig writes the resolved configuration, once it is known to be that of the run in the folder.
+func (r *run) writeConfig() error {
 	resolved, err := config.Marshal(r.cfg)
 	if err != nil {
 		return err
@@ -139,7 +138,7 @@ func (r *run) prepare(dev *cpu.Device) error {
 	if r.net, err = models.New(c.Model, classes); err != nil {
 		return exitcode.Wrap(exitcode.Usage, err)
 	}
-	if r.loss, err = losses.New(c.Loss, r.ds.Task, classes); err != nil {
+	if r.loss, err = r.newLoss(classes); err != nil {
 		return exitcode.Wrap(exitcode.Usage, err)
 	}
 	if err := r.openLoaders(); err != nil {
@@ -255,17 +254,25 @@ func (r *run) loop(ctx context.Context) error {
 	bar.Add(r.at.Step)
 	for r.at.Epoch < r.cfg.Train.Epochs && !r.at.Finished && !r.stepsDone() {
 		if err := r.runEpoch(ctx, bar); err != nil {
-			if ctx.Err() != nil {
-				err = errors.Join(ctx.Err(), saveState(r.Dir, r.sess, r.at))
-				r.Log.Warn("interrupted: the state is saved, continue with --resume", "dir", r.Dir, "step", r.at.Step)
+			if cause := ctx.Err(); cause != nil && errors.Is(err, cause) {
+				r.saveInterrupted()
 			}
 			return err
 		}
 	}
 	if r.stepsDone() && !r.at.Finished {
-		return errors.Join(r.saveModel(lastFile, nil), saveState(r.Dir, r.sess, r.at))
+		return r.save(nil)
 	}
 	return nil
+}
+
+// saveInterrupted saves what an interrupted run has reached. What fails here does not change the reason of the end.
+func (r *run) saveInterrupted() {
+	if err := r.save(nil); err != nil {
+		r.Log.Error("interrupted, and the state cannot be saved: --resume continues from the one saved before", "reason", err)
+		return
+	}
+	r.Log.Warn("interrupted: the state is saved, continue with --resume", "dir", r.Dir, "step", r.at.Step)
 }
 
 func (r *run) stepsDone() bool { return r.MaxSteps > 0 && r.at.Step >= r.MaxSteps }
@@ -275,6 +282,9 @@ func (r *run) runEpoch(ctx context.Context, bar *progress.Bar) error {
 	started := time.Now()
 	waited := r.train.WaitTime()
 	for b, err := range r.train.Epoch(ctx, r.at.Epoch, r.at.Position) {
+		if r.stepsDone() { // known to be in the middle of an epoch only now that another batch has come
+			return nil
+		}
 		if err != nil {
 			return exitcode.Wrap(exitcode.NoInput, err)
 		}
@@ -284,10 +294,7 @@ func (r *run) runEpoch(ctx context.Context, bar *progress.Bar) error {
 			return err
 		}
 		bar.Add(1)
-		bar.Describe(fmt.Sprintf("epoch %d/%d  loss %.4f", r.at.Epoch+1, r.cfg.Train.Epochs, r.at.LossSum/float64(r.at.Steps)))
-		if r.stepsDone() {
-			return nil
-		}
+		bar.Describe(fmt.Sprintf("epoch %d/%d  loss %.4f", r.at.Epoch+1, r.cfg.Train.Epochs, r.at.LossSum/float64(max(1, r.at.Steps))))
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -320,12 +327,15 @@ func (r *run) step(b *data.Batch) error {
 	}
 	loss, err := r.sess.Train(micro, session.Step{Number: r.at.Step + 1, LR: lr, Seed: r.cfg.Train.Seed, Epoch: r.at.Epoch},
 		r.cfg.Loss.Reduction == "sum")
-	if err != nil {
+	if errors.Is(err, session.ErrDiverged) {
 		var names []string
 		for _, s := range b.Samples {
 			names = append(names, s.Name)
 		}
-		return fmt.Errorf("step %d: %w; lower train.optimizer.lr or set train.clip_norm; its scans: %v", r.at.Step+1, err, names)
+		return fmt.Errorf("step %d: %w: lower train.optimizer.lr or set train.clip_norm; its scans: %s", r.at.Step+1, err, strings.Join(names, ", "))
+	}
+	if err != nil {
+		return fmt.Errorf("step %d: %w", r.at.Step+1, err)
 	}
 	r.at.Step++
 	r.at.Steps++
@@ -333,94 +343,6 @@ func (r *run) step(b *data.Batch) error {
 	r.at.Position = b.Next
 	_, err = r.hist.add(stepLine{"step", r.at.Step, r.at.Epoch + 1, loss, lr})
 	return err
-}
-
-// epochLine is the history's record of an epoch.
-type epochLine struct {
-	Kind      string       `json:"kind"` // epoch
-	Step      int          `json:"step"`
-	Epoch     int          `json:"epoch"` // from 1
-	TrainLoss float64      `json:"train_loss"`
-	ValLoss   *float64     `json:"val_loss,omitempty"`
-	Val       *eval.Report `json:"val,omitempty"`
-	Best      bool         `json:"best"`
-}
-
-// endEpoch validates, saves the best and the last model and the state.
-func (r *run) endEpoch(ctx context.Context, started time.Time, waited time.Duration) error {
-	c := r.cfg.Train
-	line := epochLine{Kind: "epoch", Step: r.at.Step, Epoch: r.at.Epoch + 1, TrainLoss: r.at.LossSum / float64(r.at.Steps)}
-	trained := time.Since(started)
-	last := r.at.Epoch+1 == c.Epochs
-	if r.val != nil && (line.Epoch%c.ValidateEvery == 0 || last) {
-		ev, err := Evaluate(ctx, r.sess, r.val, r.ds.Task, r.ds.Labels, r.cfg.Eval.Threshold, r.loss, nil)
-		if err != nil {
-			return err
-		}
-		line.Val = ev.Report
-		if !math.IsNaN(ev.Loss) {
-			line.ValLoss = &ev.Loss
-		}
-		if line.Best, err = r.judge(ev); err != nil {
-			return err
-		}
-	}
-	raw, err := r.hist.add(line)
-	if err != nil {
-		return err
-	}
-	r.at.Epochs = append(r.at.Epochs, raw)
-	r.logEpoch(line, trained, waited)
-	r.at.Epoch++
-	r.at.Position, r.at.LossSum, r.at.Steps = 0, 0, 0
-	r.at.Finished = last || c.EarlyStop.Patience > 0 && r.at.Stale >= c.EarlyStop.Patience
-	if r.at.Finished && !last {
-		r.Log.Info("stopping early", "validations without improvement", r.at.Stale, "best epoch", r.at.BestEpoch)
-	}
-	if line.Best || r.val == nil && r.at.Finished {
-		if err := r.saveModel(bestFile, line.Val); err != nil {
-			return err
-		}
-	}
-	return errors.Join(r.saveModel(lastFile, line.Val), saveState(r.Dir, r.sess, r.at))
-}
-
-// judge compares the monitored metric with the best so far.
-func (r *run) judge(ev *Evaluation) (best bool, err error) {
-	name := r.cfg.Train.Monitor
-	value, sign := ev.Loss, -1.0
-	if name != "loss" {
-		score, err := ev.Report.Metric(name)
-		if err != nil {
-			return false, exitcode.Wrap(exitcode.Usage, err)
-		}
-		value, sign = float64(score), 1
-	}
-	if math.IsNaN(value) { // undefined, such as the AUROC of a split with one class: the first is kept
-		if best = r.at.Best == nil && r.at.BestEpoch == 0; best {
-			r.Log.Warn("the monitored metric is undefined on the validation split", "metric", name)
-			r.at.BestEpoch = r.at.Epoch + 1
-		}
-		return best, nil
-	}
-	if r.at.Best == nil || sign*(value-*r.at.Best) > r.cfg.Train.EarlyStop.MinDelta {
-		r.at.Best, r.at.BestEpoch, r.at.Stale = &value, r.at.Epoch+1, 0
-		return true, nil
-	}
-	r.at.Stale++
-	return false, nil
-}
-
-func (r *run) logEpoch(l epochLine, trained, waited time.Duration) {
-	args := []any{"epoch", fmt.Sprintf("%d/%d", l.Epoch, r.cfg.Train.Epochs), "train_loss", fmt.Sprintf("%.4f", l.TrainLoss)}
-	if l.Val != nil {
-		if l.ValLoss != nil {
-			args = append(args, "val_loss", fmt.Sprintf("%.4f", *l.ValLoss))
-		}
-		args = append(args, "val_auroc", l.Val.Macro.AUROC.String())
-	}
-	args = append(args, "seconds", fmt.Sprintf("%.1f", trained.Seconds()), "waited_for_data", fmt.Sprintf("%.0f%%", 100*waited.Seconds()/max(trained.Seconds(), 1e-9)))
-	r.Log.Info("epoch done", args...)
 }
 
 func (r *run) result() *Result {
@@ -432,26 +354,4 @@ func (r *run) result() *Result {
 		res.ModelPath = filepath.Join(r.Dir, bestFile)
 	}
 	return res
-}
-
-// saveModel writes the current weights as a model file of the run folder.
-func (r *run) saveModel(name string, metrics *eval.Report) error {
-	path := filepath.Join(r.Dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	m, err := r.sess.Model(r.ds.Task, r.ds.Labels, r.cfg.Preprocess)
-	if err != nil {
-		return err
-	}
-	m.DataFingerprint = r.ds.Fingerprint()
-	if metrics != nil {
-		if m.Metrics, err = json.Marshal(metrics); err != nil {
-			return err
-		}
-	}
-	if m.History, err = json.Marshal(slices.Clone(r.at.Epochs)); err != nil {
-		return err
-	}
-	return modelfile.Save(path, m)
 }
