@@ -82,6 +82,30 @@ func (s *Spacing) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
+// PosWeight weighs the positives of each label. In YAML it is the word auto or a list of numbers.
+type PosWeight struct {
+	Auto   bool      // from the training split; Values is empty
+	Values []float64 // one a label; empty: 1
+}
+
+// MarshalYAML returns the YAML form of w.
+func (w PosWeight) MarshalYAML() (any, error) {
+	if w.Auto {
+		return "auto", nil
+	}
+	return w.Values, nil
+}
+
+// UnmarshalYAML reads the YAML form of a PosWeight.
+func (w *PosWeight) UnmarshalYAML(n *yaml.Node) error {
+	v, ok := decodeAs(n, reflect.TypeFor[PosWeight]())
+	if !ok || !posWeightRule().ok(v) {
+		return fmt.Errorf("got %s, allowed: %s", show(n), posWeightRule().text)
+	}
+	*w = v.(PosWeight)
+	return nil
+}
+
 // Loss chooses the training loss.
 type Loss struct {
 	Name           string    `yaml:"name"` // a name of the losses registry
@@ -90,7 +114,7 @@ type Loss struct {
 	GammaPos       float64   `yaml:"gamma_pos"` // asymmetric
 	GammaNeg       float64   `yaml:"gamma_neg"`
 	Clip           float64   `yaml:"clip"`
-	PosWeight      []float64 `yaml:"pos_weight"`
+	PosWeight      PosWeight `yaml:"pos_weight"` // bce
 	ClassWeight    []float64 `yaml:"class_weight"`
 	LabelSmoothing float64   `yaml:"label_smoothing"`
 	Reduction      string    `yaml:"reduction"` // mean | sum

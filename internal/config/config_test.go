@@ -103,7 +103,7 @@ output:
 	want.Preprocess.ShapeDHW, want.Preprocess.HUWindow, want.Preprocess.ScaleTo = [3]int{8, 9, 10}, [2]float64{-150, 250}, [2]float64{-1, 1}
 	want.Train.Seed, want.Train.Optimizer.LR, want.Train.Optimizer.Betas, want.Train.Optimizer.Eps = 1<<64-1, 1, [2]float64{0.5, 0.25}, 1e-6
 	want.Model.UseCheckpointing = ptr(true)
-	want.Loss.PosWeight, want.Memory.Budget = []float64{1, 2.5, 3}, "8GiB"
+	want.Loss.PosWeight, want.Memory.Budget = PosWeight{Values: []float64{1, 2.5, 3}}, "8GiB"
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", *c, want)
 	}
@@ -274,6 +274,10 @@ func TestCrossCheck(t *testing.T) {
 		{"pos_weight length", []string{"data.labels=a", "loss.pos_weight=2,3"}, "loss.pos_weight"},
 		{"pos_weight of a binary set with its own label", []string{"data.table=t.npz", "loss.pos_weight=2,3"}, "loss.pos_weight"},
 		{"pos_weight multilabel", []string{"data.task=multilabel", "data.labels=a,b,c", "loss.pos_weight=[1,2]"}, "loss.pos_weight"},
+		{"pos_weight auto", []string{"data.labels=a", "loss.pos_weight=auto"}, ""},
+		{"pos_weight another word", []string{"data.labels=a", "loss.pos_weight=automatic"}, "loss.pos_weight"},
+		{"pos_weight of 0", []string{"data.labels=a", "loss.pos_weight=0"}, "loss.pos_weight"},
+		{"pos_weight auto multiclass", []string{"data.task=multiclass", "data.labels=a,b", "loss.pos_weight=auto"}, "loss.pos_weight"},
 		{"pos_weight multiclass", []string{"data.task=multiclass", "data.labels=a,b", "loss.pos_weight=[1,2]"}, "loss.pos_weight"},
 		{"class_weight", []string{"data.task=multiclass", "data.labels=a,b", "loss.class_weight=[1,2]"}, ""},
 		{"class_weight length", []string{"data.task=multiclass", "data.labels=a,b", "loss.class_weight=[1,2,3]"}, "loss.class_weight"},
@@ -321,6 +325,10 @@ func TestRoundTrip(t *testing.T) {
 		c.Data.Root = text.Draw(rt, "root")
 		if rapid.Bool().Draw(rt, "resample") {
 			c.Preprocess.SpacingMM = Spacing{MM: [3]float64{rapid.Float64Range(1e-9, 1e9).Draw(rt, "d"), 0.1, 1}}
+		}
+		c.Loss.PosWeight = rapid.SampledFrom([]PosWeight{{}, {Auto: true}, {Values: []float64{0.5, 3}}}).Draw(rt, "pos_weight")
+		if n := len(c.Loss.PosWeight.Values); n > 0 && n != len(c.Data.Labels) {
+			c.Loss.PosWeight = PosWeight{}
 		}
 		c.Train.Seed = rapid.Uint64().Draw(rt, "seed")
 		c.Train.Optimizer.LR = rapid.Float64Range(1e-300, 1e300).Draw(rt, "lr")

@@ -104,7 +104,7 @@ func hint(n *yaml.Node, f *field) string {
 			continue
 		}
 		if r := f.doc.rule; r != nil {
-			if s := didYouMean(w.Value, r.enum); s != "" && !r.has(w.Value) {
+			if s := DidYouMean(w.Value, r.enum); s != "" && !r.has(w.Value) {
 				return s
 			}
 		}
@@ -204,6 +204,16 @@ func decodeAs(n *yaml.Node, t reflect.Type) (any, bool) {
 			return nil, false
 		}
 		return Spacing{MM: mm.([3]float64)}, true
+	}
+	if t == reflect.TypeFor[PosWeight]() {
+		if n.Kind == yaml.ScalarNode {
+			return PosWeight{Auto: true}, n.Value == "auto"
+		}
+		values, ok := decodeAs(n, reflect.TypeFor[[]float64]())
+		if !ok {
+			return nil, false
+		}
+		return PosWeight{Values: values.([]float64)}, true
 	}
 	switch t.Kind() {
 	case reflect.Slice, reflect.Array:

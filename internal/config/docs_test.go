@@ -83,6 +83,7 @@ func TestSchema(t *testing.T) {
 		"preprocess.spacing_mm":     `{"anyOf":[{"const":"keep"},{"type":"array","minItems":3,"maxItems":3,"items":{"type":"number","exclusiveMinimum":0}}],"default":"keep"}`,
 		"preprocess.shape_dhw":      `{"type":"array","minItems":3,"maxItems":3,"items":{"type":"integer","minimum":1,"maximum":4096},"default":[64,128,128]}`,
 		"loss.gamma":                `{"anyOf":[{"const":0},{"type":"number","minimum":1}],"default":2}`,
+		"loss.pos_weight":           `{"anyOf":[{"const":"auto"},{"type":"array","items":{"type":"number","exclusiveMinimum":0}}],"default":[]}`,
 		"train.optimizer.betas":     `{"type":"array","minItems":2,"maxItems":2,"items":{"type":"number","minimum":0,"exclusiveMaximum":1},"default":[0.9,0.999]}`,
 		"train.early_stop.patience": `{"minimum":0,"maximum":1000000,"default":0,"type":"integer"}`,
 	} {

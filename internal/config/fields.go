@@ -43,7 +43,7 @@ func structFields(t reflect.Type, prefix string, index []int, docs map[string]ke
 		}
 		f := &field{key: join(prefix, name), typ: sf.Type, index: at}
 		f.doc = docs[f.key]
-		if sf.Type.Kind() == reflect.Struct && sf.Type != reflect.TypeFor[Spacing]() {
+		if sf.Type.Kind() == reflect.Struct && !isValue(sf.Type) {
 			f.fields = structFields(sf.Type, f.key, at, docs)
 		}
 		out = append(out, f)
@@ -56,6 +56,11 @@ func join(prefix, name string) string {
 		return name
 	}
 	return prefix + "." + name
+}
+
+// isValue says whether a struct type is the value of one key rather than a section.
+func isValue(t reflect.Type) bool {
+	return t == reflect.TypeFor[Spacing]() || t == reflect.TypeFor[PosWeight]()
 }
 
 // name is the last part of the key.
@@ -168,6 +173,9 @@ func typeText(t reflect.Type) string {
 	}
 	if t == reflect.TypeFor[Spacing]() {
 		return spacingRule().text
+	}
+	if t == reflect.TypeFor[PosWeight]() {
+		return posWeightRule().text
 	}
 	return "a mapping of names to values"
 }

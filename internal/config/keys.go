@@ -52,7 +52,7 @@ func keyDocs() []keyDoc {
 		{key: "loss.gamma_pos", doc: "Asymmetric loss: discount of easy positives.", rule: zeroOrFrom(1)},
 		{key: "loss.gamma_neg", doc: "Asymmetric loss: discount of easy negatives.", rule: zeroOrFrom(1)},
 		{key: "loss.clip", doc: "Asymmetric loss: negatives below this probability cost nothing.", rule: within(0, 1, true, false)},
-		{key: "loss.pos_weight", doc: "Weight of the positive samples, one number a label. Empty: 1.", rule: each(above(0), false)},
+		{key: "loss.pos_weight", doc: "bce: weight of the positive samples, one number a label. auto: negatives over positives of each label in the training split, at most 20; 1 for a label that has only one of them. Empty: 1.", rule: posWeightRule()},
 		{key: "loss.class_weight", doc: "multiclass: weight of each class, one number a class. Empty: 1.", rule: each(above(0), false)},
 		{key: "loss.label_smoothing", doc: "Share of the target spread evenly over the classes.", rule: within(0, 1, true, false)},
 		{key: "loss.reduction", doc: "mean: sum over the valid labels divided by their number in the global batch. sum: the plain sum.", rule: oneOf("mean", "sum")},

@@ -277,7 +277,7 @@ func (l *loader) environment(environ []string) {
 		} else if option, ok := strings.CutPrefix(name, optionsEnv); ok && option != "" {
 			l.option(where, strings.ToLower(option), value)
 		} else if l.meantAsKey(name, names) {
-			l.problems = append(l.problems, Problem{Where: where, Text: "sets no key of the configuration" + didYouMean(name, names)})
+			l.problems = append(l.problems, Problem{Where: where, Text: "sets no key of the configuration" + DidYouMean(name, names)})
 		}
 	}
 }
@@ -313,6 +313,9 @@ func (l *loader) text(where string, f *field, value string) {
 
 // isList says whether a text without brackets is meant as a list: 64,64,64 is one where three numbers belong.
 func isList(t reflect.Type, value string) bool {
+	if t == reflect.TypeFor[PosWeight]() {
+		return strings.Trim(value, " '\"") != "auto"
+	}
 	return t.Kind() == reflect.Slice || (t.Kind() == reflect.Array || t == reflect.TypeFor[Spacing]()) && strings.Contains(value, ",")
 }
 

@@ -56,8 +56,8 @@ func editDistance(a, b string) int {
 	return row[len(t)]
 }
 
-// didYouMean returns `; did you mean "x"?` with the nearest name, or nothing when none is near.
-func didYouMean(word string, names []string) string {
+// DidYouMean returns `; did you mean "x"?` with the nearest name, or nothing when none is near.
+func DidYouMean(word string, names []string) string {
 	if n := nearest(word, names); n != "" {
 		return fmt.Sprintf("; did you mean %q?", n)
 	}

@@ -167,6 +167,22 @@ func spacingRule() *rule {
 	}
 }
 
+func posWeightRule() *rule {
+	one := above(0)
+	return &rule{
+		text: "auto, or a list of numbers above 0",
+		ok: func(v any) bool {
+			w := v.(PosWeight)
+			for _, x := range w.Values {
+				if !one.ok(x) {
+					return false
+				}
+			}
+			return !w.Auto || len(w.Values) == 0
+		},
+	}
+}
+
 func byteSize() *rule {
 	return &rule{
 		text: byteSizeText + ", or empty",

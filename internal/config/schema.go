@@ -114,6 +114,8 @@ func leafSchema(f *field, def *Config, known Names) *schemaNode {
 	case nil, map[string]any:
 	case Spacing:
 		s.Default = "keep"
+	case PosWeight:
+		s.Default = []any{}
 	case []string, []float64:
 		s.Default = []any{}
 	default:
@@ -147,6 +149,11 @@ func typeSchema(t reflect.Type) *schemaNode {
 		mm := typeSchema(reflect.TypeFor[[3]float64]())
 		mm.Items.ExclusiveMinimum = ptr(0.0)
 		return &schemaNode{AnyOf: []*schemaNode{{Const: "keep"}, mm}}
+	}
+	if t == reflect.TypeFor[PosWeight]() {
+		values := typeSchema(reflect.TypeFor[[]float64]())
+		values.Items.ExclusiveMinimum = ptr(0.0)
+		return &schemaNode{AnyOf: []*schemaNode{{Const: "auto"}, values}}
 	}
 	return &schemaNode{Type: []string{"object", "null"}}
 }

@@ -50,7 +50,7 @@ func checkNames(c *Config, known Names) []crossProblem {
 		}
 		out = append(out, crossProblem{keys: []string{key}, Problem: Problem{
 			Key:  key,
-			Text: fmt.Sprintf("%q is no %s, allowed: %s%s", name, what, strings.Join(names, ", "), didYouMean(name, names)),
+			Text: fmt.Sprintf("%q is no %s, allowed: %s%s", name, what, strings.Join(names, ", "), DidYouMean(name, names)),
 		}})
 	}
 	check("model.name", "known model", c.Model.Name, known.Models)
@@ -98,7 +98,7 @@ func crossCheck(c *Config) []crossProblem {
 		report([]string{"data.label_column", "data.task"}, "is only for data.task multiclass; name the columns in data.labels")
 	}
 
-	if n := len(c.Loss.PosWeight); n > 0 {
+	if n := len(c.Loss.PosWeight.Values); n > 0 || c.Loss.PosWeight.Auto {
 		want := labels
 		if c.Data.Task == "binary" {
 			want = 1
@@ -106,7 +106,7 @@ func crossCheck(c *Config) []crossProblem {
 		keys := []string{"loss.pos_weight", "data.labels", "data.task"}
 		if c.Data.Task == "multiclass" {
 			report(keys, "is not for data.task multiclass; use loss.class_weight")
-		} else if want > 0 && n != want {
+		} else if want > 0 && n != want && !c.Loss.PosWeight.Auto {
 			report(keys, "has length %d, allowed: one number for each of the %d labels", n, want)
 		}
 	}

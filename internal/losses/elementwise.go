@@ -44,12 +44,16 @@ func newFocalBalanced(c config.Loss, _ int) (Loss, error) {
 //
 //	w·y·log(1+exp(−z)) + (1−y)·log(1+exp(z))
 func newBCE(c config.Loss, classes int) (Loss, error) {
+	weights := c.PosWeight.Values
+	if c.PosWeight.Auto {
+		return nil, errors.New("loss.pos_weight: auto stands for weights that are taken from a training split (AutoPosWeight)")
+	}
 	return elementwise{"bce", func(z, y float64, class int) (value, slope float64) {
-		if len(c.PosWeight) > 0 {
-			return bce(z, y, c.PosWeight[class])
+		if len(weights) > 0 {
+			return bce(z, y, weights[class])
 		}
 		return bce(z, y, 1)
-	}}, perClass("loss.pos_weight", c.PosWeight, classes)
+	}}, perClass("loss.pos_weight", weights, classes)
 }
 
 // newAsymmetric is the asymmetric loss for multi-label classification (Ridnik et al. 2021):

@@ -3,6 +3,7 @@
 package losses
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -94,12 +95,25 @@ func New(c config.Loss, task string, classes int) (Loss, error) {
 			return nil, fmt.Errorf("loss.name: %s is for %s, not for data.task %s", r.name, strings.ReplaceAll(r.tasks, " ", " and "), task)
 		}
 		l, err := r.make(c, classes)
-		if err != nil {
+		if err = errors.Join(err, unused(c)); err != nil {
 			return nil, fmt.Errorf("loss %s: %w", r.name, err)
 		}
 		return l, nil
 	}
-	return nil, fmt.Errorf("unknown loss %q; there are %s", c.Name, strings.Join(Names(), ", "))
+	return nil, fmt.Errorf("unknown loss %q%s; there are %s", c.Name, config.DidYouMean(c.Name, Names()), strings.Join(Names(), ", "))
+}
+
+// unused refuses settings that the loss would ignore. Only those are checked whose defaults do nothing.
+func unused(c config.Loss) error {
+	switch {
+	case c.Name != "bce" && (c.PosWeight.Auto || len(c.PosWeight.Values) > 0):
+		return errors.New("loss.pos_weight is only for bce")
+	case c.Name != "cross_entropy" && c.Name != "focal_softmax" && len(c.ClassWeight) > 0:
+		return errors.New("loss.class_weight is only for cross_entropy and focal_softmax")
+	case c.Name != "cross_entropy" && c.LabelSmoothing != 0:
+		return errors.New("loss.label_smoothing is only for cross_entropy")
+	}
+	return nil
 }
 
 func perClass(key string, values []float64, classes int) error {
