@@ -78,8 +78,15 @@ func (h *Header) checkPixels() error {
 
 // slice reads stored pixel values; its buffers are reused from file to file by one worker.
 type slice struct {
+	stream []byte // compressed
 	raw    []byte
 	stored []int32
+}
+
+// file is what pixel data are read from.
+type file interface {
+	io.ReadSeeker
+	io.ReaderAt
 }
 
 // read fills s.stored with the stored values of the file, row by row: bits beyond BitsStored masked off,
@@ -108,22 +115,17 @@ func (s *slice) readFile(h *Header) error {
 }
 
 // readFrom reads from the whole file r of size bytes.
-func (s *slice) readFrom(r io.ReadSeeker, size int64, h *Header) error {
+func (s *slice) readFrom(r file, size int64, h *Header) error {
 	l := &h.layout
-	start := l.pixelOffset
-	if l.deflated {
-		start = l.dataset
-	}
-	if _, err := r.Seek(start, io.SeekStart); err != nil {
-		return err
-	}
-	decode := decoderFor(h.TransferSyntax)
-	if decode != nil {
-		stream, err := fragments(r, size-start)
+	if decode := decoderFor(h.TransferSyntax); decode != nil {
+		e, err := indexFrames(r, size, h)
 		if err != nil {
 			return err
 		}
-		if s.raw, err = decode(stream, h); err != nil {
+		if s.stream, err = e.stream(r, 0, s.stream); err != nil {
+			return err
+		}
+		if s.raw, err = decode(s.stream, h); err != nil {
 			return fmt.Errorf("decoding %s: %w", SyntaxName(h.TransferSyntax), err)
 		}
 		if int64(len(s.raw)) != h.frameBytes() {
@@ -131,6 +133,13 @@ func (s *slice) readFrom(r io.ReadSeeker, size int64, h *Header) error {
 		}
 		s.unpack(h, binary.LittleEndian)
 		return nil
+	}
+	start := l.pixelOffset
+	if l.deflated {
+		start = l.dataset
+	}
+	if _, err := r.Seek(start, io.SeekStart); err != nil {
+		return err
 	}
 	if l.deflated {
 		z := bufio.NewReader(inflate(r))
@@ -234,41 +243,4 @@ func resized[T any](b []T, n int) []T {
 		return make([]T, n)
 	}
 	return b[:n]
-}
-
-// fragments reads encapsulated pixel data of one frame: the items after the offset table, joined
-// (PS3.5 A.4). left is the number of bytes that remain in the file.
-func fragments(r io.Reader, left int64) ([]byte, error) {
-	br := bufio.NewReader(r)
-	var stream []byte
-	for first := true; ; first = false {
-		var head [8]byte
-		if _, err := io.ReadFull(br, head[:]); err != nil {
-			return nil, errors.New("the encapsulated pixel data are truncated")
-		}
-		left -= 8
-		t := tagID(binary.LittleEndian.Uint16(head[:]))<<16 | tagID(binary.LittleEndian.Uint16(head[2:]))
-		length := int64(binary.LittleEndian.Uint32(head[4:]))
-		if t == tagSequenceEnd {
-			return stream, nil
-		}
-		if t != tagItem {
-			return nil, fmt.Errorf("the encapsulated pixel data hold %v instead of a fragment", t)
-		}
-		if length > left {
-			return nil, errors.New("the encapsulated pixel data are truncated")
-		}
-		left -= length
-		if first { // the basic offset table says nothing that a single frame needs
-			if _, err := io.CopyN(io.Discard, br, length); err != nil {
-				return nil, errors.New("the encapsulated pixel data are truncated")
-			}
-			continue
-		}
-		at := len(stream)
-		stream = append(stream, make([]byte, length)...)
-		if _, err := io.ReadFull(br, stream[at:]); err != nil {
-			return nil, errors.New("the encapsulated pixel data are truncated")
-		}
-	}
 }

@@ -29,6 +29,7 @@ const (
 	tagItemEnd      tagID = 0xFFFEE00D
 	tagSequenceEnd  tagID = 0xFFFEE0DD
 	tagModalityLUT  tagID = 0x00283000
+	tagOffsetTable  tagID = 0x7FE00001 // extended offset table
 	tagFloatPixels  tagID = 0x7FE00008
 	tagDoublePixels tagID = 0x7FE00009
 	tagPixels       tagID = 0x7FE00010
@@ -51,6 +52,8 @@ type structure struct {
 	pixelOffset  int64 // from the file's start, or (deflated) from the start of the inflated data set
 	pixelLength  int64 // declared length in bytes; -1: encapsulated
 	pixelPresent int64 // bytes that the file holds of it; -1: unknown (deflated)
+	// extendedOffsets is where the extended offset table lies; its length is 0 without one.
+	extendedOffsets span
 }
 
 // walker reads a DICOM stream forward, element by element, and checks each declared length against what is
@@ -194,6 +197,8 @@ func (w *walker) elements(s *structure) error {
 			return nil
 		case tagModalityLUT:
 			s.hasLUT = e.length > 0
+		case tagOffsetTable:
+			s.extendedOffsets = span{w.pos, int64(e.length)}
 		}
 		vr := wantedVR(e.tag)
 		switch {
