@@ -112,7 +112,7 @@ func (t *table) column(name, key string) (int, error) {
 	i := slices.Index(t.columns, name)
 	if i < 0 {
 		return 0, fmt.Errorf("%s has no column %q (%s)%s; its columns are %s", t.file, name, key,
-			didYouMean(name, t.columns), strings.Join(quoteAll(t.columns), ", "))
+			config.DidYouMean(name, t.columns), strings.Join(quoteAll(t.columns), ", "))
 	}
 	if slices.Contains(t.columns[i+1:], name) {
 		return 0, fmt.Errorf("%s has two columns %q (%s): rename one", t.file, name, key)
@@ -377,40 +377,4 @@ func quoteAll(names []string) []string {
 		q[i] = strconv.Quote(n)
 	}
 	return q
-}
-
-// didYouMean returns the hint at the candidate nearest to name, or "" where none is near.
-func didYouMean(name string, candidates []string) string {
-	best, nearest := len([]rune(name))/3+2, ""
-	for _, c := range candidates {
-		if n := editDistance(strings.ToLower(name), strings.ToLower(c)); n < best {
-			best, nearest = n, c
-		}
-	}
-	if nearest == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %q?", nearest)
-}
-
-// editDistance counts the insertions, deletions and replacements that turn a into b (Levenshtein).
-func editDistance(a, b string) int {
-	s, t := []rune(a), []rune(b)
-	row := make([]int, len(t)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i, x := range s {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j, y := range t {
-			cost := diagonal
-			if x != y {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(t)]
 }

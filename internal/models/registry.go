@@ -60,7 +60,7 @@ func New(c config.Model, classes int) (*Network, error) {
 			return n, nil
 		}
 	}
-	return nil, fmt.Errorf("unknown model %q; there are %s", c.Name, strings.Join(Names(), ", "))
+	return nil, fmt.Errorf("unknown model %q%s; there are %s", c.Name, config.DidYouMean(c.Name, Names()), strings.Join(Names(), ", "))
 }
 
 // Network is a configured classifier.

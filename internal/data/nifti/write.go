@@ -1,17 +1,15 @@
 package nifti
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/ctclass/ctclass/internal/atomicfile"
 	"github.com/ctclass/ctclass/internal/volume"
 )
 
@@ -26,71 +24,35 @@ const maxSkew = 0.05
 // It fails for a volume that Validate refuses, a size above 32767, and with Int16 for HU that are not
 // finite or outside -32768..32767.
 func Write(path string, v *volume.Volume, dtype DType) error {
-	if err := write(path, v, dtype); err != nil {
-		return fmt.Errorf("writing NIfTI file %s: %w", path, err)
-	}
-	return nil
-}
-
-func write(path string, v *volume.Volume, dtype DType) (err error) {
 	if dtype != Int16 && dtype != Float32 {
-		return fmt.Errorf("voxels can be written as int16 or float32, not as %s", dtype)
+		return fmt.Errorf("cannot write %s: voxels can be int16 or float32, not %s", path, dtype)
 	}
 	if err := v.Validate(); err != nil {
-		return err
+		return fmt.Errorf("cannot write %s: %w", path, err)
 	}
 	for axis, n := range v.Size {
 		if n > math.MaxInt16 {
-			return fmt.Errorf("%d voxels along %c are more than a NIfTI-1 header can state (32767)", n, "dhw"[axis])
+			return fmt.Errorf("cannot write %s: %d voxels along %c are more than a NIfTI-1 header can state (32767)", path, n, "dhw"[axis])
 		}
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".ctclass-*.nii.tmp")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+	return atomicfile.Write(path, func(w io.Writer) error {
+		if !strings.HasSuffix(strings.ToLower(path), ".gz") {
+			return writeTo(w, v, dtype)
 		}
-	}()
-	if err := writeTo(f, v, dtype, strings.HasSuffix(strings.ToLower(path), ".gz")); err != nil {
-		return err
-	}
-	// A temporary file is readable by its owner only; a result is an ordinary file.
-	if err := f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+		z := gzip.NewWriter(w)
+		if err := writeTo(z, v, dtype); err != nil {
+			return err
+		}
+		return z.Close()
+	})
 }
 
-// writeTo writes the whole file to f.
-func writeTo(f io.Writer, v *volume.Volume, dtype DType, packed bool) error {
-	buffered := bufio.NewWriterSize(f, 1<<20)
-	var w io.Writer = buffered
-	var z *gzip.Writer
-	if packed {
-		z = gzip.NewWriter(buffered)
-		w = z
-	}
+// writeTo writes header and voxels.
+func writeTo(w io.Writer, v *volume.Volume, dtype DType) error {
 	if _, err := w.Write(headerBytes(v, dtype)); err != nil {
 		return err
 	}
-	if err := writeVoxels(w, v, dtype); err != nil {
-		return err
-	}
-	if packed {
-		if err := z.Close(); err != nil {
-			return err
-		}
-	}
-	return buffered.Flush()
+	return writeVoxels(w, v, dtype)
 }
 
 // writeVoxels writes the voxels in little-endian order.

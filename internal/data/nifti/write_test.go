@@ -119,7 +119,7 @@ func TestWriteRefuses(t *testing.T) {
 		dtype DType
 		want  string
 	}{
-		{"type", func(*volume.Volume) {}, Uint8, "not as uint8"},
+		{"type", func(*volume.Volume) {}, Uint8, "not uint8"},
 		{"too bright for int16", func(v *volume.Volume) { v.HU[5] = 40000 }, Int16, "voxel 5 has 40000 HU"},
 		{"NaN in int16", func(v *volume.Volume) { v.HU[5] = float32(nan) }, Int16, "NaN HU"},
 		{"unsound volume", func(v *volume.Volume) { v.HU = v.HU[1:] }, Int16, "23 voxels"},
