@@ -157,7 +157,7 @@ func AppendElement(b []byte, order binary.ByteOrder, implicit bool, tag uint32, 
 	switch {
 	case implicit:
 		long(uint32(len(data)))
-	case strings.Contains("OB OW OF SQ UN UT", v.VR):
+	case strings.Contains("OB OV OW OF SQ UN UT", v.VR):
 		b = append(b, v.VR+"\x00\x00"...)
 		long(uint32(len(data)))
 	default:
