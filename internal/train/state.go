@@ -69,8 +69,12 @@ func saveState(dir string, s *session.Session, p state) error {
 	return modelfile.SaveTensors(path, tensors, map[string]string{progressKey: string(raw)})
 }
 
-// loadState brings back what saveState wrote; it reports fs.ErrNotExist where there is nothing.
-func loadState(dir string, s *session.Session) (state, error) {
+// errOtherRun says that a state is that of another configuration or other data.
+var errOtherRun = errors.New("the run was started with another configuration or other data")
+
+// loadState brings back what saveState wrote, if it is of the run with the given identity. It reports
+// fs.ErrNotExist where there is nothing, and changes nothing when it fails.
+func loadState(dir string, s *session.Session, identity string) (state, error) {
 	var p state
 	path := filepath.Join(dir, stateFile)
 	tensors, meta, err := modelfile.LoadTensors(path)
@@ -79,6 +83,9 @@ func loadState(dir string, s *session.Session) (state, error) {
 	}
 	if err := json.Unmarshal([]byte(meta[progressKey]), &p); err != nil {
 		return p, fmt.Errorf("%s holds no training state: %w", path, err)
+	}
+	if p.Identity != identity {
+		return p, errOtherRun
 	}
 	st := s.State()
 	var want []modelfile.Spec

@@ -215,16 +215,14 @@ func (r *run) restore() error {
 	if !r.Resume {
 		return nil
 	}
-	at, err := loadState(r.Dir, r.sess)
-	if errors.Is(err, fs.ErrNotExist) {
+	at, err := loadState(r.Dir, r.sess, id)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if err != nil {
+	case errors.Is(err, errOtherRun):
+		return exitcode.Errorf(exitcode.Usage, "cannot resume %s: %w: give the same ones, or start a new run with --out", r.Dir, err)
+	case err != nil:
 		return exitcode.Wrap(exitcode.Usage, err)
-	}
-	if at.Identity != id {
-		return exitcode.Errorf(exitcode.Usage,
-			"%s was started with another configuration or other data: resume with the same ones, or start a new run with --out", r.Dir)
 	}
 	r.at = at
 	r.Log.Info("resumed", "epoch", at.Epoch+1, "step", at.Step)
