@@ -45,7 +45,7 @@ func writeTable(t *testing.T, list []row) (table string) {
 	s := rand.New(rand.NewPCG(1, 2))
 	for i, r := range list {
 		v := &volume.Volume{
-			Size: [3]int{10, 12, 11}, Spacing: [3]float64{3, 2, 2},
+			Size: [3]int{9, 8, 7}, Spacing: [3]float64{3, 2, 2},
 			Affine: [4][4]float64{{2, 0, 0, 0}, {0, 2, 0, 0}, {0, 0, 3, 0}, {0, 0, 0, 1}},
 		}
 		v.HU = make([]float32, v.Voxels())
@@ -75,7 +75,7 @@ func small(table string) *config.Config {
 	c.Model.Options = map[string]any{"blocks": []any{1, 1, 1, 1}, "widths": []any{8, 16, 16, 16}, "hidden": 8, "stem": "small"}
 	c.Data.Table, c.Data.Labels, c.Data.SplitColumn = table, []string{"finding"}, "split"
 	c.Data.Flip = []string{"d", "h", "w"}
-	c.Preprocess.ShapeDHW = [3]int{12, 13, 12}
+	c.Preprocess.ShapeDHW = [3]int{8, 9, 8}
 	c.Loss.Name = "bce"
 	c.Train.Epochs, c.Train.BatchSize, c.Train.Threads = 3, 4, 1
 	c.Train.Schedule.Name = "one_cycle"
