@@ -247,8 +247,8 @@ func (s *Session) Train(batches []MicroBatch, step Step, sum bool) (float64, err
 	if !sum && count > 0 {
 		scale = 1 / count
 	}
-	if len(batches) != 1 && !t.Accumulate {
-		return 0, fmt.Errorf("session: %d micro-batches for a session that does not accumulate", len(batches))
+	if len(batches) == 0 || len(batches) > 1 && !t.Accumulate {
+		return 0, fmt.Errorf("session: %d micro-batches in a step, accumulation %v", len(batches), t.Accumulate)
 	}
 	var loss float64
 	for i, b := range batches {
