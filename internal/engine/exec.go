@@ -248,6 +248,9 @@ func (e *Exec) RunEach(p *Program, info *RunInfo, after func(in *Instr)) {
 	}
 }
 
+// OutputBuf returns the memory of output i of the last run, in the device's layout and element type.
+func (e *Exec) OutputBuf(p *Program, i int) Buf { return e.programs[p].outputs[i] }
+
 // Output returns output i of the last run as row-major values.
 func (e *Exec) Output(p *Program, i int) []float32 {
 	t := p.Outputs[i]
