@@ -96,7 +96,6 @@ type job struct {
 	req     engine.Request
 	x       *graph.Value // the operation's input, a volume where it takes one
 	y       *graph.Value // its output
-	dense   *graph.Value // the same row-major
 	params  map[string]*graph.Value
 	state   map[string][]float32
 	inputs  map[string][]float32
@@ -120,28 +119,28 @@ func newJob(t *testing.T, op goldens.Op, form string) *job {
 				return err
 			}
 		}
-		loss := j.y
-		if len(j.y.Shape) > 0 {
-			if j.dense = j.y; j.y.Class == graph.Volume {
-				j.dense = g.Apply(leave{j.y.Shape}, j.y)
-			}
-			loss = g.Apply(dot{}, j.dense, g.Leaf(graph.Input, "upstream", j.dense.Type))
-			j.inputs["upstream"] = j.permute(op.Upstream(), true)
-		}
-		j.req.Outputs = []*graph.Value{j.y}
-		for _, name := range []string{"x", "w", "b", "gamma", "beta", "qkv"} {
-			if p := j.params[name]; p != nil {
-				j.req.Params = append(j.req.Params, p)
-			}
-		}
-		grads, err := g.Gradients(loss, j.req.Params...)
-		j.req.Gradients, j.req.Updates = grads, g.Updates
-		return err
+		return j.differentiate(g, j.permute(op.Upstream()))
 	})
 	if err != nil {
 		t.Fatalf("%s: %v", form, err)
 	}
 	return j
+}
+
+// differentiate asks for j.y and, with the gradient of j.y given, for those of all parameters.
+func (j *job) differentiate(g *graph.Graph, upstream []float32) (err error) {
+	loss := j.y
+	if len(j.y.Shape) > 0 {
+		dense := j.y
+		if j.y.Class == graph.Volume {
+			dense = g.Apply(leave{j.y.Shape}, j.y)
+		}
+		loss = g.Apply(dot{}, dense, g.Leaf(graph.Input, "upstream", dense.Type))
+		j.inputs["upstream"] = upstream
+	}
+	j.req.Outputs, j.req.Params, j.req.Updates = []*graph.Value{j.y}, g.Leaves(graph.Parameter), g.Updates
+	j.req.Gradients, err = g.Gradients(loss, j.req.Params...)
+	return err
 }
 
 // enter makes the leaves of the case, and j.x of the form that is asked for.
@@ -270,8 +269,8 @@ func (j *job) applyLoss(g *graph.Graph) error {
 	return nil
 }
 
-// permute takes values of the golden's output (N, K, voxels) to the order of patches (N, voxels, K), or back.
-func (j *job) permute(values []float32, there bool) []float32 {
+// permute takes values of the golden's output (N, K, voxels) to the order of patches (N, voxels, K).
+func (j *job) permute(values []float32) []float32 {
 	if !j.patches() {
 		return values
 	}
@@ -281,11 +280,7 @@ func (j *job) permute(values []float32, there bool) []float32 {
 	for i := range n {
 		for c := range k {
 			for p := range v {
-				from, to := (i*k+c)*v+p, (i*v+p)*k+c
-				if !there {
-					from, to = to, from
-				}
-				out[to] = values[from]
+				out[(i*v+p)*k+c] = values[(i*k+c)*v+p]
 			}
 		}
 	}
@@ -337,7 +332,7 @@ func (j *job) run(t *testing.T, dev probed) *job {
 	for name, v := range j.inputs {
 		set(name, v)
 	}
-	exec.Run(prog, &engine.RunInfo{})
+	exec.Run(prog, &engine.RunInfo{Seed: 3, Epoch: 1, SampleIDs: []uint64{8, 5}})
 	exec.Output(prog, 0)
 	j.add("the output", j.output(dev.exact()), j.op.Output.Values)
 	for i, p := range j.req.Params {
