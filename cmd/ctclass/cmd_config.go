@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/train"
 	"github.com/ctclass/ctclass/internal/exitcode"
 )
 
@@ -47,6 +48,9 @@ func newConfigCheckCommand(app *app) *cobra.Command {
 func runConfigCheck(_ context.Context, app *app, opts configCheckOptions) error {
 	c, err := app.loadConfig(opts.configFlags)
 	if err != nil {
+		return err
+	}
+	if err := train.Check(c); err != nil {
 		return err
 	}
 	if !opts.print {

@@ -41,7 +41,7 @@ everything in a folder to look at; started again in the same folder it goes on w
 	}
 	f := cmd.Flags()
 	f.StringVar(&opts.out, "out", "ctclass-demo", "`folder` to work in")
-	f.IntVar(&opts.cases, "cases", 240, "synthetic scans to make")
+	f.IntVar(&opts.cases, "cases", 400, "synthetic scans to make")
 	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 means all cores")
 	return cmd
 }

@@ -75,6 +75,10 @@ func TestPrecedence(t *testing.T) {
 	if c, err = Load(filepath.Join(dir, "reset.yaml"), nil, nil); err != nil || c.Model.Options != nil {
 		t.Errorf("null should drop the included options: %v, %v", c, err)
 	}
+	c, err = Load(filepath.Join(dir, "reset.yaml"), []string{"model.options={a: 1, b: 2}", "model.options.a=null"}, nil)
+	if err != nil || len(c.Model.Options) != 1 || c.Model.Options["b"] != 2 {
+		t.Errorf("null for one option: %v, %v", c.Model.Options, err)
+	}
 	if c, err = Load(filepath.Join(dir, "dropout2.yaml"), nil, nil); err != nil || c.Model.Dropout != nil {
 		t.Errorf("null should drop the included dropout: %v, %v", c, err)
 	}
@@ -316,7 +320,7 @@ func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		c := Default()
 		text := rapid.StringMatching(`[ -~äß€]{1,12}`)
-		c.Model.Options = map[string]any{rapid.StringMatching(`[A-Za-z_]{1,8}`).Draw(rt, "option"): rapid.SampledFrom([]any{1, 0.25, "yes", true, []any{1, "x"}, nil, map[string]any{"a": 1}}).Draw(rt, "value")}
+		c.Model.Options = map[string]any{rapid.StringMatching(`[A-Za-z_]{1,8}`).Draw(rt, "option"): rapid.SampledFrom([]any{1, 0.25, "yes", true, []any{1, "x"}, map[string]any{"a": 1}}).Draw(rt, "value")}
 		if rapid.Bool().Draw(rt, "pointers") {
 			c.Model.UseCheckpointing, c.Model.Dropout = ptr(rapid.Bool().Draw(rt, "cp")), ptr(rapid.Float64Range(0, 0.999).Draw(rt, "dropout"))
 		}

@@ -18,7 +18,7 @@ func keyDocs() []keyDoc {
 		{key: "model.use_checkpointing", doc: "Recompute forward values in the backward pass instead of keeping them: less memory, more time, the same gradients. null leaves it to the architecture."},
 		{key: "model.memory_efficient", doc: "Recompute the cheap parts of a DenseNet layer instead of keeping them. null leaves it to the architecture."},
 		{key: "model.dropout", doc: "Dropout in the classification head. null leaves it to the architecture.", rule: within(0, 1, true, false)},
-		{key: "model.options", doc: "Options of the architecture itself; `ctclass models` lists them. null drops what an included file set."},
+		{key: "model.options", doc: "Options of the architecture itself; `ctclass models` lists them. null, for all or for one of them, takes back what an included file set."},
 
 		{key: "data", doc: "The labelled scans."},
 		{key: "data.format", doc: "Kind of table; auto looks at the file: .npz is medmnist, a CSV with a VolumeName column is ctrate, any other CSV or TSV is a table.", rule: oneOf("auto", "table", "medmnist", "ctrate")},

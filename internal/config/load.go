@@ -202,6 +202,10 @@ func (l *loader) mergeOptions(m map[string]any) {
 
 func overlay(dst, src map[string]any) {
 	for k, v := range src {
+		if v == nil { // null takes back what an included file set
+			delete(dst, k)
+			continue
+		}
 		below, ok := dst[k].(map[string]any)
 		if m, isMap := v.(map[string]any); ok && isMap {
 			overlay(below, m)

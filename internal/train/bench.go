@@ -9,8 +9,6 @@ import (
 	"github.com/ctclass/ctclass/internal/data"
 	"github.com/ctclass/ctclass/internal/engine/cpu"
 	"github.com/ctclass/ctclass/internal/exitcode"
-	"github.com/ctclass/ctclass/internal/losses"
-	"github.com/ctclass/ctclass/internal/models"
 	"github.com/ctclass/ctclass/internal/procmem"
 	"github.com/ctclass/ctclass/internal/progress"
 	"github.com/ctclass/ctclass/internal/rng"
@@ -38,26 +36,11 @@ type Benchmark struct {
 // benchWarmUp is the number of steps that are not counted.
 const benchWarmUp = 2
 
-// publicClasses is the number of outputs where the configuration names no labels: CT-RATE's findings.
-const publicClasses = 18
-
 // Bench times steps on random input of the configured shape.
 func Bench(ctx context.Context, c *config.Config, training bool, steps int, report *progress.Reporter) (*Benchmark, error) {
-	classes := Outputs(c.Data.Task, c.Data.Labels)
-	if classes == 0 {
-		classes = publicClasses
-	}
-	net, err := models.New(c.Model, classes)
+	net, loss, err := parts(c)
 	if err != nil {
-		return nil, exitcode.Wrap(exitcode.Usage, err)
-	}
-	settings := c.Loss
-	if settings.PosWeight.Auto { // there is no training split, and weights take no time
-		settings.PosWeight = config.PosWeight{}
-	}
-	loss, err := losses.New(settings, c.Data.Task, classes)
-	if err != nil {
-		return nil, exitcode.Wrap(exitcode.Usage, err)
+		return nil, err
 	}
 	dev := cpu.New(Threads(c.Train.Threads))
 	defer dev.Close()
@@ -71,7 +54,7 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, repo
 	if err != nil {
 		return nil, exitcode.Wrap(exitcode.Usage, err)
 	}
-	micro := randomBatch(b.Batch, net.InChannels, c.Preprocess.ShapeDHW, c.Data.Task, classes, loss.Targets(classes))
+	micro := randomBatch(b.Batch, net.InChannels, c.Preprocess.ShapeDHW, c.Data.Task, net.Classes, loss.Targets(net.Classes))
 	b.ArenaBytes = plan.ArenaBytes()
 	b.PromisedPeakBytes = plan.ProcessBytes() + int64(4*len(micro.X))
 	sess, err := plan.Start()

@@ -1,0 +1,43 @@
+package train
+
+import (
+	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/engine/cpu"
+	"github.com/ctclass/ctclass/internal/exitcode"
+	"github.com/ctclass/ctclass/internal/losses"
+	"github.com/ctclass/ctclass/internal/models"
+	"github.com/ctclass/ctclass/internal/session"
+)
+
+// publicClasses is the number of outputs where the configuration names no labels: CT-RATE's findings.
+const publicClasses = 18
+
+// parts makes the network and the loss that c describes. Labels that only the data set knows count as many.
+func parts(c *config.Config) (*models.Network, losses.Loss, error) {
+	classes := Outputs(c.Data.Task, c.Data.Labels)
+	if classes == 0 {
+		classes = publicClasses
+	}
+	net, err := models.New(c.Model, classes)
+	if err != nil {
+		return nil, nil, exitcode.Wrap(exitcode.Usage, err)
+	}
+	loss, err := losses.New(c.Loss, c.Data.Task, classes)
+	return net, loss, exitcode.Wrap(exitcode.Usage, err)
+}
+
+// Check finds what is wrong with a configuration beyond its keys: options of the architecture, and a volume
+// or batch that the network cannot take. It takes no memory and reads no data.
+func Check(c *config.Config) error {
+	net, loss, err := parts(c)
+	if err != nil {
+		return err
+	}
+	dev := cpu.New(1)
+	defer dev.Close()
+	_, err = session.Compile(dev, session.Options{
+		Network: net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: EvalBatch(c),
+		Training: &session.Training{Loss: loss, BatchSizes: []int{c.Train.BatchSize}, Accumulate: c.Train.Accumulate > 1, Optimizer: adamW(c.Train)},
+	})
+	return exitcode.Wrap(exitcode.Usage, err)
+}
