@@ -13,6 +13,11 @@ const (
 	syntaxDeflated  = "1.2.840.10008.1.2.1.99"
 	syntaxBigEndian = "1.2.840.10008.1.2.2"
 	syntaxRLE       = "1.2.840.10008.1.2.5"
+
+	syntaxBaseline    = "1.2.840.10008.1.2.4.50"
+	syntaxExtended    = "1.2.840.10008.1.2.4.51"
+	syntaxSpectral    = "1.2.840.10008.1.2.4.53"
+	syntaxProgressive = "1.2.840.10008.1.2.4.55"
 )
 
 // SyntaxName returns the plain name of a transfer syntax, or the UID itself when it is not a known one.
@@ -28,13 +33,13 @@ func SyntaxName(uid string) string {
 		return "explicit VR big endian"
 	case syntaxRLE:
 		return "RLE lossless"
-	case "1.2.840.10008.1.2.4.50":
+	case syntaxBaseline:
 		return "JPEG baseline"
-	case "1.2.840.10008.1.2.4.51":
+	case syntaxExtended:
 		return "JPEG extended"
-	case "1.2.840.10008.1.2.4.53":
+	case syntaxSpectral:
 		return "JPEG spectral selection"
-	case "1.2.840.10008.1.2.4.55":
+	case syntaxProgressive:
 		return "JPEG full progression"
 	case "1.2.840.10008.1.2.4.57":
 		return "JPEG lossless"
@@ -77,6 +82,8 @@ func decoderFor(uid string) frameDecoder {
 	switch uid {
 	case syntaxRLE:
 		return decodeRLE
+	case syntaxBaseline, syntaxExtended, syntaxSpectral, syntaxProgressive:
+		return decodeJPEGDCT
 	}
 	return nil
 }
