@@ -1,6 +1,8 @@
 package train
 
 import (
+	"slices"
+
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/engine/cpu"
 	"github.com/ctclass/ctclass/internal/exitcode"
@@ -22,7 +24,11 @@ func parts(c *config.Config) (*models.Network, losses.Loss, error) {
 	if err != nil {
 		return nil, nil, exitcode.Wrap(exitcode.Usage, err)
 	}
-	loss, err := losses.New(c.Loss, c.Data.Task, classes)
+	settings := c.Loss
+	if settings.PosWeight.Auto { // the weights are the training split's, which is not read here
+		settings.PosWeight = config.PosWeight{Values: slices.Repeat([]float64{1}, classes)}
+	}
+	loss, err := losses.New(settings, c.Data.Task, classes)
 	return net, loss, exitcode.Wrap(exitcode.Usage, err)
 }
 
