@@ -19,12 +19,13 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 
 	sdicom "github.com/suyashkumar/dicom"
 	"github.com/suyashkumar/dicom/pkg/tag"
+
+	"github.com/ctclass/ctclass/internal/data/files"
 )
 
 // Header holds the facts of one DICOM file that matter for making a volume.
@@ -37,6 +38,8 @@ type Header struct {
 	ImageType                                []string // upper case, e.g. ORIGINAL, PRIMARY, AXIAL
 	SeriesNumber, AcquisitionNumber          int      // 0 when absent
 	InstanceNumber, TemporalPosition         int      // 0 when absent
+	Stack                                    string   // the stack of a multi-frame image that the slice is in
+	CardiacPhase                             float64  // nominal percentage of the cardiac cycle, of multi-frame images
 	SeriesDescription, Kernel                string
 	PatientPosition                          string // HFS, FFS, HFP, ...
 
@@ -52,17 +55,21 @@ type Header struct {
 	HasSliceLocation bool
 	SliceLocation    float64 // mm
 
-	Rows, Columns, Frames, SamplesPerPixel int
-	BitsAllocated, BitsStored, HighBit     int
-	Signed                                 bool
-	HasRescale                             bool
-	Slope, Intercept                       float64 // HU = stored value * Slope + Intercept
-	HasPadding                             bool
-	PaddingLow, PaddingHigh                int64 // stored values in this closed range mean "no data"
+	Rows, Columns, SamplesPerPixel     int
+	Frames                             int // number of frames in the file
+	Frame                              int // the one that these are the facts of, from 1; 0: the facts of the whole file
+	BitsAllocated, BitsStored, HighBit int
+	Signed                             bool
+	HasRescale                         bool
+	Slope, Intercept                   float64 // HU = stored value * Slope + Intercept
+	RescaleType                        string  // unit of the rescaled values; "" or HU: Hounsfield units
+	HasPadding                         bool
+	PaddingLow, PaddingHigh            int64 // stored values in this closed range mean "no data"
 
 	TransferSyntax string // UID
 
 	layout structure
+	files  files.Files // where Path is; nil: on disk
 }
 
 // wantedVR returns the value representation of the elements that Header is made of, "" for all others.
@@ -73,9 +80,9 @@ func wantedVR(t tagID) string {
 		return "CS"
 	case 0x00080008, 0x00080060, 0x00185100: // ImageType, Modality, PatientPosition
 		return "CS"
-	case 0x00080016, 0x00080018, 0x0020000D, 0x0020000E, 0x00200052: // UIDs
+	case 0x00080016, 0x00080018, 0x0020000D, 0x0020000E, 0x00200052, 0x00209161: // UIDs
 		return "UI"
-	case 0x0008103E: // SeriesDescription
+	case 0x0008103E, 0x00281054: // SeriesDescription, RescaleType
 		return "LO"
 	case 0x00181210: // ConvolutionKernel
 		return "SH"
@@ -93,25 +100,29 @@ func wantedVR(t tagID) string {
 
 // ReadHeader reads the header of the DICOM file at path; its pixel data are only located. A file that is no
 // DICOM gives an error that wraps ErrNotDICOM, a damaged one an error that says what is wrong.
-func ReadHeader(path string) (Header, error) {
-	f, err := os.Open(path)
+func ReadHeader(path string) (Header, error) { return ReadHeaderIn(files.Disk{}, path) }
+
+// ReadHeaderIn is ReadHeader for a file of an archive. Its pixels are read from there too.
+func ReadHeaderIn(in files.Files, path string) (Header, error) {
+	f, err := in.Open(path)
 	if err != nil {
 		return Header{}, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return Header{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return Header{}, fmt.Errorf("%s: not a regular file", path)
-	}
-	h, err := readHeader(f, info.Size())
+	h, err := readHeader(f, f.Size())
 	if err != nil {
 		return Header{}, fmt.Errorf("%s: %w", path, err)
 	}
-	h.Path = path
+	h.Path, h.files = path, in
 	return h, nil
+}
+
+// open opens the header's file again.
+func (h *Header) open() (files.File, error) {
+	if h.files == nil {
+		return files.Disk{}.Open(h.Path)
+	}
+	return h.files.Open(h.Path)
 }
 
 // readHeader reads the header of the DICOM stream r of size bytes.
@@ -121,12 +132,21 @@ func readHeader(r io.Reader, size int64) (Header, error) {
 		return Header{}, err
 	}
 	h := Header{Frames: 1, SamplesPerPixel: 1, Slope: 1, TransferSyntax: s.syntax, layout: *s}
-	h.layout.wanted = nil
+	h.layout.wanted, h.layout.lut, h.layout.shared, h.layout.perFrame = nil, nil, nil, nil
 	values, err := decodeElements(s)
 	if err != nil {
 		return Header{}, err
 	}
-	if err := h.fill(values, s.metaSOPClass); err != nil {
+	if err := h.fill(values, s); err != nil {
+		return Header{}, err
+	}
+	if s.lut != nil {
+		if h.lut, err = newModalityLUT(s.lut, s.order, h.Signed); err != nil {
+			return Header{}, err
+		}
+		h.HasRescale, h.RescaleType = true, s.lut.kind
+	}
+	if err := h.describeFrames(values, s); err != nil {
 		return Header{}, err
 	}
 	return h, nil
@@ -176,19 +196,22 @@ func decodeElements(s *structure) (values map[tagID]sdicom.Value, err error) {
 func id(t tag.Tag) tagID { return tagID(t.Group)<<16 | tagID(t.Element) }
 
 // fill takes the header's facts from the decoded values.
-func (h *Header) fill(values map[tagID]sdicom.Value, metaSOPClass string) error {
+func (h *Header) fill(values map[tagID]sdicom.Value, s *structure) error {
 	v := facts{values: values}
 	h.SOPClassUID, h.SOPInstanceUID = v.text(0x00080016), v.text(0x00080018)
 	if h.SOPClassUID == "" {
-		h.SOPClassUID = metaSOPClass
+		h.SOPClassUID = s.metaSOPClass
 	}
 	h.StudyUID, h.SeriesUID, h.FrameOfReferenceUID = v.text(0x0020000D), v.text(0x0020000E), v.text(0x00200052)
+	h.concatenation = v.text(0x00209161)
 	h.Modality = strings.ToUpper(v.text(0x00080060))
-	for _, s := range v.texts(0x00080008) {
-		h.ImageType = append(h.ImageType, strings.ToUpper(strings.TrimSpace(s)))
+	for _, kind := range v.texts(0x00080008) {
+		h.ImageType = append(h.ImageType, strings.ToUpper(strings.TrimSpace(kind)))
 	}
 	h.SeriesNumber, h.AcquisitionNumber = v.integer(0x00200011), v.integer(0x00200012)
 	h.InstanceNumber, h.TemporalPosition = v.integer(0x00200013), v.integer(0x00200100)
+	h.Stack = v.text(tagStack)
+	h.CardiacPhase, _ = v.optional(tagPhase)
 	h.SeriesDescription, h.PatientPosition = v.text(0x0008103E), v.text(0x00185100)
 	h.Kernel = strings.Join(v.texts(0x00181210), `\`)
 
@@ -208,7 +231,10 @@ func (h *Header) fill(values map[tagID]sdicom.Value, metaSOPClass string) error 
 	if hasIntercept {
 		h.Intercept = one[0]
 	}
-	h.HasRescale = hasSlope || hasIntercept
+	h.HasRescale = hasSlope || hasIntercept || h.lut != nil
+	if h.lut == nil {
+		h.RescaleType = strings.ToUpper(v.text(0x00281054))
+	}
 
 	h.Rows, h.Columns = v.short(0x00280010, 0), v.short(0x00280011, 0)
 	if v.numbers(0x00280008, one[:]) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 )
 
 // airHU is what voxels without data (PixelPaddingValue) become in a corrected volume: the air around a
@@ -30,9 +29,9 @@ func (h *Header) CheckPixels() error {
 func (h *Header) checkPixels() error {
 	l := &h.layout
 	switch {
-	case h.Frames != 1 || enhancedClass(h.SOPClassUID):
-		return fmt.Errorf("multi-frame image (%s, %d frames) in %s is not supported: export it as single-frame CT images",
-			className(h.SOPClassUID), h.Frames, SyntaxName(h.TransferSyntax))
+	case h.framesUnknown():
+		return fmt.Errorf("multi-frame image (%s, %d frames) that says of %d frames where they lie: export it as single-frame CT images",
+			className(h.SOPClassUID), h.Frames, h.describedFrames)
 	case l.pixelTag == tagFloatPixels || l.pixelTag == tagDoublePixels:
 		return errors.New("floating-point pixel data are not supported")
 	case l.pixelTag == 0:
@@ -48,10 +47,10 @@ func (h *Header) checkPixels() error {
 			h.BitsAllocated, h.BitsStored, h.HighBit)
 	case h.BitsStored == 32 && !h.Signed:
 		return errors.New("unsigned 32-bit pixels are not supported")
-	case h.Slope == 0:
+	case h.Slope == 0 && h.lut == nil:
 		return errors.New("rescale slope 0: the grey values cannot be turned into HU")
-	case l.hasLUT:
-		return errors.New("grey values through a Modality LUT are not supported")
+	case l.deflated && h.Frames > 1:
+		return errors.New("deflated multi-frame images are not supported: convert the file to explicit VR little endian, for example with gdcmconv --raw")
 	}
 	if decoderFor(h.TransferSyntax) != nil {
 		if l.pixelLength >= 0 {
@@ -70,7 +69,7 @@ func (h *Header) checkPixels() error {
 	if l.pixelPresent >= 0 {
 		present = l.pixelPresent
 	}
-	if want := h.frameBytes(); present < want {
+	if want := h.frameBytes() * int64(h.Frames); present < want {
 		return fmt.Errorf("the pixel data are truncated: %d of %d bytes", present, want)
 	}
 	return nil
@@ -78,7 +77,9 @@ func (h *Header) checkPixels() error {
 
 // slice reads stored pixel values; its buffers are reused from file to file by one worker.
 type slice struct {
-	stream []byte // compressed
+	of     string        // the file that index belongs to
+	index  *encapsulated // where its compressed frames lie
+	stream []byte        // compressed
 	raw    []byte
 	stored []int32
 }
@@ -93,7 +94,7 @@ type file interface {
 // sign applied. A word equal to the padding value keeps it even where BitsStored could not hold it.
 func (s *slice) read(h *Header) error {
 	if err := s.readFile(h); err != nil {
-		return fmt.Errorf("%s: %w", h.Path, err)
+		return fmt.Errorf("%s: %w", h.Name(), err)
 	}
 	return nil
 }
@@ -102,27 +103,27 @@ func (s *slice) readFile(h *Header) error {
 	if err := h.checkPixels(); err != nil {
 		return err
 	}
-	f, err := os.Open(h.Path)
+	f, err := h.open()
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	return s.readFrom(f, info.Size(), h)
+	return s.readFrom(f, f.Size(), h)
 }
 
 // readFrom reads from the whole file r of size bytes.
 func (s *slice) readFrom(r file, size int64, h *Header) error {
 	l := &h.layout
 	if decode := decoderFor(h.TransferSyntax); decode != nil {
-		e, err := indexFrames(r, size, h)
-		if err != nil {
-			return err
+		if s.index == nil || s.of != h.Path || h.Frames == 1 {
+			e, err := indexFrames(r, size, h)
+			if err != nil {
+				return err
+			}
+			s.index, s.of = e, h.Path
 		}
-		if s.stream, err = e.stream(r, 0, s.stream); err != nil {
+		var err error
+		if s.stream, err = s.index.stream(r, max(h.Frame-1, 0), s.stream); err != nil {
 			return err
 		}
 		if s.raw, err = decode(s.stream, h); err != nil {
@@ -134,7 +135,7 @@ func (s *slice) readFrom(r file, size int64, h *Header) error {
 		s.unpack(h, binary.LittleEndian)
 		return nil
 	}
-	start := l.pixelOffset
+	start := l.pixelOffset + int64(max(h.Frame-1, 0))*h.frameBytes()
 	if l.deflated {
 		start = l.dataset
 	}
@@ -220,20 +221,23 @@ func (f field) value(word uint32) int32 {
 
 // rescale writes the slice's Hounsfield units to dst. Unless asStored, padded pixels become airHU.
 func (s *slice) rescale(dst []float32, h *Header, asStored bool) {
-	slope, intercept := h.Slope, h.Intercept
+	if h.lut != nil {
+		for i, v := range s.stored {
+			dst[i] = h.lut.value(v)
+		}
+	} else {
+		slope, intercept := h.Slope, h.Intercept
+		for i, v := range s.stored {
+			dst[i] = float32(float64(v)*slope + intercept)
+		}
+	}
 	if h.HasPadding && !asStored {
 		low, high := h.PaddingLow, h.PaddingHigh
 		for i, v := range s.stored {
 			if x := int64(v); x >= low && x <= high {
 				dst[i] = airHU
-			} else {
-				dst[i] = float32(float64(v)*slope + intercept)
 			}
 		}
-		return
-	}
-	for i, v := range s.stored {
-		dst[i] = float32(float64(v)*slope + intercept)
 	}
 }
 

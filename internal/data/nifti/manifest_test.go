@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ctclass/ctclass/internal/data/files"
 	"github.com/ctclass/ctclass/internal/volume"
 )
 
@@ -153,7 +154,7 @@ func checkGood(t *testing.T, path string, r row) {
 
 // asStored reads the voxels as stored, to compare them with a checksum in which NaN counts as 0.
 func asStored(t *testing.T, path string, r row) *volume.Volume {
-	s, err := open(path)
+	s, err := open(files.Disk{}, path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,12 +10,12 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/ctclass/ctclass/internal/data/files"
 	"github.com/ctclass/ctclass/internal/volume"
 )
 
@@ -38,8 +38,11 @@ const (
 //
 // Files with several volumes, with colour or complex voxels, cut or damaged ones are refused. Every error
 // names the file.
-func Read(path string) (*volume.Volume, []string, error) {
-	v, warnings, err := read(path)
+func Read(path string) (*volume.Volume, []string, error) { return ReadIn(files.Disk{}, path) }
+
+// ReadIn is Read for a file of an archive.
+func ReadIn(in files.Files, path string) (*volume.Volume, []string, error) {
+	v, warnings, err := read(in, path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading NIfTI file %s: %w", path, err)
 	}
@@ -47,16 +50,19 @@ func Read(path string) (*volume.Volume, []string, error) {
 }
 
 // Header reads only the header of a NIfTI file, given as to Read. For a pair the .img is not looked at.
-func Header(path string) (Info, error) {
-	h, err := readHeaderFile(headerPath(path))
+func Header(path string) (Info, error) { return HeaderIn(files.Disk{}, path) }
+
+// HeaderIn is Header for a file of an archive.
+func HeaderIn(in files.Files, path string) (Info, error) {
+	h, err := readHeaderFile(in, headerPath(in, path))
 	if err != nil {
 		return Info{}, fmt.Errorf("reading NIfTI file %s: %w", path, err)
 	}
 	return h.Info, nil
 }
 
-func read(path string) (*volume.Volume, []string, error) {
-	s, err := open(headerPath(path))
+func read(in files.Files, path string) (*volume.Volume, []string, error) {
+	s, err := open(in, headerPath(in, path))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -70,7 +76,7 @@ func read(path string) (*volume.Volume, []string, error) {
 	}
 	if !h.single {
 		s.close()
-		if s, err = open(imagePath(path)); err != nil {
+		if s, err = open(in, imagePath(in, path)); err != nil {
 			return nil, nil, fmt.Errorf("the header's image file is missing: %w", err)
 		}
 	}
@@ -86,8 +92,8 @@ func read(path string) (*volume.Volume, []string, error) {
 	return &volume.Volume{Size: h.Shape, HU: hu, Spacing: h.Spacing, Affine: h.Affine}, h.Warnings, nil
 }
 
-func readHeaderFile(path string) (*header, error) {
-	s, err := open(path)
+func readHeaderFile(in files.Files, path string) (*header, error) {
+	s, err := open(in, path)
 	if err != nil {
 		return nil, err
 	}
@@ -166,15 +172,15 @@ func grow(hu []float32, n, limit int) []float32 {
 
 // source is an open file, unpacked when its content is gzip.
 type source struct {
-	file   *os.File
+	file   files.File
 	r      io.Reader
 	size   int64 // of the file
 	read   int64 // bytes delivered so far
 	packed bool
 }
 
-func open(path string) (*source, error) {
-	f, err := os.Open(path)
+func open(in files.Files, path string) (*source, error) {
+	f, err := in.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -186,19 +192,12 @@ func open(path string) (*source, error) {
 	return s, nil
 }
 
-func newSource(f *os.File) (*source, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case !info.Mode().IsRegular():
-		return nil, errors.New("this is not a regular file")
-	case info.Size() == 0:
+func newSource(f files.File) (*source, error) {
+	if f.Size() == 0 {
 		return nil, errors.New("the file is empty")
 	}
 	buffered := bufio.NewReaderSize(f, 64<<10)
-	s := &source{file: f, r: buffered, size: info.Size()}
+	s := &source{file: f, r: buffered, size: f.Size()}
 	if magic, err := buffered.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
 		s.packed = true
 		if s.r, err = gzip.NewReader(buffered); err != nil {
@@ -233,20 +232,20 @@ func (s *source) checkTail() error {
 }
 
 // headerPath returns the file that holds the header: the .hdr when path is the .img of a pair.
-func headerPath(path string) string {
+func headerPath(in files.Files, path string) string {
 	if base, ext := splitName(path); strings.EqualFold(ext, ".img") {
-		return partner(path, base, ".hdr")
+		return partner(in, path, base, ".hdr")
 	}
 	return path
 }
 
 // imagePath returns the file that holds the voxels of a pair.
-func imagePath(path string) string {
+func imagePath(in files.Files, path string) string {
 	base, ext := splitName(path)
 	if strings.EqualFold(ext, ".img") {
 		return path
 	}
-	return partner(path, base, ".img")
+	return partner(in, path, base, ".img")
 }
 
 // splitName cuts a name into its base and its last extension, without a final .gz.
@@ -260,9 +259,9 @@ func splitName(path string) (base, ext string) {
 
 // partner returns the existing file of that base and extension, packed or not, in lower or upper case; when
 // there is none, or only the given file itself, the plain name, for the error that opening it gives.
-func partner(given, base, ext string) string {
+func partner(in files.Files, given, base, ext string) string {
 	for _, name := range []string{base + ext, base + ext + ".gz", base + strings.ToUpper(ext)} {
-		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && name != given {
+		if name != given && in.Has(name) {
 			return name
 		}
 	}
