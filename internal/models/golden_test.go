@@ -21,7 +21,7 @@ import (
 	"github.com/ctclass/ctclass/internal/ops"
 )
 
-// largeNet is the number of parameters from which on -short leaves training mode out.
+// largeNet is the number of parameters from which on -short leaves out training mode and memory savers.
 const largeNet = 30e6
 
 // TestGolden compares every network with float64 results of the public PyTorch layout, without memory savers,
@@ -53,12 +53,19 @@ func TestGolden(t *testing.T) {
 func testGolden(t *testing.T, dev engine.Device, g *goldens.ModelGolden) {
 	modes := []goldens.Mode{goldens.Eval, goldens.Train}
 	if testing.Short() && g.Parameters > largeNet {
-		t.Log("-short: training mode of this large network is left out")
+		t.Log("-short: training mode and memory savers of this large network are left out")
 		modes = modes[:1]
 	}
 	var passes []*goldenPass
 	for _, mode := range modes {
-		for _, s := range saverCombinations(g.Model) {
+		combinations := saverCombinations(g.Model)
+		if testing.Short() {
+			combinations = slices.Delete(combinations, 1, len(combinations)-1) // none and all
+		}
+		if testing.Short() && g.Parameters > largeNet {
+			combinations = combinations[:1]
+		}
+		for _, s := range combinations {
 			passes = append(passes, newGoldenPass(t, dev, g, mode, s))
 		}
 	}

@@ -234,6 +234,9 @@ func (d *Device) Kernel(op graph.Op, in, out []engine.Layout) (engine.Kernel, er
 			return engine.Kernel{}, fmt.Errorf("%s cannot read the network's input directly: put a convolution before it", op.Kind())
 		}
 	}
+	if err := sameSegments(op, in); err != nil {
+		return engine.Kernel{}, err
+	}
 	for _, bind := range []func(graph.Op, []engine.Layout, []engine.Layout) (run, int){
 		d.convKernel, d.volumeKernel, d.denseKernel, d.tokenKernel, d.stateKernel,
 	} {
@@ -251,6 +254,27 @@ func (d *Device) Kernel(op graph.Op, in, out []engine.Layout) (engine.Kernel, er
 		}
 	}
 	return engine.Kernel{}, fmt.Errorf("the CPU device has no kernel for %s", op.Kind())
+}
+
+// sameSegments refuses to go element by element through maps whose channels are grouped differently, such as
+// the sum of a concatenation and a convolution.
+func sameSegments(op graph.Op, in []engine.Layout) error {
+	switch op.(type) {
+	case graph.Sum, ops.Add, ops.ReLUBackward, ops.BNNorm, ops.BNReduce, ops.BNBackward, ops.BNFrozenBackward, ops.MaxPool3DBackward:
+	default:
+		return nil
+	}
+	var segments []int
+	for _, l := range in {
+		switch {
+		case l.Format != blocked:
+		case segments == nil:
+			segments = l.Segments
+		case !slices.Equal(l.Segments, segments):
+			return fmt.Errorf("%s of maps with channels in groups of %v and %v: put a convolution before one of them", op.Kind(), segments, l.Segments)
+		}
+	}
+	return nil
 }
 
 func readsPlain(op graph.Op) bool {
