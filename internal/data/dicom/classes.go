@@ -1,6 +1,7 @@
 package dicom
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -95,6 +96,53 @@ func (h *Header) rejection() string {
 		return "colour image, not a CT slice"
 	}
 	return ""
+}
+
+// slices returns the slices that the file holds, each frame one, and why what is left out is none.
+func (h *Header) slices() (found []Header, why []string) {
+	if len(h.frames) == 0 {
+		if reason := h.rejection(); reason != "" {
+			return nil, []string{reason}
+		}
+		return []Header{*h}, nil
+	}
+	left := make(map[string]int)
+	for i := range h.frames {
+		reason := h.frames[i].rejection()
+		if reason == "" {
+			found = append(found, h.frames[i])
+			continue
+		}
+		if left[reason]++; left[reason] == 1 {
+			why = append(why, reason)
+		}
+	}
+	for i, reason := range why {
+		if n := left[reason]; n < len(h.frames) {
+			why[i] = fmt.Sprintf("%d of %d frames: %s", n, len(h.frames), reason)
+		}
+	}
+	return found, why
+}
+
+// unit says by which attribute the values of a CT image are something else than HU, "" when they may be HU.
+func (h *Header) unit() string {
+	for _, kind := range h.ImageType {
+		switch kind {
+		case "PERFUSION", "RCBF", "RCBV", "MTT", "TTP", "TMAX", // perfusion maps
+			"STD_DEVIATION", "SUBTRACTION", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MAT_SPECIFIC", "MAT_FRACTIONAL":
+			return "image type " + strings.Join(h.ImageType, `\`)
+		}
+	}
+	switch h.RescaleType {
+	case "", "HU", "HU_MOD":
+		return ""
+	case "US": // unspecified; of the rescale slope's scanners write it for HU too
+		if h.lut == nil {
+			return ""
+		}
+	}
+	return "rescale type " + h.RescaleType
 }
 
 // Derived reports whether the image type says that the image is not an original, primary one.

@@ -107,7 +107,7 @@ func (s *Series) findFaults() error {
 		gaps[i] = g.along[i+1] - g.along[i]
 		if gaps[i] <= samePosition {
 			return fmt.Errorf("%s and %s lie side by side in one plane: no stack of slices",
-				s.Slices[i].Path, s.Slices[i+1].Path)
+				s.Slices[i].Name(), s.Slices[i+1].Name())
 		}
 	}
 	if n > 2 {
@@ -130,7 +130,7 @@ func (s *Series) findFaults() error {
 				n, slices.Min(gaps), gaps[widest])
 		}
 		s.warnCorrected(fmt.Sprintf("slices are missing or unevenly spaced (%.4g to %.4g mm, widest after %s)",
-			slices.Min(gaps), gaps[widest], filepath.Base(s.Slices[widest].Path)),
+			slices.Min(gaps), gaps[widest], filepath.Base(s.Slices[widest].Name())),
 			fmt.Sprintf("interpolated to %d slices %.4g mm apart", g.gridSlices(), g.median))
 	}
 	for _, d := range g.drift {
@@ -188,7 +188,7 @@ func affineOf(w, h, d, origin [3]float64) [4][4]float64 {
 	return a
 }
 
-// singleFrames is the placeholder geometry of a multi-frame file, whose real one is not in the header.
+// singleFrames is the placeholder geometry of a multi-frame file that does not say its real one.
 func singleFrames(h *Header) geometry {
 	pitch := h.PixelSpacing
 	if pitch == [2]float64{} {

@@ -70,6 +70,11 @@ type Header struct {
 
 	layout structure
 	files  files.Files // where Path is; nil: on disk
+
+	lut             *modalityLUT // instead of Slope and Intercept
+	concatenation   string       // UID of the multi-frame image that was divided into several files
+	frames          []Header     // of a multi-frame file whose frames are described
+	describedFrames int          // how many are
 }
 
 // wantedVR returns the value representation of the elements that Header is made of, "" for all others.
@@ -114,6 +119,9 @@ func ReadHeaderIn(in files.Files, path string) (Header, error) {
 		return Header{}, fmt.Errorf("%s: %w", path, err)
 	}
 	h.Path, h.files = path, in
+	for i := range h.frames {
+		h.frames[i].Path, h.frames[i].files = path, in
+	}
 	return h, nil
 }
 

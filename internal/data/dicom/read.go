@@ -244,13 +244,13 @@ func (s *Series) checkDuplicates() error {
 			if err := b.read(other); err != nil {
 				return err
 			}
-			same := h.Slope == other.Slope && h.Intercept == other.Intercept
+			same := h.Slope == other.Slope && h.Intercept == other.Intercept && h.lut.equal(other.lut)
 			for k := range a.stored {
 				same = same && a.stored[k] == b.stored[k]
 			}
 			if !same {
 				return fmt.Errorf("series %s holds different images at one position (%s and %s): several phases or reconstructions in one series cannot be told apart",
-					h.SeriesUID, other.Path, h.Path)
+					h.SeriesUID, other.Name(), h.Name())
 			}
 			return nil
 		}

@@ -14,9 +14,10 @@ type Rejected struct {
 }
 
 // Series is a stack of slices that belong together: same series, orientation, size, pixel spacing, frame of
-// reference, kernel and, where several acquisitions cover the same region, same acquisition.
+// reference, kernel, temporal position, of multi-frame images same stack, cardiac phase and image type, and,
+// where several acquisitions or multi-frame images cover the same region, same acquisition and image.
 type Series struct {
-	// Slices holds one header for each position in stacking order: along the slice normal, or by instance
+	// Slices holds one header (of a file, or of a frame in one) for each position in stacking order: along the slice normal, or by instance
 	// number where positions are missing. It is never empty.
 	Slices []Header
 	// Warnings says, one sentence each, what is unusual and what Read does about it.
@@ -35,7 +36,7 @@ type duplicate struct {
 	of     int
 }
 
-// Group sorts files into series. Files that are no slices (localizers, dose pages, secondary captures,
+// Group sorts files into series; each frame of a multi-frame file is a slice. Files that are no slices (localizers, dose pages, secondary captures,
 // segmentations, reports, ...) are returned with the reason. The result does not depend on the order of
 // headers; series are ordered by series number, then UID, then as they were split.
 func Group(headers []Header) ([]Series, []Rejected) {
@@ -43,16 +44,18 @@ func Group(headers []Header) ([]Series, []Rejected) {
 	slices.SortFunc(sorted, func(a, b Header) int { return cmp.Compare(a.Path, b.Path) })
 	var rejected []Rejected
 	var groups [][]Header
-	for _, h := range sorted {
-		if why := h.rejection(); why != "" {
-			rejected = append(rejected, Rejected{h.Path, why})
-			continue
+	for i := range sorted {
+		found, why := sorted[i].slices()
+		for _, reason := range why {
+			rejected = append(rejected, Rejected{sorted[i].Path, reason})
 		}
-		at := slices.IndexFunc(groups, func(g []Header) bool { return sameStack(&g[0], &h) })
-		if at < 0 {
-			groups = append(groups, []Header{h})
-		} else {
-			groups[at] = append(groups[at], h)
+		for _, h := range found {
+			at := slices.IndexFunc(groups, func(g []Header) bool { return sameStack(&g[0], &h) })
+			if at < 0 {
+				groups = append(groups, []Header{h})
+			} else {
+				groups[at] = append(groups[at], h)
+			}
 		}
 	}
 	var series []Series
@@ -64,7 +67,8 @@ func Group(headers []Header) ([]Series, []Rejected) {
 	slices.SortStableFunc(series, func(a, b Series) int {
 		x, y := &a.Slices[0], &b.Slices[0]
 		return cmp.Or(cmp.Compare(x.SeriesNumber, y.SeriesNumber), cmp.Compare(x.SeriesUID, y.SeriesUID),
-			cmp.Compare(x.AcquisitionNumber, y.AcquisitionNumber))
+			cmp.Compare(x.AcquisitionNumber, y.AcquisitionNumber), cmp.Compare(x.TemporalPosition, y.TemporalPosition),
+			cmp.Compare(x.CardiacPhase, y.CardiacPhase), cmp.Compare(x.Stack, y.Stack), cmp.Compare(x.object(), y.object()))
 	})
 	return series, rejected
 }
@@ -74,7 +78,9 @@ func sameStack(a, b *Header) bool {
 	if a.SeriesUID != b.SeriesUID || a.Rows != b.Rows || a.Columns != b.Columns || a.Modality != b.Modality ||
 		a.FrameOfReferenceUID != b.FrameOfReferenceUID || a.Kernel != b.Kernel ||
 		a.TemporalPosition != b.TemporalPosition || a.HasPosition != b.HasPosition ||
-		a.HasOrientation != b.HasOrientation || enhancedClass(a.SOPClassUID) != enhancedClass(b.SOPClassUID) {
+		a.HasOrientation != b.HasOrientation || enhancedClass(a.SOPClassUID) != enhancedClass(b.SOPClassUID) ||
+		a.Stack != b.Stack || a.CardiacPhase != b.CardiacPhase ||
+		a.Frame > 0 && b.Frame > 0 && !slices.Equal(a.ImageType, b.ImageType) {
 		return false
 	}
 	for i := range a.Orientation {
@@ -90,34 +96,41 @@ func sameStack(a, b *Header) bool {
 	return true
 }
 
-// splitAcquisitions divides a group by acquisition number when two acquisitions cover the same region, so
-// that repeated scans are not interleaved. Acquisitions side by side (step and shoot) stay one stack.
+// splitAcquisitions divides a group by acquisition number and by multi-frame image when two of them cover
+// the same region, so that repeated scans are not interleaved. Acquisitions side by side (step and shoot)
+// stay one stack.
 func splitAcquisitions(group []Header) [][]Header {
 	if !group[0].HasPosition || !group[0].HasOrientation {
 		return [][]Header{group}
 	}
+	type scan struct {
+		acquisition int
+		object      string
+	}
 	type span struct {
+		scan
 		low, high float64
 		headers   []Header
 	}
 	normal := group[0].normal()
-	byNumber := make(map[int]*span)
+	byScan := make(map[scan]*span)
 	for _, h := range group {
 		z := dot(h.Position, normal)
-		s := byNumber[h.AcquisitionNumber]
+		of := scan{h.AcquisitionNumber, h.object()}
+		s := byScan[of]
 		if s == nil {
-			s = &span{low: z, high: z}
-			byNumber[h.AcquisitionNumber] = s
+			s = &span{scan: of, low: z, high: z}
+			byScan[of] = s
 		}
 		s.low, s.high = min(s.low, z), max(s.high, z)
 		s.headers = append(s.headers, h)
 	}
-	spans := make([]*span, 0, len(byNumber))
-	for _, s := range byNumber {
+	spans := make([]*span, 0, len(byScan))
+	for _, s := range byScan {
 		spans = append(spans, s)
 	}
-	slices.SortFunc(spans, func(a, b *span) int { // disjoint spans never tie
-		return cmp.Or(cmp.Compare(a.low, b.low), cmp.Compare(a.headers[0].AcquisitionNumber, b.headers[0].AcquisitionNumber))
+	slices.SortFunc(spans, func(a, b *span) int {
+		return cmp.Or(cmp.Compare(a.low, b.low), cmp.Compare(a.acquisition, b.acquisition), cmp.Compare(a.object, b.object))
 	})
 	overlap := false
 	for i := 1; i < len(spans); i++ {
@@ -141,7 +154,10 @@ func newSeries(headers []Header) Series {
 	if first.Modality != "CT" {
 		s.warn("modality %q is not CT: the values are not Hounsfield units", first.Modality)
 	}
-	if s.Err = s.readable(); s.Err != nil && (first.Frames != 1 || enhancedClass(first.SOPClassUID)) {
+	if unit := first.unit(); unit != "" {
+		s.warn("%s: the values are not Hounsfield units", unit)
+	}
+	if s.Err = s.readable(); s.Err != nil && first.framesUnknown() {
 		s.geometry = singleFrames(first)
 		return s
 	}
@@ -189,7 +205,7 @@ func (s *Series) sort() {
 			kept = append(kept, h)
 			continue
 		}
-		if h.SOPInstanceUID == "" || h.SOPInstanceUID != kept[of].SOPInstanceUID {
+		if !sameObject(&h, &kept[of]) {
 			s.duplicates = append(s.duplicates, duplicate{h, of})
 			continue
 		}
@@ -207,9 +223,14 @@ func (s *Series) sort() {
 // samePlace reports whether two neighbours in stacking order lie at the same place.
 func samePlace(a, b *Header, placed bool) bool {
 	if !placed {
-		return a.InstanceNumber == b.InstanceNumber && a.SOPInstanceUID != "" && a.SOPInstanceUID == b.SOPInstanceUID
+		return a.InstanceNumber == b.InstanceNumber && sameObject(a, b)
 	}
 	return norm(added(a.Position, b.Position, -1)) <= samePosition
+}
+
+// sameObject reports whether a and b are copies of one image, by its UID.
+func sameObject(a, b *Header) bool {
+	return a.SOPInstanceUID != "" && a.SOPInstanceUID == b.SOPInstanceUID && a.Frame == b.Frame
 }
 
 func (s *Series) warn(format string, args ...any) {
@@ -227,8 +248,8 @@ func (s *Series) warnCorrected(fact, correction string) {
 // Size returns the number of slices, rows and columns as stored.
 func (s *Series) Size() [3]int {
 	n := len(s.Slices)
-	if s.Slices[0].Frames > 1 {
-		n = s.Slices[0].Frames
+	if s.Slices[0].framesUnknown() {
+		n = max(s.Slices[0].Frames, 1)
 	}
 	return [3]int{n, s.Slices[0].Rows, s.Slices[0].Columns}
 }

@@ -28,7 +28,6 @@ const (
 	tagItem         tagID = 0xFFFEE000
 	tagItemEnd      tagID = 0xFFFEE00D
 	tagSequenceEnd  tagID = 0xFFFEE0DD
-	tagModalityLUT  tagID = 0x00283000
 	tagOffsetTable  tagID = 0x7FE00001 // extended offset table
 	tagFloatPixels  tagID = 0x7FE00008
 	tagDoublePixels tagID = 0x7FE00009
@@ -47,11 +46,13 @@ type structure struct {
 	dataset      int64 // file offset of the first byte after the meta header
 	// wanted holds the wanted elements in explicit VR of the byte order `order`, with the VRs of wantedVR.
 	wanted       []byte
-	hasLUT       bool  // a Modality LUT replaces the rescale slope
-	pixelTag     tagID // 0: no pixel data
-	pixelOffset  int64 // from the file's start, or (deflated) from the start of the inflated data set
-	pixelLength  int64 // declared length in bytes; -1: encapsulated
-	pixelPresent int64 // bytes that the file holds of it; -1: unknown (deflated)
+	lut          *rawLUT       // Modality LUT, which replaces the rescale slope
+	shared       []frameValues // of multi-frame images: what holds for all frames
+	perFrame     []frameValues // and what for each
+	pixelTag     tagID         // 0: no pixel data
+	pixelOffset  int64         // from the file's start, or (deflated) from the start of the inflated data set
+	pixelLength  int64         // declared length in bytes; -1: encapsulated
+	pixelPresent int64         // bytes that the file holds of it; -1: unknown (deflated)
 	// extendedOffsets is where the extended offset table lies; its length is 0 without one.
 	extendedOffsets span
 }
@@ -195,22 +196,24 @@ func (w *walker) elements(s *structure) error {
 				s.pixelPresent = min(s.pixelLength, w.limit-w.pos)
 			}
 			return nil
-		case tagModalityLUT:
-			s.hasLUT = e.length > 0
 		case tagOffsetTable:
 			s.extendedOffsets = span{w.pos, int64(e.length)}
 		}
 		vr := wantedVR(e.tag)
 		switch {
-		case e.length == undefinedLen:
-			err = w.skipItems(e.tag, w.implicit || e.vr == "UN", 1)
+		case e.tag == tagShared:
+			s.shared, err = w.functionalGroups(e)
+		case e.tag == tagPerFrame:
+			s.perFrame, err = w.functionalGroups(e)
+		case e.tag == tagModalityLUT:
+			s.lut, err = w.modalityLUT(e)
 		case vr != "" && e.length <= maxValue:
 			var value []byte
 			if value, err = w.value(e); err == nil {
 				s.wanted = appendElement(s.wanted, s.order, e.tag, vr, value)
 			}
 		default:
-			err = w.skip(int64(e.length))
+			err = w.skipValue(e, 1)
 		}
 		if err != nil {
 			return err
@@ -218,49 +221,82 @@ func (w *walker) elements(s *structure) error {
 	}
 }
 
-// skipItems skips the items of a sequence of undefined length. The content of a UN element of undefined
-// length is implicit VR whatever the file's syntax is (PS3.5, 6.2.2).
-func (w *walker) skipItems(of tagID, implicit bool, depth int) error {
+// skipValue skips the value of e, which lies within depth-1 sequences.
+func (w *walker) skipValue(e element, depth int) error {
+	if e.length == undefinedLen {
+		return w.items(e, depth, nil, nil)
+	}
+	return w.skip(int64(e.length))
+}
+
+// items goes through the items of the sequence `of`, which is the depth-th one within each other. It calls
+// begin (unless nil) for each item and visit for each element, whose value visit reads or skips. Without
+// visit the values are skipped. The content of a UN element is implicit VR whatever the file's syntax is
+// (PS3.5, 6.2.2).
+func (w *walker) items(of element, depth int, begin func() error, visit func(element) error) error {
 	if depth > maxDepth {
-		return fmt.Errorf("element %v nests sequences more than %d deep", of, maxDepth)
+		return fmt.Errorf("element %v nests sequences more than %d deep", of.tag, maxDepth)
 	}
 	outer := w.implicit
-	w.implicit = implicit
+	w.implicit = w.implicit || of.vr == "UN"
 	defer func() { w.implicit = outer }()
-	for {
+	end := w.end(of)
+	for end < 0 || w.pos < end {
 		item, err := w.head()
 		if err != nil {
 			return err
 		}
 		switch {
-		case item.tag == tagSequenceEnd:
+		case item.tag == tagSequenceEnd && end < 0:
 			return nil
 		case item.tag != tagItem:
-			return fmt.Errorf("element %v is a sequence without items: found %v", of, item.tag)
-		case item.length != undefinedLen:
+			return fmt.Errorf("element %v is a sequence without items: found %v", of.tag, item.tag)
+		}
+		if begin != nil {
+			if err := begin(); err != nil {
+				return err
+			}
+		}
+		if visit == nil && item.length != undefinedLen {
 			if err := w.skip(int64(item.length)); err != nil {
 				return err
 			}
 			continue
 		}
-		for {
+		itemEnd := w.end(item)
+		for itemEnd < 0 || w.pos < itemEnd {
 			e, err := w.head()
 			if err != nil {
 				return err
 			}
-			if e.tag == tagItemEnd {
+			if e.tag == tagItemEnd && itemEnd < 0 {
 				break
 			}
-			if e.length == undefinedLen {
-				err = w.skipItems(e.tag, w.implicit || e.vr == "UN", depth+1)
+			if visit != nil {
+				err = visit(e)
 			} else {
-				err = w.skip(int64(e.length))
+				err = w.skipValue(e, depth+1)
 			}
 			if err != nil {
 				return err
 			}
 		}
+		if itemEnd >= 0 && w.pos > itemEnd {
+			return fmt.Errorf("element %v: an item ends within an element", of.tag)
+		}
 	}
+	if w.pos > end {
+		return fmt.Errorf("element %v ends within an item", of.tag)
+	}
+	return nil
+}
+
+// end returns where the value of e ends, -1 when its length is undefined.
+func (w *walker) end(e element) int64 {
+	if e.length == undefinedLen {
+		return -1
+	}
+	return w.pos + int64(e.length)
 }
 
 // head reads tag, VR and length of the next element and checks that the length fits into the file. Only
