@@ -21,6 +21,12 @@ func newVersionCommand(app *app) *cobra.Command {
 }
 
 func runVersion(_ context.Context, app *app) error {
+	_, err := fmt.Fprintf(app.out, "ctclass %s %s %s/%s\n", ctclassVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+// ctclassVersion is the version that the program was built from.
+func ctclassVersion() string {
 	version := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		version = info.Main.Version
@@ -30,6 +36,5 @@ func runVersion(_ context.Context, app *app) error {
 			}
 		}
 	}
-	_, err := fmt.Fprintf(app.out, "ctclass %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return err
+	return version
 }

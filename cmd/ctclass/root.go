@@ -34,6 +34,8 @@ func commands(app *app) []*cobra.Command {
 		newBenchCommand(app),
 		newPredictCommand(app),
 		newInspectCommand(app),
+		newWeightsCommand(app),
+		newExportCommand(app),
 		newModelsCommand(app),
 		newPhantomCommand(app),
 		newConfigCommand(app),

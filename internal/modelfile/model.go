@@ -89,6 +89,9 @@ func Load(path string) (*Model, error) {
 	return m, nil
 }
 
+// Describe returns the model's description, everything but the tensors, as the canonical JSON of the file.
+func Describe(m *Model) (string, error) { return encodeModel(m) }
+
 // encodeModel returns the canonical JSON of everything but the tensors.
 func encodeModel(m *Model) (string, error) {
 	if err := m.check(); err != nil {

@@ -31,24 +31,54 @@ func elementBytes(dtype string) (int64, bool) {
 // F16, BF16 and F64 values become float32, a finite F64 beyond float32 is an error; I64 stays; any
 // other element type is an error. Header length, offsets, shapes and the absence of gaps and
 // overlaps are checked against the size of the file before a tensor is allocated.
-func LoadTensors(path string) ([]Tensor, map[string]string, error) {
+func LoadTensors(path string) (tensors []Tensor, metadata map[string]string, err error) {
+	err = open(path, func(r io.Reader, size int64) (err error) {
+		tensors, metadata, err = decode(r, size)
+		return err
+	})
+	return tensors, metadata, err
+}
+
+// EachTensor reads a safetensors file as [LoadTensors] does, but one tensor at a time. accept comes first,
+// with the metadata and the tensors without their values, sorted by name; then take gets one after the other.
+// An error of either ends the reading and is returned.
+func EachTensor(path string, accept func(metadata map[string]string, tensors []Tensor) error, take func(Tensor) error) error {
+	var refused error // not about the file
+	err := open(path, func(r io.Reader, size int64) error {
+		return decodeEach(r, size,
+			func(m map[string]string, t []Tensor) error {
+				refused = accept(m, t)
+				return refused
+			},
+			func(t Tensor) error {
+				refused = take(t)
+				return refused
+			})
+	})
+	if refused != nil {
+		return refused
+	}
+	return err
+}
+
+// open calls read with the content and the size of the file.
+func open(path string, read func(r io.Reader, size int64) error) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read the model file: %w", err)
+		return fmt.Errorf("cannot read the model file: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read the model file: %w", err)
+		return fmt.Errorf("cannot read the model file: %w", err)
 	}
 	if info.IsDir() {
-		return nil, nil, fmt.Errorf("%s is a folder, expected a .safetensors file", path)
+		return fmt.Errorf("%s is a folder, expected a .safetensors file", path)
 	}
-	tensors, metadata, err := decode(f, info.Size())
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s cannot be read as a safetensors file: %w", path, err)
+	if err := read(f, info.Size()); err != nil {
+		return fmt.Errorf("%s cannot be read as a safetensors file: %w", path, err)
 	}
-	return tensors, metadata, nil
+	return nil
 }
 
 // storedTensor is a tensor of the header, its place in the file checked.
@@ -61,39 +91,82 @@ type storedTensor struct {
 }
 
 // decode reads a safetensors file of size bytes from r.
-func decode(r io.Reader, size int64) ([]Tensor, map[string]string, error) {
-	var word [8]byte
-	if size < 8 {
-		return nil, nil, fmt.Errorf("it has %d bytes, too few for the format", size)
-	}
-	if _, err := io.ReadFull(r, word[:]); err != nil {
-		return nil, nil, shortRead(err)
-	}
-	length := binary.LittleEndian.Uint64(word[:])
-	if length > maxHeader || int64(length) > size-8 {
-		return nil, nil, fmt.Errorf("its header claims %d bytes, the file has %d and the format allows %d; it is cut short or of another format", length, size, maxHeader)
-	}
-	header := make([]byte, length)
-	if _, err := io.ReadFull(r, header); err != nil {
-		return nil, nil, shortRead(err)
-	}
-	stored, metadata, err := parseHeader(header)
+func decode(r io.Reader, size int64) (tensors []Tensor, metadata map[string]string, err error) {
+	err = decodeEach(r, size,
+		func(m map[string]string, stored []Tensor) error {
+			metadata, tensors = m, make([]Tensor, 0, len(stored))
+			return nil
+		},
+		func(t Tensor) error {
+			tensors = append(tensors, t)
+			return nil
+		})
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := checkLayout(stored, size-8-int64(length)); err != nil {
-		return nil, nil, err
+	sortByName(tensors)
+	return tensors, metadata, nil
+}
+
+func sortByName(tensors []Tensor) {
+	slices.SortFunc(tensors, func(a, b Tensor) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// decodeEach is EachTensor on size bytes from r.
+func decodeEach(r io.Reader, size int64, accept func(map[string]string, []Tensor) error, take func(Tensor) error) error {
+	header, err := readHeader(r, size)
+	if err != nil {
+		return err
 	}
-	tensors := make([]Tensor, 0, len(stored))
+	stored, metadata, err := parseHeader(header)
+	if err != nil {
+		return err
+	}
+	if err := checkLayout(stored, size-8-int64(len(header))); err != nil {
+		return err
+	}
+	var blank []Tensor
+	for _, s := range stored {
+		t := Tensor{Name: s.name, Shape: s.shape}
+		if s.dtype == string(I64) {
+			t.I64 = []int64{}
+		}
+		blank = append(blank, t)
+	}
+	sortByName(blank)
+	if err := accept(metadata, blank); err != nil {
+		return err
+	}
 	for _, s := range stored { // in the order of the file: one pass
 		t, err := readValues(r, s)
-		if err != nil {
-			return nil, nil, fmt.Errorf("tensor %q: %w", s.name, err)
+		if err == nil {
+			err = take(t)
 		}
-		tensors = append(tensors, t)
+		if err != nil {
+			return fmt.Errorf("tensor %q: %w", s.name, err)
+		}
 	}
-	slices.SortFunc(tensors, func(a, b Tensor) int { return strings.Compare(a.Name, b.Name) })
-	return tensors, metadata, nil
+	return nil
+}
+
+// readHeader reads the length word and the header.
+func readHeader(r io.Reader, size int64) ([]byte, error) {
+	var word [8]byte
+	if size < 8 {
+		return nil, fmt.Errorf("it has %d bytes, too few for the format", size)
+	}
+	if _, err := io.ReadFull(r, word[:]); err != nil {
+		return nil, shortRead(err)
+	}
+	length := binary.LittleEndian.Uint64(word[:])
+	if length > maxHeader || int64(length) > size-8 {
+		return nil, fmt.Errorf("its header claims %d bytes, the file has %d and the format allows %d; it is cut short or of another format", length, size, maxHeader)
+	}
+	header := make([]byte, length)
+	if _, err := io.ReadFull(r, header); err != nil {
+		return nil, shortRead(err)
+	}
+	return header, nil
 }
 
 // parseHeader decodes the JSON of a header. It walks the top level itself, because repeated names

@@ -45,6 +45,12 @@ func SaveTensors(path string, tensors []Tensor, metadata map[string]string) erro
 			return err
 		}
 		for _, t := range sorted {
+			if t.Load != nil {
+				t.F32, t.Load = t.Load(), nil
+				if err := t.check(); err != nil {
+					return err
+				}
+			}
 			if err := writeValues(w, t); err != nil {
 				return err
 			}
@@ -78,9 +84,13 @@ func encodeHeader(tensors []Tensor, metadata map[string]string) ([]byte, error) 
 			return nil, fmt.Errorf("two tensors are named %q", t.Name)
 		}
 		seen[t.Name] = true
-		size := int64(4 * len(t.F32))
+		count, err := elements(t.Shape)
+		if err != nil {
+			return nil, err
+		}
+		size := int64(4 * count)
 		if t.DType() == I64 {
-			size = int64(8 * len(t.I64))
+			size = int64(8 * count)
 		}
 		shape := t.Shape
 		if shape == nil {

@@ -18,14 +18,17 @@ import (
 	"strings"
 )
 
-// Tensor is a named array in row-major order. Exactly one of F32 and I64 holds the values, as many
-// as the product of Shape; a nil or empty Shape is a scalar with one value. An empty tensor of
+// Tensor is a named array in row-major order. Exactly one of F32, I64 and Load holds the values, as
+// many as the product of Shape; a nil or empty Shape is a scalar with one value. An empty tensor of
 // integers has a non-nil I64 of length zero.
 type Tensor struct {
 	Name  string
 	Shape []int
 	F32   []float32
 	I64   []int64
+	// Load returns float values when they are about to be written to a safetensors file, and may use the
+	// memory of an earlier call again: so that the values of a network never lie in memory twice.
+	Load func() []float32
 }
 
 // DType is the element type of a tensor in memory.
@@ -50,14 +53,14 @@ func (t Tensor) check() error {
 	if t.Name == metadataKey {
 		return fmt.Errorf("a tensor cannot be named %s: the format keeps that name for its metadata", metadataKey)
 	}
-	if t.F32 != nil && t.I64 != nil {
-		return fmt.Errorf("tensor %q has both float and integer values", t.Name)
+	if t.F32 != nil && t.I64 != nil || t.Load != nil && (t.F32 != nil || t.I64 != nil) {
+		return fmt.Errorf("tensor %q has values of two kinds", t.Name)
 	}
 	n, err := elements(t.Shape)
 	if err != nil {
 		return fmt.Errorf("tensor %q: %w", t.Name, err)
 	}
-	if have := len(t.F32) + len(t.I64); have != n {
+	if have := len(t.F32) + len(t.I64); t.Load == nil && have != n {
 		return fmt.Errorf("tensor %q of shape %v needs %d values and has %d", t.Name, t.Shape, n, have)
 	}
 	return nil
