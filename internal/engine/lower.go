@@ -66,9 +66,15 @@ func Compile(dev Device, req Request) (*Program, error) {
 // CompileUpdate compiles the program that applies the accumulated gradients of prog.
 func CompileUpdate(prog *Program, opt Optimizer) (*Program, error) {
 	l := &lowering{prog: &Program{Device: prog.Device, Inputs: map[string]*Tensor{}}, byState: map[string]*Tensor{}}
+	accumulated := map[*Tensor]bool{} // parameters that prog has a gradient for; the others are frozen
+	for _, t := range prog.states {
+		if t.like != nil {
+			accumulated[t.like] = true
+		}
+	}
 	var params, accs []*Tensor
 	for _, t := range prog.states {
-		if t.Role == graph.Parameter {
+		if t.Role == graph.Parameter && accumulated[t] {
 			params = append(params, l.stateLike(t))
 		}
 	}

@@ -11,6 +11,9 @@ type Builder struct {
 	*graph.Graph
 	// Training chooses batch statistics and dropout; otherwise running statistics and no dropout.
 	Training bool
+	// Frozen tells the parameters that are not trained; nil: none. A batch norm whose weight and bias are
+	// frozen normalises by its running statistics, in training too, and leaves them as they are.
+	Frozen func(name string) bool
 	// Params lists the parameters and buffers in the order of creation.
 	Params []Param
 
@@ -26,16 +29,18 @@ type Param struct {
 // New returns a builder on the graph.
 func New(g *graph.Graph, training bool) *Builder { return &Builder{Graph: g, Training: training} }
 
-// Trainable returns the parameters, without buffers.
+// Trainable returns the parameters, without buffers and without those that are frozen.
 func (b *Builder) Trainable() []*graph.Value {
 	var out []*graph.Value
 	for _, p := range b.Params {
-		if p.Value.Role == graph.Parameter {
+		if p.Value.Role == graph.Parameter && !b.frozen(p.Value) {
 			out = append(out, p.Value)
 		}
 	}
 	return out
 }
+
+func (b *Builder) frozen(v *graph.Value) bool { return b.Frozen != nil && b.Frozen(v.Name) }
 
 // Recomputed runs f, whose values are not kept for backward but recomputed, all of one segment together, if
 // on is set.

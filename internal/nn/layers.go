@@ -23,7 +23,7 @@ func (b *Builder) Conv3D(name string, x *graph.Value, out, kernel, stride, pad i
 }
 
 // BatchNorm normalises each channel over batch and voxels, in training by the batch's statistics, which
-// move the running ones; otherwise by the running ones. gamma is the initial scale.
+// move the running ones; otherwise, and where it is frozen, by the running ones. gamma is the initial scale.
 func (b *Builder) BatchNorm(name string, x *graph.Value, gamma float32) (y *graph.Value) {
 	b.In(name, func() {
 		c := x.Dim(1)
@@ -31,7 +31,7 @@ func (b *Builder) BatchNorm(name string, x *graph.Value, gamma float32) (y *grap
 		bias := b.Parameter("bias", Constant(0), c)
 		mean := b.Buffer("running_mean", Constant(0), c)
 		variance := b.Buffer("running_var", Constant(1), c)
-		if !b.Training {
+		if !b.Training || b.frozen(weight) && b.frozen(bias) {
 			stats := b.Apply(ops.Stack2{}, mean, variance)
 			y = b.Apply(ops.BNNorm{Eps: normEps, Frozen: true}, x, stats, weight, bias)
 			return

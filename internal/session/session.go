@@ -31,6 +31,7 @@ type Training struct {
 	BatchSizes []int // of the micro-batches, such as the usual one and that of a shorter last one
 	Accumulate bool  // gradients of several micro-batches make a step
 	Optimizer  AdamW
+	Frozen     func(param string) bool // parameters that stay as they are; nil: none
 }
 
 // Session is a compiled network with its memory.
@@ -156,6 +157,7 @@ func (s *Session) compileTraining(dev engine.Device, n int) (*engine.Program, er
 	req := engine.Request{Optimizer: t.Optimizer, Accumulate: t.Accumulate}
 	g, err := graph.Build(func(g *graph.Graph) (err error) {
 		b := nn.New(g, true)
+		b.Frozen = t.Frozen
 		logits := s.opt.Network.Build(b, s.input(g, n))
 		targets := g.Leaf(graph.Input, "targets", graph.Type{Shape: []int{n, t.Loss.Targets(s.opt.Network.Classes)}})
 		scale := g.Leaf(graph.Input, "scale", graph.Type{Shape: []int{1}})
