@@ -18,6 +18,10 @@ const (
 	syntaxExtended    = "1.2.840.10008.1.2.4.51"
 	syntaxSpectral    = "1.2.840.10008.1.2.4.53"
 	syntaxProgressive = "1.2.840.10008.1.2.4.55"
+	syntaxLossless    = "1.2.840.10008.1.2.4.57"
+	syntaxLosslessSV1 = "1.2.840.10008.1.2.4.70"
+	syntaxLS          = "1.2.840.10008.1.2.4.80"
+	syntaxLSNear      = "1.2.840.10008.1.2.4.81"
 )
 
 // SyntaxName returns the plain name of a transfer syntax, or the UID itself when it is not a known one.
@@ -41,13 +45,13 @@ func SyntaxName(uid string) string {
 		return "JPEG spectral selection"
 	case syntaxProgressive:
 		return "JPEG full progression"
-	case "1.2.840.10008.1.2.4.57":
+	case syntaxLossless:
 		return "JPEG lossless"
-	case "1.2.840.10008.1.2.4.70":
+	case syntaxLosslessSV1:
 		return "JPEG lossless, first-order prediction"
-	case "1.2.840.10008.1.2.4.80":
+	case syntaxLS:
 		return "JPEG-LS lossless"
-	case "1.2.840.10008.1.2.4.81":
+	case syntaxLSNear:
 		return "JPEG-LS near-lossless"
 	case "1.2.840.10008.1.2.4.90":
 		return "JPEG 2000 lossless"
@@ -84,6 +88,10 @@ func decoderFor(uid string) frameDecoder {
 		return decodeRLE
 	case syntaxBaseline, syntaxExtended, syntaxSpectral, syntaxProgressive:
 		return decodeJPEGDCT
+	case syntaxLossless, syntaxLosslessSV1:
+		return decodeJPEGLossless
+	case syntaxLS, syntaxLSNear:
+		return decodeJPEGLS
 	}
 	return nil
 }
