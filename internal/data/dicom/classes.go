@@ -137,7 +137,7 @@ func (h *Header) unit() string {
 	switch h.RescaleType {
 	case "", "HU", "HU_MOD":
 		return ""
-	case "US": // unspecified; of the rescale slope's scanners write it for HU too
+	case "US": // unspecified: some scanners call HU so, but a table without a unit can hold anything
 		if h.lut == nil {
 			return ""
 		}

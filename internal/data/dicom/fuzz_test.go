@@ -22,12 +22,25 @@ func FuzzFile(f *testing.F) {
 	rle := tiny(1, 0)
 	rle.Syntax, rle.Fragments = dicomtest.RLE, [][]byte{rleFrame([]int16{0, 1, 1, 1, 1, 5})}
 	f.Add(rle.Bytes())
+	frames := enhanced(0, 2, 1)
+	f.Add(frames.Bytes())
+	frames.Syntax = dicomtest.RLE
+	frames.Fragments = [][]byte{rleFrame(framePixels(1)), rleFrame(framePixels(2)), rleFrame(framePixels(3))}
+	f.Add(frames.Bytes())
+	lut := tiny(1, 0)
+	lut.Elements[0x00283000] = dicomtest.Group(dicomtest.Item{
+		0x00283002: {VR: "US", Data: []uint16{2, 0, 16}}, 0x00283006: {VR: "US", Data: []uint16{5, 6}},
+	})
+	f.Add(lut.Bytes())
 	f.Fuzz(func(t *testing.T, content []byte) {
 		h, err := readHeader(bytes.NewReader(content), int64(len(content)))
 		if err != nil {
 			return
 		}
 		h.Path = filepath.Join(t.TempDir(), "f")
+		for i := range h.frames {
+			h.frames[i].Path = h.Path
+		}
 		if err := os.WriteFile(h.Path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}

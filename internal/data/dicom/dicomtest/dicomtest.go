@@ -27,8 +27,14 @@ const (
 // Value is the value of an element with its value representation.
 type Value struct {
 	VR   string
-	Data any // string, []uint16, or []byte for values already encoded
+	Data any // string, []uint16, []Item, OpenItems, or []byte for values already encoded
 }
+
+// Item is one item of a sequence: its elements by tag.
+type Item map[uint32]Value
+
+// OpenItems are items of a sequence written with undefined lengths.
+type OpenItems []Item
 
 // File is one DICOM file: its elements by tag (group<<16 | element) and how they are written.
 type File struct {
@@ -130,11 +136,17 @@ func (f *File) Bytes() []byte {
 // AppendElement appends one element, its value padded to even length.
 func AppendElement(b []byte, order binary.ByteOrder, implicit bool, tag uint32, v Value) []byte {
 	var data []byte
+	undefined := false
 	switch d := v.Data.(type) {
 	case string:
 		data = []byte(d)
 	case []byte:
 		data = slices.Clone(d)
+	case []Item:
+		data = appendItems(nil, order, implicit || v.VR == "UN", d, false)
+	case OpenItems:
+		data = appendItems(nil, order, implicit || v.VR == "UN", d, true)
+		undefined = true
 	case []uint16:
 		for _, w := range d {
 			data = append(data, byte(w), byte(w>>8))
@@ -154,18 +166,68 @@ func AppendElement(b []byte, order binary.ByteOrder, implicit bool, tag uint32, 
 	long := func(x uint32) { order.PutUint32(word[:], x); b = append(b, word[:]...) }
 	short(uint16(tag >> 16))
 	short(uint16(tag))
+	length := uint32(len(data))
+	if undefined {
+		length = 0xFFFFFFFF
+	}
 	switch {
 	case implicit:
-		long(uint32(len(data)))
+		long(length)
 	case strings.Contains("OB OV OW OF SQ UN UT", v.VR):
 		b = append(b, v.VR+"\x00\x00"...)
-		long(uint32(len(data)))
+		long(length)
 	default:
 		b = append(b, v.VR...)
 		short(uint16(len(data)))
 	}
 	return append(b, data...)
 }
+
+// appendItems appends the items of a sequence, when open with delimiters instead of lengths.
+func appendItems(b []byte, order binary.ByteOrder, implicit bool, items []Item, open bool) []byte {
+	head := func(element uint16, length uint32) {
+		var h [8]byte
+		order.PutUint16(h[:], 0xFFFE)
+		order.PutUint16(h[2:], element)
+		order.PutUint32(h[4:], length)
+		b = append(b, h[:]...)
+	}
+	for _, item := range items {
+		var body []byte
+		for _, tag := range slices.Sorted(maps.Keys(item)) {
+			body = AppendElement(body, order, implicit, tag, item[tag])
+		}
+		if !open {
+			head(0xE000, uint32(len(body)))
+			b = append(b, body...)
+			continue
+		}
+		head(0xE000, 0xFFFFFFFF)
+		b = append(b, body...)
+		head(0xE00D, 0)
+	}
+	if open {
+		head(0xE0DD, 0)
+	}
+	return b
+}
+
+// Enhanced returns an Enhanced CT image of as many frames as there are items in frames, each rows x columns
+// signed 16-bit pixels, with these functional groups.
+func Enhanced(seriesUID string, rows, columns int, shared Item, frames []Item, pixels []int16) *File {
+	f := Slice(seriesUID, 1, 0, rows, columns, pixels)
+	for _, tag := range []uint32{0x00180050, 0x00200032, 0x00200037, 0x00280030, 0x00281052, 0x00281053} {
+		delete(f.Elements, tag)
+	}
+	f.Set(0x00080016, "UI", "1.2.840.10008.5.1.4.1.1.2.1")
+	f.Set(0x00280008, "IS", fmt.Sprint(len(frames)))
+	f.Elements[0x52009229] = Value{"SQ", []Item{shared}}
+	f.Elements[0x52009230] = Value{"SQ", frames}
+	return f
+}
+
+// Group is a functional group: a sequence of one item, which holds the elements.
+func Group(elements Item) Value { return Value{"SQ", []Item{elements}} }
 
 // Write writes the file to dir/name and returns its path. Folders are made as needed.
 func (f *File) Write(t testing.TB, dir, name string) string {
