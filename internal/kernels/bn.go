@@ -127,10 +127,12 @@ func (m *Machine) BNReduce(x, dy Map, mask *Map, ch Channels, mean, invstd, dbet
 	}
 }
 
-// BNBackward sets dx = scale*dy' + kx*x + k0, or adds it when accumulate is set; dy' is dy, or with a mask
-// dy where the mask is positive and 0 elsewhere. scale, kx and k0 have one value for each physical channel.
-// In frozen mode kx and k0 are nil and x is not read. dx may share memory with dy.
-func (m *Machine) BNBackward(x, dy Map, mask *Map, scale, kx, k0 []float32, dx Map, accumulate bool) {
+// BNBackward sets dx = scale*(dy'-dmean) + kx*(x-mean), or adds it when accumulate is set; dy' is dy, or with
+// a mask dy where the mask is positive and 0 elsewhere. scale, kx, mean and dmean have one value for each
+// physical channel. The differences are taken first: what is left of a gradient after two large terms cancel
+// keeps its digits. In frozen mode kx, mean and dmean are nil, dx = scale*dy' and x is not read. dx may share
+// memory with dy or x.
+func (m *Machine) BNBackward(x, dy Map, mask *Map, scale, kx, mean, dmean []float32, dx Map, accumulate bool) {
 	variant := 0
 	if mask != nil {
 		variant |= bnMasked
@@ -144,14 +146,14 @@ func (m *Machine) BNBackward(x, dy Map, mask *Map, scale, kx, k0 []float32, dx M
 	f := m.ewTable().bnBack[variant]
 	stream := !accumulate && ewStreams(dx, dy)
 	m.ewBlocks(dx, func(_, n, cb, lo, hi int) {
-		var ms, xs, b, c []float32
+		var ms, xs, b, c, e []float32
 		if mask != nil {
 			ms = ewBlock(*mask, n, cb)[lo:hi]
 		}
 		if kx != nil {
 			xs = ewBlock(x, n, cb)[lo:hi]
-			b, c = kx[cb*Block:][:Block], k0[cb*Block:][:Block]
+			b, c, e = kx[cb*Block:][:Block], mean[cb*Block:][:Block], dmean[cb*Block:][:Block]
 		}
-		f(ewBlock(dx, n, cb)[lo:hi], ewBlock(dy, n, cb)[lo:hi], ms, xs, scale[cb*Block:][:Block], b, c, stream)
+		f(ewBlock(dx, n, cb)[lo:hi], ewBlock(dy, n, cb)[lo:hi], ms, xs, scale[cb*Block:][:Block], b, c, e, stream)
 	})
 }

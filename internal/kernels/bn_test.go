@@ -91,12 +91,12 @@ func TestBNBackward(t *testing.T) {
 		a, g, act, old := c.random(r), c.random(r), c.random(r), c.random(r)
 		x, mask := a.blocked(t, c.ch), act.blocked(t, c.ch)
 		cp, count := x.CB*Block, a.c
-		scale, kx, k0 := make([]float32, cp), make([]float32, cp), make([]float32, cp)
+		scale, kx, centre, dmean := make([]float32, cp), make([]float32, cp), make([]float32, cp), make([]float32, cp)
 		mean, invstd := make([]float32, count), make([]float32, count)
 		dbeta, dgamma := make([]float32, count), make([]float32, count)
 		phys := c.ch.Physical()
 		for i, p := range phys {
-			scale[p], kx[p], k0[p] = r.Float32()+0.5, r.Float32(), r.Float32()
+			scale[p], kx[p], centre[p], dmean[p] = r.Float32()+0.5, r.Float32(), r.Float32(), r.Float32()
 			mean[i], invstd[i] = r.Float32(), r.Float32()+0.5
 		}
 		voxels := c.d * c.h * c.w
@@ -116,7 +116,7 @@ func TestBNBackward(t *testing.T) {
 				size[ci] += math.Abs(dy) * max(1, math.Abs(hat))
 				want.v[i] = float64(scale[p]) * dy
 				if variant&bnFull != 0 {
-					want.v[i] += float64(kx[p])*a.v[i] + float64(k0[p])
+					want.v[i] += float64(kx[p])*(a.v[i]-float64(centre[p])) - float64(scale[p])*float64(dmean[p])
 				}
 				if variant&bnAccumulate != 0 {
 					want.v[i] += old.v[i]
@@ -126,9 +126,9 @@ func TestBNBackward(t *testing.T) {
 			if variant&bnMasked != 0 {
 				pm = &mask
 			}
-			b, s, xs := kx, k0, x
+			b, s, e, xs := kx, centre, dmean, x
 			if variant&bnFull == 0 {
-				b, s, xs = nil, nil, Map{}
+				b, s, e, xs = nil, nil, nil, Map{}
 			}
 			dy, dx := g.blocked(t, c.ch), old.blocked(t, c.ch)
 			m.BNReduce(x, dy, pm, c.ch, mean, invstd, dbeta, dgamma)
@@ -137,10 +137,10 @@ func TestBNBackward(t *testing.T) {
 					t.Fatalf("variant %d channel %d: dbeta %v, dgamma %v, want %v, %v", variant, i, dbeta[i], dgamma[i], sums[i], dots[i])
 				}
 			}
-			m.BNBackward(xs, dy, pm, scale, b, s, dx, variant&bnAccumulate != 0)
+			m.BNBackward(xs, dy, pm, scale, b, s, e, dx, variant&bnAccumulate != 0)
 			wantMap(t, "BNBackward", dx, c.ch, want, 2e-6)
 			if variant&bnAccumulate == 0 {
-				m.BNBackward(xs, dy, pm, scale, b, s, dy, false)
+				m.BNBackward(xs, dy, pm, scale, b, s, e, dy, false)
 				wantMap(t, "BNBackward in place", dy, c.ch, want, 2e-6)
 			}
 			out = append(out, append([]float32(nil), dbeta...), append([]float32(nil), dgamma...), dx.Data)
@@ -164,7 +164,7 @@ func TestStreamedStores(t *testing.T) {
 			"add":     func(y []float32, stream bool) { k.add(y, a, b, 0, stream) },
 		}
 		for i, f := range k.bnBack {
-			loops[fmt.Sprint("bnBack ", i)] = func(y []float32, stream bool) { f(y, a, b, c, a, b, c, stream) }
+			loops[fmt.Sprint("bnBack ", i)] = func(y []float32, stream bool) { f(y, a, b, c, a, b, c, b, stream) }
 		}
 		for name, f := range loops {
 			want := make([]float32, n)

@@ -694,9 +694,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, MMX+
-TEXT ·ewBNBackAVX2(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackAVX2(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -704,7 +704,7 @@ TEXT ·ewBNBackAVX2(SB), NOSPLIT, $0-169
 	MOVQ    scale_base+96(FP), BX
 	VMOVUPS (BX), Y0
 	VMOVUPS 32(BX), Y1
-	MOVBQZX stream+168(FP), BX
+	MOVBQZX stream+192(FP), BX
 	TESTQ   BX, BX
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -787,9 +787,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, MMX+
-TEXT ·ewBNBackMaskedAVX2(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackMaskedAVX2(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -799,7 +799,7 @@ TEXT ·ewBNBackMaskedAVX2(SB), NOSPLIT, $0-169
 	VMOVUPS 32(BX), Y1
 	MOVQ    mask_base+48(FP), BX
 	VXORPS  Y2, Y2, Y2
-	MOVBQZX stream+168(FP), SI
+	MOVBQZX stream+192(FP), SI
 	TESTQ   SI, SI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -894,9 +894,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackFullAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, FMA3, MMX+
-TEXT ·ewBNBackFullAVX2(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackFullAVX2(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -908,10 +908,13 @@ TEXT ·ewBNBackFullAVX2(SB), NOSPLIT, $0-169
 	MOVQ    kx_base+120(FP), SI
 	VMOVUPS (SI), Y2
 	VMOVUPS 32(SI), Y3
-	MOVQ    k0_base+144(FP), SI
+	MOVQ    mean_base+144(FP), SI
 	VMOVUPS (SI), Y4
 	VMOVUPS 32(SI), Y5
-	MOVBQZX stream+168(FP), SI
+	MOVQ    dmean_base+168(FP), SI
+	VMOVUPS (SI), Y6
+	VMOVUPS 32(SI), Y7
+	MOVBQZX stream+192(FP), SI
 	TESTQ   SI, SI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -923,36 +926,54 @@ TEXT ·ewBNBackFullAVX2(SB), NOSPLIT, $0-169
 around:
 	CMPQ        SI, DI
 	JGE         aroundRest
-	VMOVUPS     (CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS (BX)(SI*1), Y2, Y6
-	VMOVNTPS    Y6, (AX)(SI*1)
-	VMOVUPS     32(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 32(BX)(SI*1), Y3, Y6
-	VMOVNTPS    Y6, 32(AX)(SI*1)
-	VMOVUPS     64(CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS 64(BX)(SI*1), Y2, Y6
-	VMOVNTPS    Y6, 64(AX)(SI*1)
-	VMOVUPS     96(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 96(BX)(SI*1), Y3, Y6
-	VMOVNTPS    Y6, 96(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Y8
+	VMOVUPS     (BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VMOVNTPS    Y8, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y8
+	VMOVUPS     32(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VMOVNTPS    Y8, 32(AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Y8
+	VMOVUPS     64(BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VMOVNTPS    Y8, 64(AX)(SI*1)
+	VMOVUPS     96(CX)(SI*1), Y8
+	VMOVUPS     96(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VMOVNTPS    Y8, 96(AX)(SI*1)
 	ADDQ        $0x00000080, SI
 	JMP         around
 
 aroundRest:
 	CMPQ        SI, DX
 	JGE         aroundDone
-	VMOVUPS     (CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS (BX)(SI*1), Y2, Y6
-	VMOVNTPS    Y6, (AX)(SI*1)
-	VMOVUPS     32(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 32(BX)(SI*1), Y3, Y6
-	VMOVNTPS    Y6, 32(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Y8
+	VMOVUPS     (BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VMOVNTPS    Y8, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y8
+	VMOVUPS     32(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VMOVNTPS    Y8, 32(AX)(SI*1)
 	ADDQ        $0x40, SI
 	JMP         aroundRest
 
@@ -969,36 +990,54 @@ cached:
 loop:
 	CMPQ        SI, DI
 	JGE         loopRest
-	VMOVUPS     (CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS (BX)(SI*1), Y2, Y6
-	VMOVUPS     Y6, (AX)(SI*1)
-	VMOVUPS     32(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 32(BX)(SI*1), Y3, Y6
-	VMOVUPS     Y6, 32(AX)(SI*1)
-	VMOVUPS     64(CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS 64(BX)(SI*1), Y2, Y6
-	VMOVUPS     Y6, 64(AX)(SI*1)
-	VMOVUPS     96(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 96(BX)(SI*1), Y3, Y6
-	VMOVUPS     Y6, 96(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Y8
+	VMOVUPS     (BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VMOVUPS     Y8, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y8
+	VMOVUPS     32(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VMOVUPS     Y8, 32(AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Y8
+	VMOVUPS     64(BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VMOVUPS     Y8, 64(AX)(SI*1)
+	VMOVUPS     96(CX)(SI*1), Y8
+	VMOVUPS     96(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VMOVUPS     Y8, 96(AX)(SI*1)
 	ADDQ        $0x00000080, SI
 	JMP         loop
 
 loopRest:
 	CMPQ        SI, DX
 	JGE         loopDone
-	VMOVUPS     (CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS (BX)(SI*1), Y2, Y6
-	VMOVUPS     Y6, (AX)(SI*1)
-	VMOVUPS     32(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 32(BX)(SI*1), Y3, Y6
-	VMOVUPS     Y6, 32(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Y8
+	VMOVUPS     (BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VMOVUPS     Y8, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y8
+	VMOVUPS     32(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VMOVUPS     Y8, 32(AX)(SI*1)
 	ADDQ        $0x40, SI
 	JMP         loopRest
 
@@ -1006,9 +1045,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackFullMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, FMA3, MMX+
-TEXT ·ewBNBackFullMaskedAVX2(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackFullMaskedAVX2(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -1022,10 +1061,13 @@ TEXT ·ewBNBackFullMaskedAVX2(SB), NOSPLIT, $0-169
 	MOVQ    kx_base+120(FP), DI
 	VMOVUPS (DI), Y3
 	VMOVUPS 32(DI), Y4
-	MOVQ    k0_base+144(FP), DI
+	MOVQ    mean_base+144(FP), DI
 	VMOVUPS (DI), Y5
 	VMOVUPS 32(DI), Y6
-	MOVBQZX stream+168(FP), DI
+	MOVQ    dmean_base+168(FP), DI
+	VMOVUPS (DI), Y7
+	VMOVUPS 32(DI), Y8
+	MOVBQZX stream+192(FP), DI
 	TESTQ   DI, DI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -1037,42 +1079,60 @@ TEXT ·ewBNBackFullMaskedAVX2(SB), NOSPLIT, $0-169
 around:
 	CMPQ        DI, R8
 	JGE         aroundRest
-	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
-	VANDPS      (CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS (SI)(DI*1), Y3, Y7
-	VMOVNTPS    Y7, (AX)(DI*1)
-	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
-	VANDPS      32(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 32(SI)(DI*1), Y4, Y7
-	VMOVNTPS    Y7, 32(AX)(DI*1)
-	VCMPPS      $0x11, 64(BX)(DI*1), Y2, Y7
-	VANDPS      64(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS 64(SI)(DI*1), Y3, Y7
-	VMOVNTPS    Y7, 64(AX)(DI*1)
-	VCMPPS      $0x11, 96(BX)(DI*1), Y2, Y7
-	VANDPS      96(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 96(SI)(DI*1), Y4, Y7
-	VMOVNTPS    Y7, 96(AX)(DI*1)
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y9
+	VANDPS      (CX)(DI*1), Y9, Y9
+	VMOVUPS     (SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VMOVNTPS    Y9, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y9
+	VANDPS      32(CX)(DI*1), Y9, Y9
+	VMOVUPS     32(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VMOVNTPS    Y9, 32(AX)(DI*1)
+	VCMPPS      $0x11, 64(BX)(DI*1), Y2, Y9
+	VANDPS      64(CX)(DI*1), Y9, Y9
+	VMOVUPS     64(SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VMOVNTPS    Y9, 64(AX)(DI*1)
+	VCMPPS      $0x11, 96(BX)(DI*1), Y2, Y9
+	VANDPS      96(CX)(DI*1), Y9, Y9
+	VMOVUPS     96(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VMOVNTPS    Y9, 96(AX)(DI*1)
 	ADDQ        $0x00000080, DI
 	JMP         around
 
 aroundRest:
 	CMPQ        DI, DX
 	JGE         aroundDone
-	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
-	VANDPS      (CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS (SI)(DI*1), Y3, Y7
-	VMOVNTPS    Y7, (AX)(DI*1)
-	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
-	VANDPS      32(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 32(SI)(DI*1), Y4, Y7
-	VMOVNTPS    Y7, 32(AX)(DI*1)
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y9
+	VANDPS      (CX)(DI*1), Y9, Y9
+	VMOVUPS     (SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VMOVNTPS    Y9, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y9
+	VANDPS      32(CX)(DI*1), Y9, Y9
+	VMOVUPS     32(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VMOVNTPS    Y9, 32(AX)(DI*1)
 	ADDQ        $0x40, DI
 	JMP         aroundRest
 
@@ -1089,42 +1149,60 @@ cached:
 loop:
 	CMPQ        DI, R8
 	JGE         loopRest
-	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
-	VANDPS      (CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS (SI)(DI*1), Y3, Y7
-	VMOVUPS     Y7, (AX)(DI*1)
-	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
-	VANDPS      32(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 32(SI)(DI*1), Y4, Y7
-	VMOVUPS     Y7, 32(AX)(DI*1)
-	VCMPPS      $0x11, 64(BX)(DI*1), Y2, Y7
-	VANDPS      64(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS 64(SI)(DI*1), Y3, Y7
-	VMOVUPS     Y7, 64(AX)(DI*1)
-	VCMPPS      $0x11, 96(BX)(DI*1), Y2, Y7
-	VANDPS      96(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 96(SI)(DI*1), Y4, Y7
-	VMOVUPS     Y7, 96(AX)(DI*1)
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y9
+	VANDPS      (CX)(DI*1), Y9, Y9
+	VMOVUPS     (SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VMOVUPS     Y9, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y9
+	VANDPS      32(CX)(DI*1), Y9, Y9
+	VMOVUPS     32(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VMOVUPS     Y9, 32(AX)(DI*1)
+	VCMPPS      $0x11, 64(BX)(DI*1), Y2, Y9
+	VANDPS      64(CX)(DI*1), Y9, Y9
+	VMOVUPS     64(SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VMOVUPS     Y9, 64(AX)(DI*1)
+	VCMPPS      $0x11, 96(BX)(DI*1), Y2, Y9
+	VANDPS      96(CX)(DI*1), Y9, Y9
+	VMOVUPS     96(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VMOVUPS     Y9, 96(AX)(DI*1)
 	ADDQ        $0x00000080, DI
 	JMP         loop
 
 loopRest:
 	CMPQ        DI, DX
 	JGE         loopDone
-	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
-	VANDPS      (CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS (SI)(DI*1), Y3, Y7
-	VMOVUPS     Y7, (AX)(DI*1)
-	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
-	VANDPS      32(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 32(SI)(DI*1), Y4, Y7
-	VMOVUPS     Y7, 32(AX)(DI*1)
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y9
+	VANDPS      (CX)(DI*1), Y9, Y9
+	VMOVUPS     (SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VMOVUPS     Y9, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y9
+	VANDPS      32(CX)(DI*1), Y9, Y9
+	VMOVUPS     32(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VMOVUPS     Y9, 32(AX)(DI*1)
 	ADDQ        $0x40, DI
 	JMP         loopRest
 
@@ -1132,9 +1210,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, MMX+
-TEXT ·ewBNBackAddAVX2(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackAddAVX2(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -1142,7 +1220,7 @@ TEXT ·ewBNBackAddAVX2(SB), NOSPLIT, $0-169
 	MOVQ    scale_base+96(FP), BX
 	VMOVUPS (BX), Y0
 	VMOVUPS 32(BX), Y1
-	MOVBQZX stream+168(FP), BX
+	MOVBQZX stream+192(FP), BX
 	TESTQ   BX, BX
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -1237,9 +1315,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, MMX+
-TEXT ·ewBNBackMaskedAddAVX2(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackMaskedAddAVX2(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -1249,7 +1327,7 @@ TEXT ·ewBNBackMaskedAddAVX2(SB), NOSPLIT, $0-169
 	VMOVUPS 32(BX), Y1
 	MOVQ    mask_base+48(FP), BX
 	VXORPS  Y2, Y2, Y2
-	MOVBQZX stream+168(FP), SI
+	MOVBQZX stream+192(FP), SI
 	TESTQ   SI, SI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -1356,9 +1434,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackFullAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, FMA3, MMX+
-TEXT ·ewBNBackFullAddAVX2(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackFullAddAVX2(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -1370,10 +1448,13 @@ TEXT ·ewBNBackFullAddAVX2(SB), NOSPLIT, $0-169
 	MOVQ    kx_base+120(FP), SI
 	VMOVUPS (SI), Y2
 	VMOVUPS 32(SI), Y3
-	MOVQ    k0_base+144(FP), SI
+	MOVQ    mean_base+144(FP), SI
 	VMOVUPS (SI), Y4
 	VMOVUPS 32(SI), Y5
-	MOVBQZX stream+168(FP), SI
+	MOVQ    dmean_base+168(FP), SI
+	VMOVUPS (SI), Y6
+	VMOVUPS 32(SI), Y7
+	MOVBQZX stream+192(FP), SI
 	TESTQ   SI, SI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -1385,42 +1466,60 @@ TEXT ·ewBNBackFullAddAVX2(SB), NOSPLIT, $0-169
 around:
 	CMPQ        SI, DI
 	JGE         aroundRest
-	VMOVUPS     (CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS (BX)(SI*1), Y2, Y6
-	VADDPS      (AX)(SI*1), Y6, Y6
-	VMOVNTPS    Y6, (AX)(SI*1)
-	VMOVUPS     32(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 32(BX)(SI*1), Y3, Y6
-	VADDPS      32(AX)(SI*1), Y6, Y6
-	VMOVNTPS    Y6, 32(AX)(SI*1)
-	VMOVUPS     64(CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS 64(BX)(SI*1), Y2, Y6
-	VADDPS      64(AX)(SI*1), Y6, Y6
-	VMOVNTPS    Y6, 64(AX)(SI*1)
-	VMOVUPS     96(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 96(BX)(SI*1), Y3, Y6
-	VADDPS      96(AX)(SI*1), Y6, Y6
-	VMOVNTPS    Y6, 96(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Y8
+	VMOVUPS     (BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VADDPS      (AX)(SI*1), Y8, Y8
+	VMOVNTPS    Y8, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y8
+	VMOVUPS     32(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VADDPS      32(AX)(SI*1), Y8, Y8
+	VMOVNTPS    Y8, 32(AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Y8
+	VMOVUPS     64(BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VADDPS      64(AX)(SI*1), Y8, Y8
+	VMOVNTPS    Y8, 64(AX)(SI*1)
+	VMOVUPS     96(CX)(SI*1), Y8
+	VMOVUPS     96(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VADDPS      96(AX)(SI*1), Y8, Y8
+	VMOVNTPS    Y8, 96(AX)(SI*1)
 	ADDQ        $0x00000080, SI
 	JMP         around
 
 aroundRest:
 	CMPQ        SI, DX
 	JGE         aroundDone
-	VMOVUPS     (CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS (BX)(SI*1), Y2, Y6
-	VADDPS      (AX)(SI*1), Y6, Y6
-	VMOVNTPS    Y6, (AX)(SI*1)
-	VMOVUPS     32(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 32(BX)(SI*1), Y3, Y6
-	VADDPS      32(AX)(SI*1), Y6, Y6
-	VMOVNTPS    Y6, 32(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Y8
+	VMOVUPS     (BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VADDPS      (AX)(SI*1), Y8, Y8
+	VMOVNTPS    Y8, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y8
+	VMOVUPS     32(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VADDPS      32(AX)(SI*1), Y8, Y8
+	VMOVNTPS    Y8, 32(AX)(SI*1)
 	ADDQ        $0x40, SI
 	JMP         aroundRest
 
@@ -1437,42 +1536,60 @@ cached:
 loop:
 	CMPQ        SI, DI
 	JGE         loopRest
-	VMOVUPS     (CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS (BX)(SI*1), Y2, Y6
-	VADDPS      (AX)(SI*1), Y6, Y6
-	VMOVUPS     Y6, (AX)(SI*1)
-	VMOVUPS     32(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 32(BX)(SI*1), Y3, Y6
-	VADDPS      32(AX)(SI*1), Y6, Y6
-	VMOVUPS     Y6, 32(AX)(SI*1)
-	VMOVUPS     64(CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS 64(BX)(SI*1), Y2, Y6
-	VADDPS      64(AX)(SI*1), Y6, Y6
-	VMOVUPS     Y6, 64(AX)(SI*1)
-	VMOVUPS     96(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 96(BX)(SI*1), Y3, Y6
-	VADDPS      96(AX)(SI*1), Y6, Y6
-	VMOVUPS     Y6, 96(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Y8
+	VMOVUPS     (BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VADDPS      (AX)(SI*1), Y8, Y8
+	VMOVUPS     Y8, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y8
+	VMOVUPS     32(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VADDPS      32(AX)(SI*1), Y8, Y8
+	VMOVUPS     Y8, 32(AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Y8
+	VMOVUPS     64(BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VADDPS      64(AX)(SI*1), Y8, Y8
+	VMOVUPS     Y8, 64(AX)(SI*1)
+	VMOVUPS     96(CX)(SI*1), Y8
+	VMOVUPS     96(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VADDPS      96(AX)(SI*1), Y8, Y8
+	VMOVUPS     Y8, 96(AX)(SI*1)
 	ADDQ        $0x00000080, SI
 	JMP         loop
 
 loopRest:
 	CMPQ        SI, DX
 	JGE         loopDone
-	VMOVUPS     (CX)(SI*1), Y6
-	VFMADD213PS Y4, Y0, Y6
-	VFMADD231PS (BX)(SI*1), Y2, Y6
-	VADDPS      (AX)(SI*1), Y6, Y6
-	VMOVUPS     Y6, (AX)(SI*1)
-	VMOVUPS     32(CX)(SI*1), Y6
-	VFMADD213PS Y5, Y1, Y6
-	VFMADD231PS 32(BX)(SI*1), Y3, Y6
-	VADDPS      32(AX)(SI*1), Y6, Y6
-	VMOVUPS     Y6, 32(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Y8
+	VMOVUPS     (BX)(SI*1), Y9
+	VSUBPS      Y6, Y8, Y8
+	VSUBPS      Y4, Y9, Y9
+	VMULPS      Y0, Y8, Y8
+	VFMADD231PS Y9, Y2, Y8
+	VADDPS      (AX)(SI*1), Y8, Y8
+	VMOVUPS     Y8, (AX)(SI*1)
+	VMOVUPS     32(CX)(SI*1), Y8
+	VMOVUPS     32(BX)(SI*1), Y9
+	VSUBPS      Y7, Y8, Y8
+	VSUBPS      Y5, Y9, Y9
+	VMULPS      Y1, Y8, Y8
+	VFMADD231PS Y9, Y3, Y8
+	VADDPS      32(AX)(SI*1), Y8, Y8
+	VMOVUPS     Y8, 32(AX)(SI*1)
 	ADDQ        $0x40, SI
 	JMP         loopRest
 
@@ -1480,9 +1597,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackFullMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, FMA3, MMX+
-TEXT ·ewBNBackFullMaskedAddAVX2(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackFullMaskedAddAVX2(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -1496,10 +1613,13 @@ TEXT ·ewBNBackFullMaskedAddAVX2(SB), NOSPLIT, $0-169
 	MOVQ    kx_base+120(FP), DI
 	VMOVUPS (DI), Y3
 	VMOVUPS 32(DI), Y4
-	MOVQ    k0_base+144(FP), DI
+	MOVQ    mean_base+144(FP), DI
 	VMOVUPS (DI), Y5
 	VMOVUPS 32(DI), Y6
-	MOVBQZX stream+168(FP), DI
+	MOVQ    dmean_base+168(FP), DI
+	VMOVUPS (DI), Y7
+	VMOVUPS 32(DI), Y8
+	MOVBQZX stream+192(FP), DI
 	TESTQ   DI, DI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -1511,48 +1631,66 @@ TEXT ·ewBNBackFullMaskedAddAVX2(SB), NOSPLIT, $0-169
 around:
 	CMPQ        DI, R8
 	JGE         aroundRest
-	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
-	VANDPS      (CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS (SI)(DI*1), Y3, Y7
-	VADDPS      (AX)(DI*1), Y7, Y7
-	VMOVNTPS    Y7, (AX)(DI*1)
-	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
-	VANDPS      32(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 32(SI)(DI*1), Y4, Y7
-	VADDPS      32(AX)(DI*1), Y7, Y7
-	VMOVNTPS    Y7, 32(AX)(DI*1)
-	VCMPPS      $0x11, 64(BX)(DI*1), Y2, Y7
-	VANDPS      64(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS 64(SI)(DI*1), Y3, Y7
-	VADDPS      64(AX)(DI*1), Y7, Y7
-	VMOVNTPS    Y7, 64(AX)(DI*1)
-	VCMPPS      $0x11, 96(BX)(DI*1), Y2, Y7
-	VANDPS      96(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 96(SI)(DI*1), Y4, Y7
-	VADDPS      96(AX)(DI*1), Y7, Y7
-	VMOVNTPS    Y7, 96(AX)(DI*1)
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y9
+	VANDPS      (CX)(DI*1), Y9, Y9
+	VMOVUPS     (SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VADDPS      (AX)(DI*1), Y9, Y9
+	VMOVNTPS    Y9, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y9
+	VANDPS      32(CX)(DI*1), Y9, Y9
+	VMOVUPS     32(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VADDPS      32(AX)(DI*1), Y9, Y9
+	VMOVNTPS    Y9, 32(AX)(DI*1)
+	VCMPPS      $0x11, 64(BX)(DI*1), Y2, Y9
+	VANDPS      64(CX)(DI*1), Y9, Y9
+	VMOVUPS     64(SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VADDPS      64(AX)(DI*1), Y9, Y9
+	VMOVNTPS    Y9, 64(AX)(DI*1)
+	VCMPPS      $0x11, 96(BX)(DI*1), Y2, Y9
+	VANDPS      96(CX)(DI*1), Y9, Y9
+	VMOVUPS     96(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VADDPS      96(AX)(DI*1), Y9, Y9
+	VMOVNTPS    Y9, 96(AX)(DI*1)
 	ADDQ        $0x00000080, DI
 	JMP         around
 
 aroundRest:
 	CMPQ        DI, DX
 	JGE         aroundDone
-	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
-	VANDPS      (CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS (SI)(DI*1), Y3, Y7
-	VADDPS      (AX)(DI*1), Y7, Y7
-	VMOVNTPS    Y7, (AX)(DI*1)
-	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
-	VANDPS      32(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 32(SI)(DI*1), Y4, Y7
-	VADDPS      32(AX)(DI*1), Y7, Y7
-	VMOVNTPS    Y7, 32(AX)(DI*1)
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y9
+	VANDPS      (CX)(DI*1), Y9, Y9
+	VMOVUPS     (SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VADDPS      (AX)(DI*1), Y9, Y9
+	VMOVNTPS    Y9, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y9
+	VANDPS      32(CX)(DI*1), Y9, Y9
+	VMOVUPS     32(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VADDPS      32(AX)(DI*1), Y9, Y9
+	VMOVNTPS    Y9, 32(AX)(DI*1)
 	ADDQ        $0x40, DI
 	JMP         aroundRest
 
@@ -1569,48 +1707,66 @@ cached:
 loop:
 	CMPQ        DI, R8
 	JGE         loopRest
-	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
-	VANDPS      (CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS (SI)(DI*1), Y3, Y7
-	VADDPS      (AX)(DI*1), Y7, Y7
-	VMOVUPS     Y7, (AX)(DI*1)
-	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
-	VANDPS      32(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 32(SI)(DI*1), Y4, Y7
-	VADDPS      32(AX)(DI*1), Y7, Y7
-	VMOVUPS     Y7, 32(AX)(DI*1)
-	VCMPPS      $0x11, 64(BX)(DI*1), Y2, Y7
-	VANDPS      64(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS 64(SI)(DI*1), Y3, Y7
-	VADDPS      64(AX)(DI*1), Y7, Y7
-	VMOVUPS     Y7, 64(AX)(DI*1)
-	VCMPPS      $0x11, 96(BX)(DI*1), Y2, Y7
-	VANDPS      96(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 96(SI)(DI*1), Y4, Y7
-	VADDPS      96(AX)(DI*1), Y7, Y7
-	VMOVUPS     Y7, 96(AX)(DI*1)
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y9
+	VANDPS      (CX)(DI*1), Y9, Y9
+	VMOVUPS     (SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VADDPS      (AX)(DI*1), Y9, Y9
+	VMOVUPS     Y9, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y9
+	VANDPS      32(CX)(DI*1), Y9, Y9
+	VMOVUPS     32(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VADDPS      32(AX)(DI*1), Y9, Y9
+	VMOVUPS     Y9, 32(AX)(DI*1)
+	VCMPPS      $0x11, 64(BX)(DI*1), Y2, Y9
+	VANDPS      64(CX)(DI*1), Y9, Y9
+	VMOVUPS     64(SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VADDPS      64(AX)(DI*1), Y9, Y9
+	VMOVUPS     Y9, 64(AX)(DI*1)
+	VCMPPS      $0x11, 96(BX)(DI*1), Y2, Y9
+	VANDPS      96(CX)(DI*1), Y9, Y9
+	VMOVUPS     96(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VADDPS      96(AX)(DI*1), Y9, Y9
+	VMOVUPS     Y9, 96(AX)(DI*1)
 	ADDQ        $0x00000080, DI
 	JMP         loop
 
 loopRest:
 	CMPQ        DI, DX
 	JGE         loopDone
-	VCMPPS      $0x11, (BX)(DI*1), Y2, Y7
-	VANDPS      (CX)(DI*1), Y7, Y7
-	VFMADD213PS Y5, Y0, Y7
-	VFMADD231PS (SI)(DI*1), Y3, Y7
-	VADDPS      (AX)(DI*1), Y7, Y7
-	VMOVUPS     Y7, (AX)(DI*1)
-	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y7
-	VANDPS      32(CX)(DI*1), Y7, Y7
-	VFMADD213PS Y6, Y1, Y7
-	VFMADD231PS 32(SI)(DI*1), Y4, Y7
-	VADDPS      32(AX)(DI*1), Y7, Y7
-	VMOVUPS     Y7, 32(AX)(DI*1)
+	VCMPPS      $0x11, (BX)(DI*1), Y2, Y9
+	VANDPS      (CX)(DI*1), Y9, Y9
+	VMOVUPS     (SI)(DI*1), Y10
+	VSUBPS      Y7, Y9, Y9
+	VSUBPS      Y5, Y10, Y10
+	VMULPS      Y0, Y9, Y9
+	VFMADD231PS Y10, Y3, Y9
+	VADDPS      (AX)(DI*1), Y9, Y9
+	VMOVUPS     Y9, (AX)(DI*1)
+	VCMPPS      $0x11, 32(BX)(DI*1), Y2, Y9
+	VANDPS      32(CX)(DI*1), Y9, Y9
+	VMOVUPS     32(SI)(DI*1), Y10
+	VSUBPS      Y8, Y9, Y9
+	VSUBPS      Y6, Y10, Y10
+	VMULPS      Y1, Y9, Y9
+	VFMADD231PS Y10, Y4, Y9
+	VADDPS      32(AX)(DI*1), Y9, Y9
+	VMOVUPS     Y9, 32(AX)(DI*1)
 	ADDQ        $0x40, DI
 	JMP         loopRest
 
@@ -4672,16 +4828,16 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·ewBNBackAVX512(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackAVX512(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
 	SHLQ    $0x02, DX
 	MOVQ    scale_base+96(FP), BX
 	VMOVUPS (BX), Z0
-	MOVBQZX stream+168(FP), BX
+	MOVBQZX stream+192(FP), BX
 	TESTQ   BX, BX
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -4758,9 +4914,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, AVX512DQ, AVX512F, MMX+
-TEXT ·ewBNBackMaskedAVX512(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackMaskedAVX512(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -4769,7 +4925,7 @@ TEXT ·ewBNBackMaskedAVX512(SB), NOSPLIT, $0-169
 	VMOVUPS (BX), Z0
 	MOVQ    mask_base+48(FP), BX
 	VXORPS  Z1, Z1, Z1
-	MOVBQZX stream+168(FP), SI
+	MOVBQZX stream+192(FP), SI
 	TESTQ   SI, SI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -4856,9 +5012,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackFullAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·ewBNBackFullAVX512(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackFullAVX512(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -4868,9 +5024,11 @@ TEXT ·ewBNBackFullAVX512(SB), NOSPLIT, $0-169
 	MOVQ    x_base+72(FP), BX
 	MOVQ    kx_base+120(FP), SI
 	VMOVUPS (SI), Z1
-	MOVQ    k0_base+144(FP), SI
+	MOVQ    mean_base+144(FP), SI
 	VMOVUPS (SI), Z2
-	MOVBQZX stream+168(FP), SI
+	MOVQ    dmean_base+168(FP), SI
+	VMOVUPS (SI), Z3
+	MOVBQZX stream+192(FP), SI
 	TESTQ   SI, SI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -4882,32 +5040,47 @@ TEXT ·ewBNBackFullAVX512(SB), NOSPLIT, $0-169
 around:
 	CMPQ        SI, DI
 	JGE         aroundRest
-	VMOVUPS     (CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS (BX)(SI*1), Z1, Z3
-	VMOVNTPS    Z3, (AX)(SI*1)
-	VMOVUPS     64(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 64(BX)(SI*1), Z1, Z3
-	VMOVNTPS    Z3, 64(AX)(SI*1)
-	VMOVUPS     128(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 128(BX)(SI*1), Z1, Z3
-	VMOVNTPS    Z3, 128(AX)(SI*1)
-	VMOVUPS     192(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 192(BX)(SI*1), Z1, Z3
-	VMOVNTPS    Z3, 192(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Z4
+	VMOVUPS     (BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VMOVNTPS    Z4, (AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Z4
+	VMOVUPS     64(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VMOVNTPS    Z4, 64(AX)(SI*1)
+	VMOVUPS     128(CX)(SI*1), Z4
+	VMOVUPS     128(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VMOVNTPS    Z4, 128(AX)(SI*1)
+	VMOVUPS     192(CX)(SI*1), Z4
+	VMOVUPS     192(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VMOVNTPS    Z4, 192(AX)(SI*1)
 	ADDQ        $0x00000100, SI
 	JMP         around
 
 aroundRest:
 	CMPQ        SI, DX
 	JGE         aroundDone
-	VMOVUPS     (CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS (BX)(SI*1), Z1, Z3
-	VMOVNTPS    Z3, (AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Z4
+	VMOVUPS     (BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VMOVNTPS    Z4, (AX)(SI*1)
 	ADDQ        $0x40, SI
 	JMP         aroundRest
 
@@ -4924,32 +5097,47 @@ cached:
 loop:
 	CMPQ        SI, DI
 	JGE         loopRest
-	VMOVUPS     (CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS (BX)(SI*1), Z1, Z3
-	VMOVUPS     Z3, (AX)(SI*1)
-	VMOVUPS     64(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 64(BX)(SI*1), Z1, Z3
-	VMOVUPS     Z3, 64(AX)(SI*1)
-	VMOVUPS     128(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 128(BX)(SI*1), Z1, Z3
-	VMOVUPS     Z3, 128(AX)(SI*1)
-	VMOVUPS     192(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 192(BX)(SI*1), Z1, Z3
-	VMOVUPS     Z3, 192(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Z4
+	VMOVUPS     (BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VMOVUPS     Z4, (AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Z4
+	VMOVUPS     64(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VMOVUPS     Z4, 64(AX)(SI*1)
+	VMOVUPS     128(CX)(SI*1), Z4
+	VMOVUPS     128(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VMOVUPS     Z4, 128(AX)(SI*1)
+	VMOVUPS     192(CX)(SI*1), Z4
+	VMOVUPS     192(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VMOVUPS     Z4, 192(AX)(SI*1)
 	ADDQ        $0x00000100, SI
 	JMP         loop
 
 loopRest:
 	CMPQ        SI, DX
 	JGE         loopDone
-	VMOVUPS     (CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS (BX)(SI*1), Z1, Z3
-	VMOVUPS     Z3, (AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Z4
+	VMOVUPS     (BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VMOVUPS     Z4, (AX)(SI*1)
 	ADDQ        $0x40, SI
 	JMP         loopRest
 
@@ -4957,9 +5145,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackFullMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, AVX512DQ, AVX512F, MMX+
-TEXT ·ewBNBackFullMaskedAVX512(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackFullMaskedAVX512(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -4971,9 +5159,11 @@ TEXT ·ewBNBackFullMaskedAVX512(SB), NOSPLIT, $0-169
 	MOVQ    x_base+72(FP), SI
 	MOVQ    kx_base+120(FP), DI
 	VMOVUPS (DI), Z2
-	MOVQ    k0_base+144(FP), DI
+	MOVQ    mean_base+144(FP), DI
 	VMOVUPS (DI), Z3
-	MOVBQZX stream+168(FP), DI
+	MOVQ    dmean_base+168(FP), DI
+	VMOVUPS (DI), Z4
+	MOVBQZX stream+192(FP), DI
 	TESTQ   DI, DI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -4986,25 +5176,37 @@ around:
 	CMPQ        DI, R8
 	JGE         aroundRest
 	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
-	VMOVUPS.Z   (CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS (SI)(DI*1), Z2, Z4
-	VMOVNTPS    Z4, (AX)(DI*1)
+	VMOVUPS.Z   (CX)(DI*1), K1, Z5
+	VMOVUPS     (SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VMOVNTPS    Z5, (AX)(DI*1)
 	VCMPPS      $0x11, 64(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   64(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 64(SI)(DI*1), Z2, Z4
-	VMOVNTPS    Z4, 64(AX)(DI*1)
+	VMOVUPS.Z   64(CX)(DI*1), K1, Z5
+	VMOVUPS     64(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VMOVNTPS    Z5, 64(AX)(DI*1)
 	VCMPPS      $0x11, 128(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   128(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 128(SI)(DI*1), Z2, Z4
-	VMOVNTPS    Z4, 128(AX)(DI*1)
+	VMOVUPS.Z   128(CX)(DI*1), K1, Z5
+	VMOVUPS     128(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VMOVNTPS    Z5, 128(AX)(DI*1)
 	VCMPPS      $0x11, 192(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   192(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 192(SI)(DI*1), Z2, Z4
-	VMOVNTPS    Z4, 192(AX)(DI*1)
+	VMOVUPS.Z   192(CX)(DI*1), K1, Z5
+	VMOVUPS     192(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VMOVNTPS    Z5, 192(AX)(DI*1)
 	ADDQ        $0x00000100, DI
 	JMP         around
 
@@ -5012,10 +5214,13 @@ aroundRest:
 	CMPQ        DI, DX
 	JGE         aroundDone
 	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
-	VMOVUPS.Z   (CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS (SI)(DI*1), Z2, Z4
-	VMOVNTPS    Z4, (AX)(DI*1)
+	VMOVUPS.Z   (CX)(DI*1), K1, Z5
+	VMOVUPS     (SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VMOVNTPS    Z5, (AX)(DI*1)
 	ADDQ        $0x40, DI
 	JMP         aroundRest
 
@@ -5033,25 +5238,37 @@ loop:
 	CMPQ        DI, R8
 	JGE         loopRest
 	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
-	VMOVUPS.Z   (CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS (SI)(DI*1), Z2, Z4
-	VMOVUPS     Z4, (AX)(DI*1)
+	VMOVUPS.Z   (CX)(DI*1), K1, Z5
+	VMOVUPS     (SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VMOVUPS     Z5, (AX)(DI*1)
 	VCMPPS      $0x11, 64(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   64(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 64(SI)(DI*1), Z2, Z4
-	VMOVUPS     Z4, 64(AX)(DI*1)
+	VMOVUPS.Z   64(CX)(DI*1), K1, Z5
+	VMOVUPS     64(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VMOVUPS     Z5, 64(AX)(DI*1)
 	VCMPPS      $0x11, 128(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   128(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 128(SI)(DI*1), Z2, Z4
-	VMOVUPS     Z4, 128(AX)(DI*1)
+	VMOVUPS.Z   128(CX)(DI*1), K1, Z5
+	VMOVUPS     128(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VMOVUPS     Z5, 128(AX)(DI*1)
 	VCMPPS      $0x11, 192(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   192(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 192(SI)(DI*1), Z2, Z4
-	VMOVUPS     Z4, 192(AX)(DI*1)
+	VMOVUPS.Z   192(CX)(DI*1), K1, Z5
+	VMOVUPS     192(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VMOVUPS     Z5, 192(AX)(DI*1)
 	ADDQ        $0x00000100, DI
 	JMP         loop
 
@@ -5059,10 +5276,13 @@ loopRest:
 	CMPQ        DI, DX
 	JGE         loopDone
 	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
-	VMOVUPS.Z   (CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS (SI)(DI*1), Z2, Z4
-	VMOVUPS     Z4, (AX)(DI*1)
+	VMOVUPS.Z   (CX)(DI*1), K1, Z5
+	VMOVUPS     (SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VMOVUPS     Z5, (AX)(DI*1)
 	ADDQ        $0x40, DI
 	JMP         loopRest
 
@@ -5070,16 +5290,16 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·ewBNBackAddAVX512(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackAddAVX512(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
 	SHLQ    $0x02, DX
 	MOVQ    scale_base+96(FP), BX
 	VMOVUPS (BX), Z0
-	MOVBQZX stream+168(FP), BX
+	MOVBQZX stream+192(FP), BX
 	TESTQ   BX, BX
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -5166,9 +5386,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, AVX512DQ, AVX512F, MMX+
-TEXT ·ewBNBackMaskedAddAVX512(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackMaskedAddAVX512(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -5177,7 +5397,7 @@ TEXT ·ewBNBackMaskedAddAVX512(SB), NOSPLIT, $0-169
 	VMOVUPS (BX), Z0
 	MOVQ    mask_base+48(FP), BX
 	VXORPS  Z1, Z1, Z1
-	MOVBQZX stream+168(FP), SI
+	MOVBQZX stream+192(FP), SI
 	TESTQ   SI, SI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -5274,9 +5494,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackFullAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·ewBNBackFullAddAVX512(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackFullAddAVX512(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -5286,9 +5506,11 @@ TEXT ·ewBNBackFullAddAVX512(SB), NOSPLIT, $0-169
 	MOVQ    x_base+72(FP), BX
 	MOVQ    kx_base+120(FP), SI
 	VMOVUPS (SI), Z1
-	MOVQ    k0_base+144(FP), SI
+	MOVQ    mean_base+144(FP), SI
 	VMOVUPS (SI), Z2
-	MOVBQZX stream+168(FP), SI
+	MOVQ    dmean_base+168(FP), SI
+	VMOVUPS (SI), Z3
+	MOVBQZX stream+192(FP), SI
 	TESTQ   SI, SI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -5300,37 +5522,52 @@ TEXT ·ewBNBackFullAddAVX512(SB), NOSPLIT, $0-169
 around:
 	CMPQ        SI, DI
 	JGE         aroundRest
-	VMOVUPS     (CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS (BX)(SI*1), Z1, Z3
-	VADDPS      (AX)(SI*1), Z3, Z3
-	VMOVNTPS    Z3, (AX)(SI*1)
-	VMOVUPS     64(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 64(BX)(SI*1), Z1, Z3
-	VADDPS      64(AX)(SI*1), Z3, Z3
-	VMOVNTPS    Z3, 64(AX)(SI*1)
-	VMOVUPS     128(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 128(BX)(SI*1), Z1, Z3
-	VADDPS      128(AX)(SI*1), Z3, Z3
-	VMOVNTPS    Z3, 128(AX)(SI*1)
-	VMOVUPS     192(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 192(BX)(SI*1), Z1, Z3
-	VADDPS      192(AX)(SI*1), Z3, Z3
-	VMOVNTPS    Z3, 192(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Z4
+	VMOVUPS     (BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VADDPS      (AX)(SI*1), Z4, Z4
+	VMOVNTPS    Z4, (AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Z4
+	VMOVUPS     64(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VADDPS      64(AX)(SI*1), Z4, Z4
+	VMOVNTPS    Z4, 64(AX)(SI*1)
+	VMOVUPS     128(CX)(SI*1), Z4
+	VMOVUPS     128(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VADDPS      128(AX)(SI*1), Z4, Z4
+	VMOVNTPS    Z4, 128(AX)(SI*1)
+	VMOVUPS     192(CX)(SI*1), Z4
+	VMOVUPS     192(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VADDPS      192(AX)(SI*1), Z4, Z4
+	VMOVNTPS    Z4, 192(AX)(SI*1)
 	ADDQ        $0x00000100, SI
 	JMP         around
 
 aroundRest:
 	CMPQ        SI, DX
 	JGE         aroundDone
-	VMOVUPS     (CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS (BX)(SI*1), Z1, Z3
-	VADDPS      (AX)(SI*1), Z3, Z3
-	VMOVNTPS    Z3, (AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Z4
+	VMOVUPS     (BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VADDPS      (AX)(SI*1), Z4, Z4
+	VMOVNTPS    Z4, (AX)(SI*1)
 	ADDQ        $0x40, SI
 	JMP         aroundRest
 
@@ -5347,37 +5584,52 @@ cached:
 loop:
 	CMPQ        SI, DI
 	JGE         loopRest
-	VMOVUPS     (CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS (BX)(SI*1), Z1, Z3
-	VADDPS      (AX)(SI*1), Z3, Z3
-	VMOVUPS     Z3, (AX)(SI*1)
-	VMOVUPS     64(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 64(BX)(SI*1), Z1, Z3
-	VADDPS      64(AX)(SI*1), Z3, Z3
-	VMOVUPS     Z3, 64(AX)(SI*1)
-	VMOVUPS     128(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 128(BX)(SI*1), Z1, Z3
-	VADDPS      128(AX)(SI*1), Z3, Z3
-	VMOVUPS     Z3, 128(AX)(SI*1)
-	VMOVUPS     192(CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS 192(BX)(SI*1), Z1, Z3
-	VADDPS      192(AX)(SI*1), Z3, Z3
-	VMOVUPS     Z3, 192(AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Z4
+	VMOVUPS     (BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VADDPS      (AX)(SI*1), Z4, Z4
+	VMOVUPS     Z4, (AX)(SI*1)
+	VMOVUPS     64(CX)(SI*1), Z4
+	VMOVUPS     64(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VADDPS      64(AX)(SI*1), Z4, Z4
+	VMOVUPS     Z4, 64(AX)(SI*1)
+	VMOVUPS     128(CX)(SI*1), Z4
+	VMOVUPS     128(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VADDPS      128(AX)(SI*1), Z4, Z4
+	VMOVUPS     Z4, 128(AX)(SI*1)
+	VMOVUPS     192(CX)(SI*1), Z4
+	VMOVUPS     192(BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VADDPS      192(AX)(SI*1), Z4, Z4
+	VMOVUPS     Z4, 192(AX)(SI*1)
 	ADDQ        $0x00000100, SI
 	JMP         loop
 
 loopRest:
 	CMPQ        SI, DX
 	JGE         loopDone
-	VMOVUPS     (CX)(SI*1), Z3
-	VFMADD213PS Z2, Z0, Z3
-	VFMADD231PS (BX)(SI*1), Z1, Z3
-	VADDPS      (AX)(SI*1), Z3, Z3
-	VMOVUPS     Z3, (AX)(SI*1)
+	VMOVUPS     (CX)(SI*1), Z4
+	VMOVUPS     (BX)(SI*1), Z5
+	VSUBPS      Z3, Z4, Z4
+	VSUBPS      Z2, Z5, Z5
+	VMULPS      Z0, Z4, Z4
+	VFMADD231PS Z5, Z1, Z4
+	VADDPS      (AX)(SI*1), Z4, Z4
+	VMOVUPS     Z4, (AX)(SI*1)
 	ADDQ        $0x40, SI
 	JMP         loopRest
 
@@ -5385,9 +5637,9 @@ loopDone:
 	VZEROUPPER
 	RET
 
-// func ewBNBackFullMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// func ewBNBackFullMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 // Requires: AVX, AVX512DQ, AVX512F, MMX+
-TEXT ·ewBNBackFullMaskedAddAVX512(SB), NOSPLIT, $0-169
+TEXT ·ewBNBackFullMaskedAddAVX512(SB), NOSPLIT, $0-193
 	MOVQ    dx_base+0(FP), AX
 	MOVQ    dy_base+24(FP), CX
 	MOVQ    dx_len+8(FP), DX
@@ -5399,9 +5651,11 @@ TEXT ·ewBNBackFullMaskedAddAVX512(SB), NOSPLIT, $0-169
 	MOVQ    x_base+72(FP), SI
 	MOVQ    kx_base+120(FP), DI
 	VMOVUPS (DI), Z2
-	MOVQ    k0_base+144(FP), DI
+	MOVQ    mean_base+144(FP), DI
 	VMOVUPS (DI), Z3
-	MOVBQZX stream+168(FP), DI
+	MOVQ    dmean_base+168(FP), DI
+	VMOVUPS (DI), Z4
+	MOVBQZX stream+192(FP), DI
 	TESTQ   DI, DI
 	JZ      cached
 	TESTQ   $0x0000003f, AX
@@ -5414,29 +5668,41 @@ around:
 	CMPQ        DI, R8
 	JGE         aroundRest
 	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
-	VMOVUPS.Z   (CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS (SI)(DI*1), Z2, Z4
-	VADDPS      (AX)(DI*1), Z4, Z4
-	VMOVNTPS    Z4, (AX)(DI*1)
+	VMOVUPS.Z   (CX)(DI*1), K1, Z5
+	VMOVUPS     (SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VADDPS      (AX)(DI*1), Z5, Z5
+	VMOVNTPS    Z5, (AX)(DI*1)
 	VCMPPS      $0x11, 64(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   64(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 64(SI)(DI*1), Z2, Z4
-	VADDPS      64(AX)(DI*1), Z4, Z4
-	VMOVNTPS    Z4, 64(AX)(DI*1)
+	VMOVUPS.Z   64(CX)(DI*1), K1, Z5
+	VMOVUPS     64(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VADDPS      64(AX)(DI*1), Z5, Z5
+	VMOVNTPS    Z5, 64(AX)(DI*1)
 	VCMPPS      $0x11, 128(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   128(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 128(SI)(DI*1), Z2, Z4
-	VADDPS      128(AX)(DI*1), Z4, Z4
-	VMOVNTPS    Z4, 128(AX)(DI*1)
+	VMOVUPS.Z   128(CX)(DI*1), K1, Z5
+	VMOVUPS     128(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VADDPS      128(AX)(DI*1), Z5, Z5
+	VMOVNTPS    Z5, 128(AX)(DI*1)
 	VCMPPS      $0x11, 192(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   192(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 192(SI)(DI*1), Z2, Z4
-	VADDPS      192(AX)(DI*1), Z4, Z4
-	VMOVNTPS    Z4, 192(AX)(DI*1)
+	VMOVUPS.Z   192(CX)(DI*1), K1, Z5
+	VMOVUPS     192(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VADDPS      192(AX)(DI*1), Z5, Z5
+	VMOVNTPS    Z5, 192(AX)(DI*1)
 	ADDQ        $0x00000100, DI
 	JMP         around
 
@@ -5444,11 +5710,14 @@ aroundRest:
 	CMPQ        DI, DX
 	JGE         aroundDone
 	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
-	VMOVUPS.Z   (CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS (SI)(DI*1), Z2, Z4
-	VADDPS      (AX)(DI*1), Z4, Z4
-	VMOVNTPS    Z4, (AX)(DI*1)
+	VMOVUPS.Z   (CX)(DI*1), K1, Z5
+	VMOVUPS     (SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VADDPS      (AX)(DI*1), Z5, Z5
+	VMOVNTPS    Z5, (AX)(DI*1)
 	ADDQ        $0x40, DI
 	JMP         aroundRest
 
@@ -5466,29 +5735,41 @@ loop:
 	CMPQ        DI, R8
 	JGE         loopRest
 	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
-	VMOVUPS.Z   (CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS (SI)(DI*1), Z2, Z4
-	VADDPS      (AX)(DI*1), Z4, Z4
-	VMOVUPS     Z4, (AX)(DI*1)
+	VMOVUPS.Z   (CX)(DI*1), K1, Z5
+	VMOVUPS     (SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VADDPS      (AX)(DI*1), Z5, Z5
+	VMOVUPS     Z5, (AX)(DI*1)
 	VCMPPS      $0x11, 64(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   64(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 64(SI)(DI*1), Z2, Z4
-	VADDPS      64(AX)(DI*1), Z4, Z4
-	VMOVUPS     Z4, 64(AX)(DI*1)
+	VMOVUPS.Z   64(CX)(DI*1), K1, Z5
+	VMOVUPS     64(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VADDPS      64(AX)(DI*1), Z5, Z5
+	VMOVUPS     Z5, 64(AX)(DI*1)
 	VCMPPS      $0x11, 128(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   128(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 128(SI)(DI*1), Z2, Z4
-	VADDPS      128(AX)(DI*1), Z4, Z4
-	VMOVUPS     Z4, 128(AX)(DI*1)
+	VMOVUPS.Z   128(CX)(DI*1), K1, Z5
+	VMOVUPS     128(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VADDPS      128(AX)(DI*1), Z5, Z5
+	VMOVUPS     Z5, 128(AX)(DI*1)
 	VCMPPS      $0x11, 192(BX)(DI*1), Z1, K1
-	VMOVUPS.Z   192(CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS 192(SI)(DI*1), Z2, Z4
-	VADDPS      192(AX)(DI*1), Z4, Z4
-	VMOVUPS     Z4, 192(AX)(DI*1)
+	VMOVUPS.Z   192(CX)(DI*1), K1, Z5
+	VMOVUPS     192(SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VADDPS      192(AX)(DI*1), Z5, Z5
+	VMOVUPS     Z5, 192(AX)(DI*1)
 	ADDQ        $0x00000100, DI
 	JMP         loop
 
@@ -5496,11 +5777,14 @@ loopRest:
 	CMPQ        DI, DX
 	JGE         loopDone
 	VCMPPS      $0x11, (BX)(DI*1), Z1, K1
-	VMOVUPS.Z   (CX)(DI*1), K1, Z4
-	VFMADD213PS Z3, Z0, Z4
-	VFMADD231PS (SI)(DI*1), Z2, Z4
-	VADDPS      (AX)(DI*1), Z4, Z4
-	VMOVUPS     Z4, (AX)(DI*1)
+	VMOVUPS.Z   (CX)(DI*1), K1, Z5
+	VMOVUPS     (SI)(DI*1), Z6
+	VSUBPS      Z4, Z5, Z5
+	VSUBPS      Z3, Z6, Z6
+	VMULPS      Z0, Z5, Z5
+	VFMADD231PS Z6, Z2, Z5
+	VADDPS      (AX)(DI*1), Z5, Z5
+	VMOVUPS     Z5, (AX)(DI*1)
 	ADDQ        $0x40, DI
 	JMP         loopRest
 

@@ -58,7 +58,7 @@ func BenchmarkMaps(b *testing.B) {
 		{"BNNormInPlace", 2 * size, func(m *Machine) { m.BNNorm(z, v, v, nil, true, z) }},
 		{"BNNormAddReLU", 3 * size, func(m *Machine) { m.BNNorm(x, v, v, &z, true, y) }},
 		{"BNReduceMask", 3 * size, func(m *Machine) { m.BNReduce(x, y, &z, ch, v, v, out[:64], out[64:]) }},
-		{"BNBackwardMask", 4 * size, func(m *Machine) { m.BNBackward(x, y, &z, v, v, v, y, false) }},
+		{"BNBackwardMask", 4 * size, func(m *Machine) { m.BNBackward(x, y, &z, v, v, v, v, y, false) }},
 		{"ReLU", 2 * size, func(m *Machine) { m.ReLU(x, y) }},
 		{"Add", 3 * size, func(m *Machine) { m.Add(x, z, y, false) }},
 		{"MaxPool", size + size/8, func(m *Machine) { m.MaxPool(x, half, kernel, stride, pad) }},

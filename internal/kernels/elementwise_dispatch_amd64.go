@@ -10,7 +10,7 @@ var ewTables = [...]ewTable{
 	AVX2: {
 		stats: ewStatsAVX2, sum: ewSumAVX2, norm: ewNormAVX2, normAdd: ewNormAddAVX2,
 		reduce: ewReduceAVX2, reduceMask: ewReduceMaskAVX2,
-		bnBack: [8]func(dx, dy, mask, x, scale, kx, k0 []float32, stream bool){
+		bnBack: [8]func(dx, dy, mask, x, scale, kx, mean, dmean []float32, stream bool){
 			0:                                ewBNBackAVX2,
 			bnMasked:                         ewBNBackMaskedAVX2,
 			bnFull:                           ewBNBackFullAVX2,
@@ -40,7 +40,7 @@ var ewTables = [...]ewTable{
 	AVX512: {
 		stats: ewStatsAVX512, sum: ewSumAVX512, norm: ewNormAVX512, normAdd: ewNormAddAVX512,
 		reduce: ewReduceAVX512, reduceMask: ewReduceMaskAVX512,
-		bnBack: [8]func(dx, dy, mask, x, scale, kx, k0 []float32, stream bool){
+		bnBack: [8]func(dx, dy, mask, x, scale, kx, mean, dmean []float32, stream bool){
 			0:                                ewBNBackAVX512,
 			bnMasked:                         ewBNBackMaskedAVX512,
 			bnFull:                           ewBNBackFullAVX512,

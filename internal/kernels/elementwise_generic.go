@@ -99,9 +99,9 @@ func ewReduceMask(x, dy, mask, mean []float32, out *[32]float32) {
 	}
 }
 
-// ewBNBack sets dx (+)= scale*dy' + kx*x + k0, dy' = dy where mask > 0; variant is a sum of bnMasked,
-// bnFull and bnAccumulate.
-func ewBNBack(variant int, dx, dy, mask, x, scale, kx, k0 []float32) {
+// ewBNBack sets dx (+)= scale*(dy'-dmean) + kx*(x-mean), dy' = dy where mask > 0, or (+)= scale*dy' without
+// bnFull; variant is a sum of bnMasked, bnFull and bnAccumulate.
+func ewBNBack(variant int, dx, dy, mask, x, scale, kx, mean, dmean []float32) {
 	a := ewLanes(scale)
 	for i := 0; i < len(dx); i += 16 {
 		g, o := *ewLanes(dy[i:]), ewLanes(dx[i:])
@@ -112,13 +112,15 @@ func ewBNBack(variant int, dx, dy, mask, x, scale, kx, k0 []float32) {
 				}
 			}
 		}
-		for l := range g {
-			g[l] *= a[l]
-		}
 		if variant&bnFull != 0 {
-			b, c, u := ewLanes(kx), ewLanes(k0), ewLanes(x[i:])
+			b, c, e, u := ewLanes(kx), ewLanes(mean), ewLanes(dmean), ewLanes(x[i:])
 			for l := range g {
-				g[l] += b[l]*u[l] + c[l]
+				// In float64: the products may cancel to a thousandth of themselves.
+				g[l] = float32(float64(a[l])*float64(g[l]-e[l]) + float64(b[l])*float64(u[l]-c[l]))
+			}
+		} else {
+			for l := range g {
+				g[l] *= a[l]
 			}
 		}
 		if variant&bnAccumulate != 0 {

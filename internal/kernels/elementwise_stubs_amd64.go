@@ -26,28 +26,28 @@ func ewReduceAVX2(x []float32, dy []float32, mean []float32, out *[32]float32)
 func ewReduceMaskAVX2(x []float32, dy []float32, mask []float32, mean []float32, out *[32]float32)
 
 // ewBNBackAVX2 computes dx = scale*dy.
-func ewBNBackAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+func ewBNBackAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
 // ewBNBackMaskedAVX2 computes dx = scale*dy, dy counting where mask > 0.
-func ewBNBackMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+func ewBNBackMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
-// ewBNBackFullAVX2 computes dx = scale*dy + kx*x + k0.
-func ewBNBackFullAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// ewBNBackFullAVX2 computes dx = scale*(dy-dmean) + kx*(x-mean).
+func ewBNBackFullAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
-// ewBNBackFullMaskedAVX2 computes dx = scale*dy + kx*x + k0, dy counting where mask > 0.
-func ewBNBackFullMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// ewBNBackFullMaskedAVX2 computes dx = scale*(dy-dmean) + kx*(x-mean), dy counting where mask > 0.
+func ewBNBackFullMaskedAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
 // ewBNBackAddAVX2 computes dx += scale*dy.
-func ewBNBackAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+func ewBNBackAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
 // ewBNBackMaskedAddAVX2 computes dx += scale*dy, dy counting where mask > 0.
-func ewBNBackMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+func ewBNBackMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
-// ewBNBackFullAddAVX2 computes dx += scale*dy + kx*x + k0.
-func ewBNBackFullAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// ewBNBackFullAddAVX2 computes dx += scale*(dy-dmean) + kx*(x-mean).
+func ewBNBackFullAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
-// ewBNBackFullMaskedAddAVX2 computes dx += scale*dy + kx*x + k0, dy counting where mask > 0.
-func ewBNBackFullMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// ewBNBackFullMaskedAddAVX2 computes dx += scale*(dy-dmean) + kx*(x-mean), dy counting where mask > 0.
+func ewBNBackFullMaskedAddAVX2(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
 // ewReLUAVX2 computes y = max(x, 0).
 func ewReLUAVX2(y []float32, x []float32, stream bool)
@@ -128,28 +128,28 @@ func ewReduceAVX512(x []float32, dy []float32, mean []float32, out *[32]float32)
 func ewReduceMaskAVX512(x []float32, dy []float32, mask []float32, mean []float32, out *[32]float32)
 
 // ewBNBackAVX512 computes dx = scale*dy.
-func ewBNBackAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+func ewBNBackAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
 // ewBNBackMaskedAVX512 computes dx = scale*dy, dy counting where mask > 0.
-func ewBNBackMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+func ewBNBackMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
-// ewBNBackFullAVX512 computes dx = scale*dy + kx*x + k0.
-func ewBNBackFullAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// ewBNBackFullAVX512 computes dx = scale*(dy-dmean) + kx*(x-mean).
+func ewBNBackFullAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
-// ewBNBackFullMaskedAVX512 computes dx = scale*dy + kx*x + k0, dy counting where mask > 0.
-func ewBNBackFullMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// ewBNBackFullMaskedAVX512 computes dx = scale*(dy-dmean) + kx*(x-mean), dy counting where mask > 0.
+func ewBNBackFullMaskedAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
 // ewBNBackAddAVX512 computes dx += scale*dy.
-func ewBNBackAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+func ewBNBackAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
 // ewBNBackMaskedAddAVX512 computes dx += scale*dy, dy counting where mask > 0.
-func ewBNBackMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+func ewBNBackMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
-// ewBNBackFullAddAVX512 computes dx += scale*dy + kx*x + k0.
-func ewBNBackFullAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// ewBNBackFullAddAVX512 computes dx += scale*(dy-dmean) + kx*(x-mean).
+func ewBNBackFullAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
-// ewBNBackFullMaskedAddAVX512 computes dx += scale*dy + kx*x + k0, dy counting where mask > 0.
-func ewBNBackFullMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, k0 []float32, stream bool)
+// ewBNBackFullMaskedAddAVX512 computes dx += scale*(dy-dmean) + kx*(x-mean), dy counting where mask > 0.
+func ewBNBackFullMaskedAddAVX512(dx []float32, dy []float32, mask []float32, x []float32, scale []float32, kx []float32, mean []float32, dmean []float32, stream bool)
 
 // ewReLUAVX512 computes y = max(x, 0).
 func ewReLUAVX512(y []float32, x []float32, stream bool)

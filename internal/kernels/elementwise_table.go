@@ -3,7 +3,7 @@ package kernels
 //go:generate go -C gen run ./elementwise -pkg kernels -out ../elementwise_amd64.s -stubs ../elementwise_stubs_amd64.go
 
 // ewTable holds the inner loops of the memory-bound kernels for one instruction set. Slices are spans of
-// whole voxels (16 lanes each) or, for flat loops, a multiple of 16 floats; scale, shift, mean, kx and k0
+// whole voxels (16 lanes each) or, for flat loops, a multiple of 16 floats; scale, shift, mean, kx and dmean
 // are 16 lanes; floor is 0 for a ReLU and -Inf for none; stream asks to write around the caches. The plain
 // Go loops in elementwise_generic.go and norm_generic.go say what each entry computes.
 type ewTable struct {
@@ -13,7 +13,7 @@ type ewTable struct {
 	normAdd    func(y, x, add, scale, shift []float32, floor float32, stream bool)
 	reduce     func(x, dy, mean []float32, out *[32]float32)
 	reduceMask func(x, dy, mask, mean []float32, out *[32]float32)
-	bnBack     [8]func(dx, dy, mask, x, scale, kx, k0 []float32, stream bool) // index: bnMasked | bnFull | bnAccumulate
+	bnBack     [8]func(dx, dy, mask, x, scale, kx, mean, dmean []float32, stream bool) // index: bnMasked | bnFull | bnAccumulate
 
 	relu     func(y, x []float32, stream bool)
 	reluBack func(dx, dy, y []float32)
@@ -44,7 +44,7 @@ type ewTable struct {
 // Bits of the index into ewTable.bnBack.
 const (
 	bnMasked     = 1 // the gradient passes where mask > 0
-	bnFull       = 2 // kx and k0 take part
+	bnFull       = 2 // x, kx, mean and dmean take part
 	bnAccumulate = 4 // dx is added to
 )
 
@@ -59,8 +59,8 @@ func ewGenericTable() ewTable {
 		tileProduct: ewTileProduct, softmaxTile: ewSoftmaxTile, softmaxBack: ewSoftmaxBack,
 	}
 	for i := range t.bnBack {
-		t.bnBack[i] = func(dx, dy, mask, x, scale, kx, k0 []float32, _ bool) {
-			ewBNBack(i, dx, dy, mask, x, scale, kx, k0)
+		t.bnBack[i] = func(dx, dy, mask, x, scale, kx, mean, dmean []float32, _ bool) {
+			ewBNBack(i, dx, dy, mask, x, scale, kx, mean, dmean)
 		}
 	}
 	return t

@@ -12,6 +12,9 @@ func (d *Device) tokenKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 	m := d.m
 	switch op := op.(type) {
 	case ops.Patches:
+		if in[0].Format != rowMajor {
+			return nil, 0 // only the network's input is cut into patches
+		}
 		return d.patches(op, in[0].Type.Shape), 0
 	case ops.EmbedTokens:
 		n, t, e := dims3(in[0])

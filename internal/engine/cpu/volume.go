@@ -177,17 +177,17 @@ func (d *Device) normKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		s := x.Type.Shape
 		count := float64(s[0] * s[2] * s[3] * s[4])
 		return func(a *args) {
-			scale, kx, k0 := a.work[:lanes], a.work[lanes:2*lanes], a.work[2*lanes:3*lanes]
-			clear(a.work[:3*lanes])
+			scale, kx, centre, dmean := a.work[:lanes], a.work[lanes:2*lanes], a.work[2*lanes:3*lanes], a.work[3*lanes:4*lanes]
+			clear(a.work[:4*lanes])
 			for i, p := range index {
-				mean, inv := float64(a.in[1][i]), 1/math.Sqrt(float64(a.in[1][c+i])+op.Eps)
+				inv := 1 / math.Sqrt(float64(a.in[1][c+i])+op.Eps)
 				g := float64(a.in[2][i]) * inv
-				k := -g * inv * float64(a.in[3][c+i]) / count
-				scale[p], kx[p], k0[p] = float32(g), float32(k), float32(-g*float64(a.in[3][i])/count-k*mean)
+				scale[p], kx[p] = float32(g), float32(-g*inv*float64(a.in[3][c+i])/count)
+				centre[p], dmean[p] = a.in[1][i], float32(float64(a.in[3][i])/count)
 			}
-			m.BNBackward(feature(x, a.in[0]), feature(in[4], a.in[4]), maskOf(in, a, 5, op.Masked), scale, kx, k0,
+			m.BNBackward(feature(x, a.in[0]), feature(in[4], a.in[4]), maskOf(in, a, 5, op.Masked), scale, kx, centre, dmean,
 				feature(out[0], a.out[0]), false)
-		}, 3 * lanes
+		}, 4 * lanes
 	case ops.BNFrozenBackward:
 		return func(a *args) {
 			scale := a.work[:lanes]
@@ -196,7 +196,7 @@ func (d *Device) normKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 				scale[p] = float32(float64(a.in[1][i]) / math.Sqrt(float64(a.in[0][c+i])+op.Eps))
 			}
 			dy := feature(x, a.in[2])
-			m.BNBackward(dy, dy, maskOf(in, a, 3, op.Masked), scale, nil, nil, feature(out[0], a.out[0]), false)
+			m.BNBackward(dy, dy, maskOf(in, a, 3, op.Masked), scale, nil, nil, nil, feature(out[0], a.out[0]), false)
 		}, lanes
 	}
 	return nil, 0

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -148,12 +150,12 @@ func (t target) bnBack(variant int) {
 	masked, full, accumulate := variant&1 != 0, variant&2 != 0, variant&4 != 0
 	name := "ewBNBack"
 	doc := "computes dx = scale*dy"
-	if accumulate {
-		doc = "computes dx += scale*dy"
-	}
 	if full {
 		name += "Full"
-		doc += " + kx*x + k0"
+		doc = "computes dx = scale*(dy-dmean) + kx*(x-mean)"
+	}
+	if accumulate {
+		doc = strings.Replace(doc, "=", "+=", 1)
 	}
 	if masked {
 		name += "Masked"
@@ -162,17 +164,17 @@ func (t target) bnBack(variant int) {
 	if accumulate {
 		name += "Add"
 	}
-	t.text(name, "(dx, dy, mask, x, scale, kx, k0 []float32, stream bool)", doc+".")
+	t.text(name, "(dx, dy, mask, x, scale, kx, mean, dmean []float32, stream bool)", doc+".")
 	dx, dy, n := ptr("dx"), ptr("dy"), bytes("dx")
 	scale := t.lanes("scale")
 	var m, x reg.Register
 	var zero reg.VecVirtual
-	var kx, k0 []reg.VecVirtual
+	var kx, mean, dmean []reg.VecVirtual
 	if masked {
 		m, zero = ptr("mask"), t.zero()
 	}
 	if full {
-		x, kx, k0 = ptr("x"), t.lanes("kx"), t.lanes("k0")
+		x, kx, mean, dmean = ptr("x"), t.lanes("kx"), t.lanes("mean"), t.lanes("dmean")
 	}
 	t.streamed(dx, n, t.unroll(), func(store func(v, m Op), i reg.Register, off, u, h int) {
 		d := t.reg()
@@ -182,8 +184,12 @@ func (t target) bnBack(variant int) {
 			VMOVUPS(at(dy, i, off), d)
 		}
 		if full {
-			VFMADD213PS(k0[h], scale[h], d)
-			VFMADD231PS(at(x, i, off), kx[h], d)
+			v := t.reg()
+			VMOVUPS(at(x, i, off), v)
+			VSUBPS(dmean[h], d, d)
+			VSUBPS(mean[h], v, v)
+			VMULPS(scale[h], d, d)
+			VFMADD231PS(v, kx[h], d)
 		} else {
 			VMULPS(scale[h], d, d)
 		}
