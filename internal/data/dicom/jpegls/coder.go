@@ -7,17 +7,17 @@ import (
 
 // context holds the statistics of one context (T.87, A.2), and what follows from them for its next sample.
 type context struct {
-	a, n int32 // sum of errors' magnitudes, number of samples
-	b    int32 // bias
-	c    int16 // prediction correction
-	k    uint8 // Golomb parameter
-	flip int8  // -1 where the error mapping is the inverted one, else 0
+	a    uint32 // sum of errors' magnitudes
+	n, b int32  // number of samples, bias
+	c    int32  // prediction correction
+	k    uint8  // Golomb parameter
+	flip int8   // -1 where the error mapping is the inverted one, else 0
 }
 
 // runContext holds the statistics of the samples that end a run.
 type runContext struct {
-	a, n     int32
-	negative int32 // number of negative errors
+	a           uint32
+	n, negative int32 // numbers of samples and of negative errors
 }
 
 // Differences of two samples lie in -65535 .. 65535.
@@ -50,7 +50,7 @@ func newCoder(p preset, near, width int) *coder {
 	c := &coder{
 		maxValue: int32(p.maxValue), near: int32(near), step: int32(step), span: int32(values * step),
 		reset: int32(p.reset), wide: uint(mathbits.Len(uint(values - 1))), limit: uint(2 * (bits + max(8, bits))),
-		largest: uint32(2 * values), width: width, above: make([]int32, width+2), row: make([]int32, width+2),
+		largest: uint32(values), width: width, above: make([]int32, width+2), row: make([]int32, width+2),
 	}
 	c.unary = c.limit - c.wide - 1
 	low := 0
@@ -69,7 +69,7 @@ func (c *coder) decode(data []byte, pix []uint16) error {
 	c.r = reader{data: data}
 	c.run = 0
 	values := c.span / c.step
-	first := max(2, (values+32)/64)
+	first := uint32(max(2, (values+32)/64))
 	initial := context{a: first, n: 1, k: golombParameter(first, 1)}
 	for i := range c.regular {
 		c.regular[i] = initial
@@ -96,8 +96,8 @@ func (c *coder) decode(data []byte, pix []uint16) error {
 }
 
 // golombParameter returns the smallest k with n << k >= a.
-func golombParameter(a, n int32) uint8 {
-	k := max(mathbits.Len32(uint32(a))-mathbits.Len32(uint32(n)), 0)
+func golombParameter(a, n uint32) uint8 {
+	k := max(mathbits.Len32(a)-mathbits.Len32(n), 0)
 	if n<<(k&31) < a {
 		k++
 	}
@@ -108,7 +108,7 @@ func golombParameter(a, n int32) uint8 {
 func (c *coder) decodeRow(above, row []int32) error {
 	above = above[:len(row)]
 	quantised, regular := &c.quantised, &c.regular
-	maxValue, near, step, span, reset := c.maxValue, c.near, c.step, c.span, c.reset
+	maxValue, near, step, reset := c.maxValue, c.near, c.step, c.reset
 	unary, largest := c.unary, c.largest
 	data, at, acc, n := c.r.data, c.r.at, c.r.acc, c.r.n
 
@@ -139,7 +139,7 @@ func (c *coder) decodeRow(above, row []int32) error {
 
 		// The median edge detector, corrected by the context's bias.
 		x := min(max(left+top-corner, min(left, top)), max(left, top))
-		x = min(max(x+(int32(ctx.c)^sign)-sign, 0), maxValue)
+		x = min(max(x+(ctx.c^sign)-sign, 0), maxValue)
 
 		if n < 32 {
 			if at+8 > uint(len(data)) {
@@ -169,45 +169,54 @@ func (c *coder) decodeRow(above, row []int32) error {
 			return errData
 		}
 		e := int32(code>>1) ^ -int32(code&1) ^ int32(ctx.flip)
-
-		x += ((e ^ sign) - sign) * step
-		if x < -near {
-			x += span
-		} else if x > maxValue+near {
-			x -= span
+		scaled := e
+		if step != 1 {
+			scaled *= step
 		}
-		x = min(max(x, 0), maxValue)
+		if x += (scaled ^ sign) - sign; uint32(x) > uint32(maxValue) {
+			x = c.wrap(x)
+		}
 		row[i] = x
 		left, corner, top = x, top, right
 		i++
 
-		ctx.update(e, step, reset, near)
+		// Count the error in and bring the bias back to about zero (A.6). What is rarely the same twice is
+		// done without branches: low is -1 for a bias of -samples or less, high for one above 0, else 0.
+		a, b, samples := ctx.a+uint32((e^e>>31)-e>>31), ctx.b+scaled, ctx.n
+		if samples == reset {
+			a, b, samples = a>>1, b>>1, samples>>1
+		}
+		samples++
+		low, high := (b+samples-1)>>31, -b>>31
+		b = min(max(b+samples&low-samples&high, 1-samples), 0)
+		ctx.a, ctx.b, ctx.n = a, b, samples
+		ctx.c = min(max(ctx.c+low-high, -128), 127)
+		// The smallest k with samples << k >= a is seldom another than before. It is 16 at most, as errors
+		// are no larger than half the number of values.
+		k = uint(ctx.k)
+		for uint32(samples)<<(k&31) < a {
+			k++
+		}
+		for k > 0 && uint32(samples)<<((k-1)&31) >= a {
+			k--
+		}
+		ctx.k, ctx.flip = uint8(k), 0
+		if k == 0 && near == 0 && 2*b <= -samples {
+			ctx.flip = -1
+		}
 	}
 	c.r = reader{data, at, acc, n}
 	return nil
 }
 
-// update counts an error in and brings the bias back to about zero (T.87, A.6).
-func (ctx *context) update(e, step, reset, near int32) {
-	magnitude := (e ^ e>>31) - e>>31
-	a, b, n, correction := ctx.a+magnitude, ctx.b+e*step, ctx.n, ctx.c
-	if n == reset {
-		a, b, n = a>>1, b>>1, n>>1
+// wrap takes a sample back that the modulo arithmetic of the errors led out of range (T.87, A.4.5).
+func (c *coder) wrap(x int32) int32 {
+	if x < -c.near {
+		x += c.span
+	} else if x > c.maxValue+c.near {
+		x -= c.span
 	}
-	n++
-	if b <= -n {
-		b = max(b+n, 1-n)
-		correction = max(correction-1, -128)
-	} else if b > 0 {
-		b = min(b-n, 0)
-		correction = min(correction+1, 127)
-	}
-	k := golombParameter(a, n)
-	flip := int8(0)
-	if k == 0 && near == 0 && 2*b <= -n {
-		flip = -1
-	}
-	*ctx = context{a: a, n: n, b: b, c: correction, k: k, flip: flip}
+	return min(max(x, 0), c.maxValue)
 }
 
 // runOrder returns J of T.87, A.2.1: runs are counted in units of 1 << runOrder(RUNindex) samples.
@@ -258,9 +267,9 @@ func (c *coder) decodeRun(above, row []int32, i int) (int, error) {
 	ctx := &c.ends[kind]
 	a := ctx.a
 	if kind == 1 {
-		a += ctx.n >> 1
+		a += uint32(ctx.n >> 1)
 	}
-	k := golombParameter(a, ctx.n)
+	k := golombParameter(a, uint32(ctx.n))
 	code, err := c.r.golomb(uint(k), c.limit-runOrder(c.run)-1-c.wide-1, c.wide)
 	if err != nil {
 		return 0, err
@@ -277,7 +286,7 @@ func (c *coder) decodeRun(above, row []int32, i int) (int, error) {
 	if e < 0 {
 		ctx.negative++
 	}
-	ctx.a += (int32(code) + 1 - int32(kind)) >> 1
+	ctx.a += (code + 1 - uint32(kind)) >> 1
 	if ctx.n == c.reset {
 		ctx.a, ctx.n, ctx.negative = ctx.a>>1, ctx.n>>1, ctx.negative>>1
 	}
@@ -285,12 +294,6 @@ func (c *coder) decodeRun(above, row []int32, i int) (int, error) {
 	if c.run > 0 {
 		c.run--
 	}
-	x += sign * e * c.step
-	if x < -c.near {
-		x += c.span
-	} else if x > c.maxValue+c.near {
-		x -= c.span
-	}
-	row[i] = min(max(x, 0), c.maxValue)
+	row[i] = c.wrap(x + sign*e*c.step)
 	return i + 1, nil
 }
