@@ -254,6 +254,11 @@ func (s *Series) Size() [3]int {
 	return [3]int{n, s.Slices[0].Rows, s.Slices[0].Columns}
 }
 
+// OneFile reports whether all slices are in one file.
+func (s *Series) OneFile() bool {
+	return !slices.ContainsFunc(s.Slices, func(h Header) bool { return h.Path != s.Slices[0].Path })
+}
+
 // Affine returns the map from (column, row, slice, 1) of the stored stack to patient coordinates in mm, LPS.
 // Its third column is (last - first position) / (n - 1).
 func (s *Series) Affine() [4][4]float64 { return s.geometry.affine }
