@@ -27,6 +27,11 @@ type Model struct {
 	MemoryEfficient  *bool          `yaml:"memory_efficient"`  // nil: the architecture's default
 	Dropout          *float64       `yaml:"dropout"`           // head dropout; nil: the architecture's default
 	Options          map[string]any `yaml:"options"`           // decoded by the model registry into the family's own type
+
+	Pretrained            string `yaml:"pretrained"` // model file, .safetensors or .pth; empty: start afresh
+	PretrainedInflate     bool   `yaml:"pretrained_inflate"`
+	PretrainedInterpolate bool   `yaml:"pretrained_interpolate"`
+	PretrainedShapeDHW    [3]int `yaml:"pretrained_shape_dhw"` // zeros: the file says it, or it is a cube
 }
 
 // Data names the data set.
@@ -134,6 +139,7 @@ type Train struct {
 	EarlyStop     EarlyStop `yaml:"early_stop"`
 	Monitor       string    `yaml:"monitor"` // metric that picks best: auroc, auprc, f1, accuracy, loss
 	ValidateEvery int       `yaml:"validate_every"`
+	Freeze        []string  `yaml:"freeze"` // patterns of parameter names
 }
 
 // Optimizer sets AdamW.

@@ -19,6 +19,10 @@ func keyDocs() []keyDoc {
 		{key: "model.memory_efficient", doc: "Recompute the cheap parts of a DenseNet layer instead of keeping them. null leaves it to the architecture."},
 		{key: "model.dropout", doc: "Dropout in the classification head. null leaves it to the architecture.", rule: within(0, 1, true, false)},
 		{key: "model.options", doc: "Options of the architecture itself; `ctclass models` lists them. null, for all or for one of them, takes back what an included file set."},
+		{key: "model.pretrained", doc: "Weights to start from: a model file, .safetensors or .pth. The head starts afresh where classes or form differ, which is reported; everything else must fit. Empty: start afresh."},
+		{key: "model.pretrained_inflate", doc: "Spread the 2D kernels of model.pretrained evenly over the third axis."},
+		{key: "model.pretrained_interpolate", doc: "Interpolate a vision transformer's positions where model.pretrained is for another volume size."},
+		{key: "model.pretrained_shape_dhw", doc: "That volume size along d, h, w, for files that do not say it. Zeros: the file says it, or it was a cube.", unit: "voxels", rule: each(whole(0, 4096), false)},
 
 		{key: "data", doc: "The labelled scans."},
 		{key: "data.format", doc: "Kind of table; auto looks at the file: .npz is medmnist, a CSV with a VolumeName column is ctrate, any other CSV or TSV is a table.", rule: oneOf("auto", "table", "medmnist", "ctrate")},
@@ -84,6 +88,7 @@ func keyDocs() []keyDoc {
 		{key: "train.early_stop.min_delta", doc: "Smallest change of the metric that counts as an improvement.", rule: atLeast(0)},
 		{key: "train.monitor", doc: "Validation metric that picks the best model.", rule: oneOf("auroc", "auprc", "f1", "accuracy", "loss")},
 		{key: "train.validate_every", doc: "Epochs from one validation to the next.", unit: "epochs", rule: whole(1, 1_000_000)},
+		{key: "train.freeze", doc: "Parameters that are not trained, as patterns of their names (layer1.*); * stands for any text. A batch norm whose weight and bias are frozen keeps its running statistics and normalises by them; dropout goes on.", rule: each(notEmpty(), true)},
 
 		{key: "memory", doc: "How much memory a run may use."},
 		{key: "memory.budget", doc: "Upper limit of the memory of the whole process, such as 8GiB. Empty: no limit.", rule: byteSize()},

@@ -119,6 +119,11 @@ func crossCheck(c *Config) []crossProblem {
 		}
 	}
 
+	if m := c.Model; m.Pretrained == "" && (m.PretrainedInflate || m.PretrainedInterpolate || m.PretrainedShapeDHW != [3]int{}) {
+		report([]string{"model.pretrained", "model.pretrained_inflate", "model.pretrained_interpolate", "model.pretrained_shape_dhw"},
+			"is empty, but other model.pretrained_ keys are set: name the file of weights, or remove them")
+	}
+
 	s := c.Train.Schedule
 	if s.WarmupSteps > 0 && s.Name == "one_cycle" {
 		report([]string{"train.schedule.warmup_steps", "train.schedule.name"}, "got %d, allowed: 0 for one_cycle, which rises by itself (pct_start)", s.WarmupSteps)

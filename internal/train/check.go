@@ -39,11 +39,17 @@ func Check(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	frozen, err := freeze(c, net)
+	if err != nil {
+		return err
+	}
 	dev := cpu.New(1)
 	defer dev.Close()
 	_, err = session.Compile(dev, session.Options{
 		Network: net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: EvalBatch(c),
-		Training: &session.Training{Loss: loss, BatchSizes: []int{c.Train.BatchSize}, Accumulate: c.Train.Accumulate > 1, Optimizer: adamW(c.Train)},
+		Training: &session.Training{
+			Loss: loss, BatchSizes: []int{c.Train.BatchSize}, Accumulate: c.Train.Accumulate > 1, Optimizer: adamW(c.Train), Frozen: frozen,
+		},
 	})
 	return exitcode.Wrap(exitcode.Usage, err)
 }

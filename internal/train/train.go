@@ -144,10 +144,15 @@ func (r *run) prepare(dev *cpu.Device) error {
 	if err := r.openLoaders(); err != nil {
 		return err
 	}
+	frozen, err := freeze(c, r.net)
+	if err != nil {
+		return err
+	}
 	plan, err := session.Compile(dev, session.Options{
 		Network: r.net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: EvalBatch(c),
 		Training: &session.Training{
 			Loss: r.loss, BatchSizes: r.batchSizes(), Accumulate: c.Train.Accumulate > 1, Optimizer: adamW(c.Train),
+			Frozen: frozen,
 		},
 	})
 	if err != nil {
@@ -162,6 +167,9 @@ func (r *run) prepare(dev *cpu.Device) error {
 	if err := r.sess.Initialize(c.Train.Seed); err != nil {
 		return err
 	}
+	if err := r.loadPretrained(); err != nil {
+		return err
+	}
 	return r.restore()
 }
 
@@ -174,7 +182,7 @@ func adamW(t config.Train) session.AdamW {
 
 // promise states the peak memory and holds it against the budget.
 func (r *run) promise(plan *session.Plan, dev *cpu.Device) error {
-	need := plan.ProcessBytes()
+	need := max(plan.ProcessBytes(), plan.ProcessBytes()-plan.ArenaBytes()+pretrainedBytes(r.cfg.Model.Pretrained))
 	first := r.ds.Subset(data.Train)[0]
 	v, _, err := r.ds.OpenVolume(first)
 	reading := "unknown"
