@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ctclass/ctclass/internal/config"
@@ -341,6 +342,11 @@ func (j *job) run(t *testing.T, dev probed) *job {
 		if j.op.Op == "batch_norm_train" {
 			r := &j.results[len(j.results)-1]
 			r.loosen = 10
+			// Two values a channel: the gradient is a thousandth of the terms that cancel in it, and the plain Go
+			// loops round each of them, where the others fuse multiplication and addition.
+			if strings.HasSuffix(dev.Name(), "generic") && j.x.Elements() == 2*j.x.Dim(1) {
+				r.loosen = 15
+			}
 		}
 	}
 	for name, want := range j.op.After {
