@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/ctclass/ctclass/internal/data/nifti"
 	"github.com/ctclass/ctclass/internal/data/scan"
 	"github.com/ctclass/ctclass/internal/exitcode"
+	"github.com/ctclass/ctclass/internal/report"
 	"github.com/ctclass/ctclass/internal/volume"
 )
 
@@ -24,7 +26,9 @@ type inspectOptions struct {
 	json     bool
 	export   string
 	asStored bool
+	png      string
 	series   string
+	strict   bool
 }
 
 func newInspectCommand(app *app) *cobra.Command {
@@ -35,13 +39,23 @@ func newInspectCommand(app *app) *cobra.Command {
 		Long: `Inspect lists the volumes that a path holds (DICOM series and NIfTI files) and the files that belong to
 none, says which volume predict and train would use and why, reads it, and reports its size, spacing,
 orientation, range of values and everything odd about it. Sizes and spacings are in the order d, h, w:
-slices, rows, columns.
+slices, rows, columns. A path is a folder, a file, a zip or tar archive, or a DICOMDIR.
 
---export writes the volume as NIfTI in HU, as it is before preprocessing: sorted, with missing geometry
+Without --series the most plausible original axial CT volume is chosen. What counts, in this order: CT (a NIfTI
+file is taken for CT); 10 slices or more, then 2 to 9, then a single image; axial slices; an original image;
+more slices; more voxels; the lower series number; then UID, acquisition, phase, kernel and path. With
+--series all every CT volume of two slices or more is read, and --json prints an object for each.
+
+With --strict a volume with a warning counts as one that cannot be used: the exit code is then 3, or 4 when
+others could be.
+
+--png writes a picture of each volume: axial slices, a coronal and a sagittal one in windows for lung, soft
+tissue and bone. --export writes the volume as NIfTI in HU, as it is before preprocessing: sorted, with missing geometry
 repaired. With --as-stored it is the plain stack of slices, only rescaled to HU.`,
 		Example: `  ctclass inspect scans/patient1
   ctclass inspect scans/patient1 --series 4 --export chest.nii.gz
-  ctclass inspect scans --json`,
+  ctclass inspect scans --json
+  ctclass inspect export.zip --series all --png pictures`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.paths = args
@@ -52,7 +66,9 @@ repaired. With --as-stored it is the plain stack of slices, only rescaled to HU.
 	f.BoolVar(&opts.json, "json", false, "print a JSON object a line for each scan")
 	f.StringVar(&opts.export, "export", "", "write the volume to this NIfTI `file` (.nii or .nii.gz)")
 	f.BoolVar(&opts.asStored, "as-stored", false, "with --export: the slices as stored, without geometric corrections")
-	f.StringVar(&opts.series, "series", "", "series to take: a series `UID or number`, or \"largest\"")
+	f.StringVar(&opts.png, "png", "", "write a picture of each volume into this `folder`")
+	f.StringVar(&opts.series, "series", "", "series to take: a series `UID or number`, \"largest\" or \"all\"")
+	f.BoolVar(&opts.strict, "strict", false, "treat a volume with a warning as one that cannot be used")
 	return cmd
 }
 
@@ -73,44 +89,99 @@ func runInspect(ctx context.Context, app *app, opts inspectOptions) error {
 	if opts.export != "" && len(scans) != 1 {
 		return exitcode.Errorf(exitcode.Usage, "--export takes one scan, %s holds %d: name one of them", strings.Join(opts.paths, ", "), len(scans))
 	}
-	failed := 0
+	pictures := pictureNames{}
+	failed, all := 0, 0
 	for i := range scans {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s := &scans[i]
-		v := s.look(opts.series)
+		if i > 0 && !opts.json {
+			fmt.Fprintln(app.out)
+		}
+		f, n, err := scans[i].run(app, opts, pictures)
+		if err != nil {
+			return err
+		}
+		failed, all = failed+f, all+n
+	}
+	return failures(failed, all)
+}
+
+// run inspects one scan, prints what it finds, and writes what is asked for. It returns how many volumes could
+// not be used, and of how many.
+func (s *inspection) run(app *app, opts inspectOptions, pictures pictureNames) (failed, all int, err error) {
+	contents, choices := s.look(scan.Selection{Series: opts.series})
+	if contents == nil {
+		return 1, 1, s.show(app, opts, true)
+	}
+	defer contents.Close()
+	for i, choice := range choices {
+		v := s.read(contents, choice, opts.strict)
+		if err := s.show(app, opts, i == 0); err != nil {
+			return failed, all, err
+		}
+		all++
 		if s.Error != nil {
 			failed++
+			continue
 		}
-		if opts.json {
-			if err := printJSON(app.out, s); err != nil {
-				return err
-			}
-		} else {
-			if i > 0 {
-				fmt.Fprintln(app.out)
-			}
-			if err := s.print(app.out); err != nil {
-				return err
-			}
-		}
-		if opts.export != "" && s.Error == nil {
-			if err := s.write(v, opts); err != nil {
-				return err
+		if opts.export != "" {
+			if err := s.write(v, &contents.Candidates[choice.Index], opts); err != nil {
+				return failed, all, err
 			}
 			app.log.Info("volume written", "file", opts.export)
 		}
+		if opts.png != "" {
+			file := pictures.next(opts.png, s.Path, &contents.Candidates[choice.Index])
+			if err := report.WritePreview(file, v); err != nil {
+				return failed, all, err
+			}
+			app.log.Info("picture written", "file", file)
+		}
 	}
-	return failures(failed, len(scans))
+	if !opts.json {
+		_, err = io.WriteString(app.out, s.skippedText())
+	}
+	return failed, all, err
+}
+
+// show prints the inspection as it stands: as JSON, or the chosen volume as text, the first time below the
+// table of all.
+func (s *inspection) show(app *app, opts inspectOptions, first bool) error {
+	if opts.json {
+		return printJSON(app.out, s)
+	}
+	text := s.chosenText()
+	if first {
+		table, err := s.tableText()
+		if err != nil {
+			return err
+		}
+		text = table + text
+	} else {
+		text = "\n" + text
+	}
+	if s.Chosen == nil {
+		text += s.skippedText()
+	}
+	_, err := io.WriteString(app.out, text)
+	return err
 }
 
 func checkExport(opts inspectOptions) error {
+	if opts.png != "" {
+		if err := os.MkdirAll(opts.png, 0o755); err != nil {
+			return exitcode.Errorf(exitcode.Usage, "--png: %w", err)
+		}
+	}
 	if opts.export == "" {
 		if opts.asStored {
 			return exitcode.Errorf(exitcode.Usage, "--as-stored says how to export: give --export FILE too")
 		}
 		return nil
+	}
+	if opts.series == scan.All {
+		return exitcode.Errorf(exitcode.Usage, "--export takes one volume: name a series with --series")
 	}
 	if name := strings.ToLower(opts.export); !strings.HasSuffix(name, ".nii") && !strings.HasSuffix(name, ".nii.gz") {
 		return exitcode.Errorf(exitcode.Usage, "--export %s: the name must end in .nii or .nii.gz", opts.export)
@@ -126,7 +197,7 @@ type inspection struct {
 	Chosen  *chosenVolume  `json:"chosen"` // null when there is none
 	Error   *string        `json:"error"`  // why the scan cannot be used; null when it can
 
-	candidate scan.Candidate
+	name string // of the chosen volume
 }
 
 // foundVolume is one DICOM series or NIfTI file.
@@ -174,39 +245,50 @@ type chosenVolume struct {
 	Warnings    []string   `json:"warnings"`
 }
 
-// look fills the inspection and returns the chosen volume.
-func (s *inspection) look(series string) *volume.Volume {
+// look lists what the scan holds and chooses the volumes to read. Without any the inspection has its error and
+// the result is nil.
+func (s *inspection) look(sel scan.Selection) (*scan.Contents, []scan.Choice) {
 	s.Volumes, s.Skipped = []foundVolume{}, []skippedFiles{}
-	candidates, skipped, err := scan.Find(s.Path)
+	contents, err := scan.Find(s.Path)
 	if err != nil {
 		s.fail(err)
-		return nil
+		return nil, nil
 	}
-	s.Skipped = groupSkipped(skipped)
-	if len(candidates) == 0 {
-		_, _, err := scan.Load(s.Path) // it says best why there is nothing
-		s.fail(err)
-		return nil
+	s.Skipped = groupSkipped(contents.Skipped)
+	for i := range contents.Candidates {
+		s.Volumes = append(s.Volumes, newFoundVolume(&contents.Candidates[i]))
 	}
-	c, why, err := scan.Choose(candidates, scan.Selection{Series: series})
-	for i := range candidates {
-		v := newFoundVolume(&candidates[i])
-		v.Chosen = err == nil && sameVolume(&candidates[i], &c)
-		s.Volumes = append(s.Volumes, v)
-	}
+	choices, err := contents.Select(sel)
 	if err != nil {
+		contents.Close()
 		s.fail(err)
-		return nil
+		return nil, nil
 	}
-	s.candidate = c
+	for _, c := range choices {
+		s.Volumes[c.Index].Chosen = true
+	}
+	return contents, choices
+}
+
+// read reads a chosen volume and describes it in the inspection.
+func (s *inspection) read(contents *scan.Contents, choice scan.Choice, strict bool) *volume.Volume {
+	c := &contents.Candidates[choice.Index]
+	s.Error = nil
+	s.name = c.Name()
+	if c.Format == "nifti" {
+		s.name = filepath.Base(c.Path)
+	}
 	s.Chosen = &chosenVolume{
-		SeriesUID: c.SeriesUID, Path: c.Path, Why: why, SizeDHW: c.Size, SpacingMM: roundAll(c.Spacing), Orientation: c.Orientation,
+		SeriesUID: c.SeriesUID, Path: c.Path, Why: choice.Why, SizeDHW: c.Size, SpacingMM: roundAll(c.Spacing), Orientation: c.Orientation,
 		Warnings: orEmpty(c.Warnings),
 	}
-	v, info, err := scan.LoadSeries(s.Path, scan.Selection{Series: series})
+	v, info, err := contents.Load(choice)
 	if err != nil {
 		s.fail(err)
 		return nil
+	}
+	if c.IsCT() {
+		info.Warnings = append(info.Warnings, scan.CheckHU(v)...)
 	}
 	stats := volume.HUStats(v)
 	s.Chosen.SizeDHW, s.Chosen.SpacingMM, s.Chosen.Orientation = v.Size, roundAll(v.Spacing), volume.OrientationOf(v.Affine)
@@ -214,17 +296,15 @@ func (s *inspection) look(series string) *volume.Volume {
 	if !math.IsNaN(stats.Mean) {
 		s.Chosen.HUMin, s.Chosen.HUMax, s.Chosen.HUMean = &stats.Min, &stats.Max, &stats.Mean
 	}
+	if strict && len(info.Warnings) > 0 {
+		s.fail(fmt.Errorf("it has %d warnings, and --strict is on", len(info.Warnings)))
+	}
 	return v
 }
 
 func (s *inspection) fail(err error) {
 	text := strings.TrimPrefix(err.Error(), s.Path+": ")
 	s.Error = &text
-}
-
-func sameVolume(a, b *scan.Candidate) bool {
-	return a.Path == b.Path && a.SeriesUID == b.SeriesUID && a.Acquisition == b.Acquisition && a.Kernel == b.Kernel &&
-		a.Size == b.Size && a.Orientation == b.Orientation
 }
 
 func newFoundVolume(c *scan.Candidate) foundVolume {
@@ -278,11 +358,10 @@ func groupSkipped(skipped []scan.Skipped) []skippedFiles {
 	return groups
 }
 
-// print shows the inspection as text.
-func (s *inspection) print(w io.Writer) error {
+// tableText shows the volumes that the scan holds.
+func (s *inspection) tableText() (string, error) {
 	var b strings.Builder
 	b.WriteString(s.Path + "\n")
-	line := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }
 	if len(s.Volumes) > 0 {
 		header := []string{"", "series", "description", "type", "size d×h×w", "spacing mm", "axes", "kernel", "stored as"}
 		if len(s.Volumes) > 1 {
@@ -298,21 +377,24 @@ func (s *inspection) print(w io.Writer) error {
 		}
 		b.WriteString("\n")
 		if err := printTable(&b, t); err != nil {
-			return err
+			return "", err
 		}
 		b.WriteString("\n")
 	}
 	for _, v := range s.Volumes {
 		if v.Error != nil && !v.Chosen {
-			line("%s cannot be read: %s", v.name(), *v.Error)
+			fmt.Fprintf(&b, "  %s cannot be read: %s\n", v.name(), *v.Error)
 		}
 	}
+	return b.String(), nil
+}
+
+// chosenText describes the chosen volume, or says why there is none.
+func (s *inspection) chosenText() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }
 	if c := s.Chosen; c != nil {
-		name := s.candidate.Name()
-		if c.SeriesUID == "" {
-			name = filepath.Base(c.Path)
-		}
-		line("chosen      %s: %s", name, c.Why)
+		line("chosen      %s: %s", s.name, c.Why)
 		line("volume      %s voxels of %s mm, axes %s%s", triple(c.SizeDHW), triple(shortMM(c.SpacingMM)), c.Orientation, directions(c.Orientation))
 		line("extent      %s mm", triple(extent(c.SizeDHW, c.SpacingMM)))
 		if c.HUMin != nil {
@@ -322,6 +404,15 @@ func (s *inspection) print(w io.Writer) error {
 			line("warning     %s", text)
 		}
 	}
+	if s.Error != nil {
+		line("cannot be used: %s", *s.Error)
+	}
+	return b.String()
+}
+
+// skippedText says which files are part of no volume.
+func (s *inspection) skippedText() string {
+	var b strings.Builder
 	for _, g := range s.Skipped {
 		what := "skipped"
 		if g.Damaged {
@@ -331,13 +422,9 @@ func (s *inspection) print(w io.Writer) error {
 		if g.Files > 1 {
 			example = "for example " + example
 		}
-		line("%-11s %d: %s (%s)", what, g.Files, g.Reason, example)
+		fmt.Fprintf(&b, "  %-11s %d: %s (%s)\n", what, g.Files, g.Reason, example)
 	}
-	if s.Error != nil {
-		line("cannot be used: %s", *s.Error)
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 // within names a path as seen from the scan's folder.
@@ -400,10 +487,10 @@ func directions(code string) string {
 }
 
 // write exports the volume, in whole numbers where it has no others.
-func (s *inspection) write(v *volume.Volume, opts inspectOptions) error {
+func (s *inspection) write(v *volume.Volume, c *scan.Candidate, opts inspectOptions) error {
 	if opts.asStored {
 		var err error
-		if v, _, err = scan.Open(s.candidate, true); err != nil {
+		if v, _, err = scan.Open(*c, true); err != nil {
 			return exitcode.Errorf(exitcode.NoInput, "%s cannot be read as stored: %w", s.Path, err)
 		}
 	}
@@ -415,4 +502,29 @@ func (s *inspection) write(v *volume.Volume, opts inspectOptions) error {
 		}
 	}
 	return nifti.Write(opts.export, v, dtype)
+}
+
+// pictureNames gives each picture a name of its own in its folder.
+type pictureNames map[string]int
+
+// next returns the file for the picture of a volume: named after the scan, and its series where it has one.
+func (n pictureNames) next(dir, path string, c *scan.Candidate) string {
+	name := filepath.Base(filepath.Clean(path))
+	if abs, err := filepath.Abs(path); err == nil {
+		name = filepath.Base(abs)
+	}
+	if c.Format == "dicom" {
+		name += fmt.Sprintf("_series%d", c.SeriesNumber)
+	}
+	name = strings.Map(func(r rune) rune {
+		if strings.ContainsRune(`<>:"/\|?*`, r) || r < ' ' {
+			return '_'
+		}
+		return r
+	}, name)
+	n[name]++
+	if n[name] > 1 {
+		name += fmt.Sprintf("_%d", n[name])
+	}
+	return filepath.Join(dir, name+".png")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctclass/ctclass/internal/atomicfile"
+	"github.com/ctclass/ctclass/internal/data/scan"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/predict"
 	"github.com/ctclass/ctclass/internal/progress"
@@ -24,6 +25,7 @@ type predictOptions struct {
 	json    bool
 	csv     string
 	series  string
+	strict  bool
 	threads int
 	batch   int
 }
@@ -35,12 +37,15 @@ func newPredictCommand(app *app) *cobra.Command {
 		Short: "Apply a trained model to scans",
 		Long: `Predict applies a model to CT scans and prints the probability of each label.
 
-MODEL is a model file or the folder of a training run. A PATH is a folder with DICOM files, a NIfTI file, or
-a folder of many scans. Of a folder with several series of one study the most plausible axial CT series is
-taken; "ctclass inspect PATH" shows what was found and why it was chosen, --series takes another one.
+MODEL is a model file or the folder of a training run. A PATH is a folder with DICOM files, a NIfTI file, a
+zip or tar archive of such files, a DICOMDIR, or a folder of many scans. Of a folder with several series of one
+study the most plausible axial CT series is taken; "ctclass inspect PATH" shows what was found and why it was
+chosen. --series takes another one, or with "all" every CT series of two slices or more, which gives an answer
+each.
 
 A scan that cannot be read gets its line with the reason and the others go on: the exit code is then 4, or 3
-when no scan could be used. With --json each line is an object with the keys path, series_uid, labels
+when no scan could be used. With --strict that goes for a scan with a warning too: missing slices, values that
+are not HU, damaged files among its slices, doubtful geometry. With --json each line is an object with the keys path, series_uid, labels
 (objects of name and probability), warnings and error (null where there is none), among others.`,
 		Example: `  ctclass predict run scans/patient1
   ctclass predict run/best.safetensors scans --csv answers.csv
@@ -54,7 +59,8 @@ when no scan could be used. With --json each line is an object with the keys pat
 	f := cmd.Flags()
 	f.BoolVar(&opts.json, "json", false, "print a JSON object a line for each scan, as soon as it is there")
 	f.StringVar(&opts.csv, "csv", "", "also write the answers to this CSV `file`")
-	f.StringVar(&opts.series, "series", "", "series to take from each path: a series `UID or number`, or \"largest\"")
+	f.StringVar(&opts.series, "series", "", "series to take from each path: a series `UID or number`, \"largest\" or \"all\"")
+	f.BoolVar(&opts.strict, "strict", false, "treat a scan with a warning as one that cannot be used")
 	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 means all cores")
 	f.IntVar(&opts.batch, "batch", 1, "scans that go through the network together; it changes no result")
 	return cmd
@@ -78,9 +84,9 @@ func runPredict(ctx context.Context, app *app, opts predictOptions) error {
 	}
 	var bar *progress.Bar
 	p, err := predict.New(model, predict.Options{
-		Threads: opts.threads, Batch: opts.batch, Series: opts.series,
+		Threads: opts.threads, Batch: opts.batch, Series: opts.series, Strict: opts.strict,
 		Found: func(n int) {
-			if n > 1 {
+			if n > 1 && opts.series != scan.All { // all gives more answers than there are scans
 				bar = app.progress.Start("scans", int64(n))
 			}
 		},

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/ctclass/ctclass/internal/data/preprocess"
+	"github.com/ctclass/ctclass/internal/data/scan"
 )
 
 // pipeline makes the batches of one epoch: workers prepare samples side by side, the assembler
@@ -92,6 +93,9 @@ func (l *Loader) prepare(s Sample) prepared {
 	v, warnings, err := l.o.OpenVolume(s)
 	if err != nil {
 		return prepared{err: err}
+	}
+	if scan.ExpectsHU(l.o.Preprocess) {
+		warnings = append(warnings, scan.CheckHU(v)...)
 	}
 	x, more, err := l.o.Apply(v, l.o.Preprocess)
 	if err != nil {

@@ -13,6 +13,6 @@ func (d *Dataset) OpenVolume(s Sample) (*volume.Volume, []string, error) {
 		v, err := d.archived(s)
 		return v, nil, err
 	}
-	v, info, err := scan.Load(s.Path)
+	v, info, err := scan.Load(s.Path, scan.Selection{})
 	return v, info.Warnings, err
 }

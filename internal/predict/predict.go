@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ctclass/ctclass/internal/data/preprocess"
@@ -19,12 +20,13 @@ import (
 type Options struct {
 	Threads int    // of the numeric kernels; 0: all cores
 	Batch   int    // scans that go through the network together; 0: one
-	Series  string // see scan.Selection
+	Series  string // which volumes of a scan are answered for, see scan.Selection
+	Strict  bool   // a scan with a warning is one that cannot be used
 	// Found is called once, when it is known how many scans there are; it may be nil.
 	Found func(scans int)
 }
 
-// Result is the answer for one scan.
+// Result is the answer for one volume, of a scan that gives one or more.
 type Result struct {
 	Path              string
 	SeriesUID         string // "" for NIfTI
@@ -81,15 +83,16 @@ type task struct {
 	err  error
 }
 
-// item is a scan that has been read: the network's input or an error, in its result.
+// item is a volume that has been read: the network's input or an error, in its result.
 type item struct {
 	Result
 	x []float32
 }
 
 // Run answers for every scan that the paths hold (see scan.Expand) and hands the results to emit, in the
-// order of the paths, each as soon as it is there. A scan that cannot be used gets its result with the
-// reason. While one batch computes the next scan is read; at most two scans are in memory at full size.
+// order of the paths, each as soon as it is there; with a selection of all volumes a scan gives one result for
+// each. A scan that cannot be used gets its result with the reason. While one batch computes the next volume
+// is read; at most two are in memory at full size.
 // Run returns ctx.Err() when it is cancelled.
 func (p *Predictor) Run(ctx context.Context, paths []string, emit func(Result)) error {
 	var tasks []task
@@ -137,18 +140,14 @@ func (p *Predictor) Run(ctx context.Context, paths []string, emit func(Result)) 
 	return p.answer(batch, emit)
 }
 
-// readAll reads the scans in the background and gives, in their order, a channel for each. The sender waits
-// for the receiver, so that one scan is read ahead of the one that the receiver holds.
+// readAll reads the volumes in the background and gives, in their order, a channel for each. The sender waits
+// for the receiver, so that one volume is read ahead of the one that the receiver holds.
 func (p *Predictor) readAll(ctx context.Context, tasks []task) <-chan <-chan item {
 	order := make(chan (<-chan item))
 	go func() {
 		defer close(order)
 		for _, t := range tasks {
-			done := make(chan item, 1)
-			go func() { done <- p.read(t) }()
-			select {
-			case order <- done:
-			case <-ctx.Done():
+			if !p.readScan(ctx, t, order) {
 				return
 			}
 		}
@@ -156,37 +155,97 @@ func (p *Predictor) readAll(ctx context.Context, tasks []task) <-chan <-chan ite
 	return order
 }
 
-// read reads and preprocesses one scan. A fault of a decoder on a broken file costs this scan only.
-func (p *Predictor) read(t task) (it item) {
+// readScan sends the volumes of one scan; it reports false when ctx is done.
+func (p *Predictor) readScan(ctx context.Context, t task, order chan<- <-chan item) bool {
+	var reading sync.WaitGroup // a volume is read from the open scan
+	send := func(read func(it *item) error) bool {
+		done := make(chan item, 1)
+		reading.Go(func() { done <- t.guarded(read) })
+		select {
+		case order <- done:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	start := time.Now()
+	contents, choices, err := p.find(t)
+	if err != nil {
+		return send(func(*item) error { return err })
+	}
+	defer contents.Close()
+	defer reading.Wait()
+	finding := time.Since(start) / time.Duration(len(choices))
+	for _, choice := range choices {
+		ok := send(func(it *item) error {
+			it.Elapsed = finding
+			return p.read(contents, choice, it)
+		})
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// find looks into a scan and chooses the volumes to answer for. A fault costs this scan only.
+func (p *Predictor) find(t task) (contents *scan.Contents, choices []scan.Choice, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("internal error while reading: %v", r)
+		}
+	}()
+	if t.err != nil {
+		return nil, nil, t.err
+	}
+	if contents, err = scan.Find(t.path); err != nil {
+		return nil, nil, err
+	}
+	if choices, err = contents.Select(scan.Selection{Series: p.opt.Series}); err != nil {
+		contents.Close()
+	}
+	return contents, choices, err
+}
+
+// guarded runs one reading and makes an error of it the item's. A fault of a decoder on a broken file costs
+// this volume only.
+func (t task) guarded(read func(it *item) error) (it item) {
 	start := time.Now()
 	it.Path = t.path
 	defer func() {
 		if r := recover(); r != nil {
 			it.x, it.Error = nil, fmt.Sprintf("internal error while reading: %v", r)
 		}
-		it.Elapsed = time.Since(start)
+		it.Elapsed += time.Since(start)
 	}()
-	// The result names the path already.
-	reason := func(err error) string { return strings.TrimPrefix(err.Error(), t.path+": ") }
-	if t.err != nil {
-		it.Error = reason(t.err)
-		return it
+	if err := read(&it); err != nil {
+		// The result names the path already.
+		it.Error = strings.TrimPrefix(err.Error(), t.path+": ")
 	}
-	v, info, err := scan.LoadSeries(t.path, scan.Selection{Series: p.opt.Series})
+	return it
+}
+
+// read reads and preprocesses one volume of a scan.
+func (p *Predictor) read(contents *scan.Contents, choice scan.Choice, it *item) error {
+	v, info, err := contents.Load(choice)
 	it.SeriesUID, it.SeriesDescription, it.Why = info.SeriesUID, info.Description, info.Why
 	it.SeriesNumber, it.Warnings = info.Candidate.SeriesNumber, info.Warnings
 	if err != nil {
-		it.Error = reason(err)
-		return it
+		return err
+	}
+	if info.Candidate.IsCT() && scan.ExpectsHU(p.model.Preprocess) {
+		it.Warnings = append(it.Warnings, scan.CheckHU(v)...)
 	}
 	r, warnings, err := preprocess.Apply(v, p.model.Preprocess)
-	it.Warnings = append(it.Warnings, warnings...)
 	if err != nil {
-		it.Error = reason(err)
-		return it
+		return err
+	}
+	it.Warnings = append(it.Warnings, warnings...)
+	if p.opt.Strict && len(it.Warnings) > 0 {
+		return fmt.Errorf("refused for its warnings (strict): %s", strings.Join(it.Warnings, "; "))
 	}
 	it.x = r.Data
-	return it
+	return nil
 }
 
 // answer runs the network on the items that have an input and emits all, in order.

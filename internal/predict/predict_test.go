@@ -54,6 +54,7 @@ func untrained(t *testing.T, path, task string, labels []string, edit func(*mode
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.Tensors = s.Tensors()
 	if edit != nil {
 		edit(m)
 	}

@@ -25,16 +25,17 @@ func TestRealFolders(t *testing.T) {
 		{path: "dicom/planes_covid19nysbu_A002304", size: [3]int{1, 512, 512}, why: "axial slices of 3"},
 		{path: "dicom/derived_cthead64/v07_missing_slice", size: [3]int{40, 64, 64}, warnings: []string{"interpolated to 40 slices 1.5 mm", "not rescaled"}},
 		{path: "dicom/derived_cthead64/v09_two_acquisitions", size: [3]int{40, 64, 64}, why: "first acquisition of 2", warnings: []string{"not rescaled"}},
-		{path: "dicom/derived_cthead64/v17_nested_junk", size: [3]int{40, 64, 64}, why: "the only volume", warnings: []string{"not rescaled", "damaged files are left out (1)"}},
+		{path: "dicom/derived_cthead64/v17_nested_junk", size: [3]int{40, 64, 64}, why: "the only volume", warnings: []string{"damaged files are left out (1)", "not rescaled"}},
 		{path: "dicom/derived_cthead64/v20_two_series", size: [3]int{40, 64, 64}, why: "most slices (40) of 2", warnings: []string{"not rescaled"}},
 		{path: "dicom/dcmqi_ct3slice_ffs", size: [3]int{3, 512, 512}},
 		{path: "nifti/ct_thorax_abdomen_3mm_int16.nii.gz", size: [3]int{30, 101, 122}, why: "the only volume"},
-		{path: "dicom/chest_rider_jpeglossless", err: "JPEG lossless, first-order prediction"},
+		{path: "dicom/derived_cthead64/v21_enhanced_multiframe", size: [3]int{40, 64, 64}, why: "the only volume", warnings: []string{"not rescaled"}},
+		{path: "dicom/enhanced_perfusion_2frames/CT0012.explicit_little_endian.dcm", size: [3]int{2, 512, 512}, why: "the only volume",
+			warnings: []string{"image type DERIVED\\PRIMARY\\PERFUSION\\RCBF: the values are not Hounsfield units"}},
 		{path: "dicom/derived_cthead64/v18_truncated", err: "0020.dcm: the pixel data are truncated"},
-		{path: "dicom/derived_cthead64/v21_enhanced_multiframe", err: "multi-frame"},
 		{path: "dicom/not_a_ct", err: "segmentation"},
 	} {
-		v, info, err := Load(filepath.Join(dir, tt.path))
+		v, info, err := Load(filepath.Join(dir, tt.path), Selection{})
 		if tt.err != "" {
 			if err == nil || !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%s: %v, want %q", tt.path, err, tt.err)
@@ -47,6 +48,9 @@ func TestRealFolders(t *testing.T) {
 		}
 		if v.Size != tt.size || !strings.Contains(info.Why, tt.why) {
 			t.Errorf("%s: size %v, %q; want %v, %q", tt.path, v.Size, info.Why, tt.size, tt.why)
+		}
+		if info.Candidate.IsCT() {
+			info.Warnings = append(info.Warnings, CheckHU(v)...)
 		}
 		if len(info.Warnings) != len(tt.warnings) {
 			t.Errorf("%s: warnings %q, want %q", tt.path, info.Warnings, tt.warnings)

@@ -1,8 +1,8 @@
-// Package scan turns any path into CT volumes: a NIfTI file, a DICOM file, or a folder tree that holds
-// DICOM series or NIfTI files among other things.
+// Package scan turns any path into CT volumes: a NIfTI file, a DICOM file, a folder tree that holds DICOM
+// series or NIfTI files among other things, a zip or tar archive of such a tree, or a DICOMDIR.
 //
-// Find lists what a path holds, Choose picks one candidate and says why, Open reads it; Load does all three.
-// Expand says which scans a path given to a command consists of.
+// Find lists what a path holds, Contents.Select picks volumes and says why, Contents.Load reads one; Load does
+// all three for one volume. Expand says which scans a path given to a command consists of.
 package scan
 
 import (
@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 
 	"github.com/ctclass/ctclass/internal/data/dicom"
+	"github.com/ctclass/ctclass/internal/data/files"
 	"github.com/ctclass/ctclass/internal/data/nifti"
 	"github.com/ctclass/ctclass/internal/volume"
 )
@@ -29,6 +30,7 @@ type Candidate struct {
 	StudyUID, SeriesUID string
 	SeriesNumber        int
 	Acquisition         int // acquisition number of the first slice
+	Phase               int // temporal position, 0 when not given
 	Description         string
 	Modality            string
 	ImageType           string // values joined by \
@@ -42,6 +44,7 @@ type Candidate struct {
 	Warnings            []string   // known before the voxels are read
 	Err                 error      // why it cannot be read; nil when it can
 	series              *dicom.Series
+	files               files.Files // where a NIfTI file lies
 	axial               bool
 }
 
@@ -53,49 +56,107 @@ type Skipped struct {
 	Damaged bool
 }
 
-// Find lists the volumes below path and the files that are part of none, each with the reason. Links are
-// followed, each folder is visited once. The error is only for a path that cannot be looked at; one that
-// holds nothing gives no candidates.
-func Find(path string) ([]Candidate, []Skipped, error) {
-	info, err := stat(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	var files []string
-	var skipped []Skipped
-	if info.IsDir() {
-		files, skipped, err = walk(path)
-		if err != nil {
-			return nil, nil, err
-		}
-	} else {
-		files = []string{path}
-	}
-	found := make([]finding, len(files))
-	each(len(files), func(i int) { found[i] = inspect(files[i]) })
+// Contents is what a path holds. Close it when no more volumes are read from it.
+type Contents struct {
+	Path       string
+	Candidates []Candidate
+	Skipped    []Skipped
+	// Warnings say what about the path as a whole may have led to an incomplete or wrong volume.
+	Warnings []string
 
-	var candidates []Candidate
+	archive *files.Archive // nil for a path that is none
+}
+
+// Close closes the archive that the volumes lie in, if they do.
+func (c *Contents) Close() error {
+	if c.archive == nil {
+		return nil
+	}
+	return c.archive.Close()
+}
+
+// Find lists the volumes below path and the files that are part of none, each with the reason. Links are
+// followed, each folder is visited once. Of a DICOMDIR it lists the files that this names, and when none of
+// them is there all files of its folder; a folder that holds a DICOMDIR is listed as any other, with a warning
+// about files that the DICOMDIR names and that are not there. The error is only for a path that cannot be
+// looked at; one that holds nothing gives no candidates.
+func Find(path string) (*Contents, error) {
+	c := &Contents{Path: path}
+	in, paths, err := c.list()
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	found := make([]finding, len(paths))
+	each(len(paths), func(i int) { found[i] = inspect(in, paths[i]) })
+
 	var headers []dicom.Header
+	var directories []string
 	for i := range found {
 		f := &found[i]
 		switch {
+		case f.header != nil && f.header.SOPClassUID == classDirectory:
+			directories = append(directories, paths[i])
+			c.skip(Skipped{Path: paths[i], Reason: "a DICOMDIR, the index of its folder"})
 		case f.header != nil:
 			headers = append(headers, *f.header)
 		case f.nifti != nil:
-			candidates = append(candidates, niftiCandidate(files[i], f.nifti))
+			c.Candidates = append(c.Candidates, niftiCandidate(in, paths[i], f.nifti))
 		case f.skip.Reason != "":
-			f.skip.Path = files[i]
-			skipped = append(skipped, f.skip)
+			f.skip.Path = paths[i]
+			c.skip(f.skip)
 		}
 	}
 	series, rejected := dicom.Group(headers)
 	for _, r := range rejected {
-		skipped = append(skipped, Skipped{Path: r.Path, Reason: r.Reason})
+		c.skip(Skipped{Path: r.Path, Reason: r.Reason})
 	}
 	for i := range series {
-		candidates = append(candidates, dicomCandidate(&series[i]))
+		c.Candidates = append(c.Candidates, dicomCandidate(&series[i]))
 	}
-	return candidates, skipped, nil
+	for _, d := range directories {
+		c.checkDirectory(in, d, paths)
+	}
+	c.warnOfStudies()
+	c.warnOfDamage()
+	return c, nil
+}
+
+func (c *Contents) skip(s Skipped) { c.Skipped = append(c.Skipped, s) }
+
+func (c *Contents) warn(format string, args ...any) {
+	c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...))
+}
+
+// list returns the files that the path consists of and what opens them.
+func (c *Contents) list() (files.Files, []string, error) {
+	info, err := stat(c.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	disk := files.Disk{}
+	if info.IsDir() {
+		paths, skipped, err := walk(c.Path)
+		c.Skipped = skipped
+		return disk, paths, err
+	}
+	switch k, err := sniff(disk, c.Path); {
+	case err != nil:
+	case k == kindArchive:
+		if c.archive, err = files.OpenArchive(c.Path); err != nil {
+			return nil, nil, err
+		}
+		for _, l := range c.archive.Left() {
+			c.skip(Skipped{Path: l.Path, Reason: l.Reason, Damaged: true})
+		}
+		return c.archive, c.archive.Paths(), nil
+	case k == kindDICOM:
+		if h, err := dicom.ReadHeader(c.Path); err == nil && h.SOPClassUID == classDirectory {
+			paths, err := c.listed()
+			return disk, paths, err
+		}
+	}
+	return disk, []string{c.Path}, nil
 }
 
 // finding is what one file is: a DICOM header, a NIfTI header, or neither with the reason. A file that
@@ -107,8 +168,8 @@ type finding struct {
 }
 
 // inspect finds out what a file is, by its content first.
-func inspect(path string) finding {
-	k, err := sniff(path)
+func inspect(in files.Files, path string) finding {
+	k, err := sniff(in, path)
 	if err != nil {
 		return damaged(path, err)
 	}
@@ -116,15 +177,15 @@ func inspect(path string) finding {
 	case kindPart:
 		return finding{}
 	case kindArchive:
-		return finding{skip: Skipped{Reason: "an archive is not looked into: unpack it"}}
+		return finding{skip: Skipped{Reason: "an archive is only looked into when it is the path itself"}}
 	case kindNIfTI:
-		info, err := nifti.Header(path)
+		info, err := nifti.HeaderIn(in, path)
 		if err != nil {
 			return damaged(path, err)
 		}
 		return finding{nifti: &info}
 	}
-	h, err := dicom.ReadHeader(path)
+	h, err := dicom.ReadHeaderIn(in, path)
 	if errors.Is(err, dicom.ErrNotDICOM) {
 		return finding{skip: Skipped{Reason: "neither DICOM nor NIfTI"}}
 	}
@@ -143,9 +204,9 @@ func damaged(path string, err error) finding {
 	return finding{skip: Skipped{Reason: reason, Damaged: true}}
 }
 
-func niftiCandidate(path string, info *nifti.Info) Candidate {
+func niftiCandidate(in files.Files, path string, info *nifti.Info) Candidate {
 	c := Candidate{
-		Path: path, Format: "nifti", Size: info.Shape, Spacing: info.Spacing, Orientation: info.Orientation,
+		Path: path, Format: "nifti", files: in, Size: info.Shape, Spacing: info.Spacing, Orientation: info.Orientation,
 		Warnings: info.Warnings, axial: len(info.Orientation) == 3 && strings.Contains("SI", info.Orientation[2:]),
 	}
 	if info.Volumes != 1 {
@@ -158,13 +219,13 @@ func dicomCandidate(s *dicom.Series) Candidate {
 	h := &s.Slices[0]
 	c := Candidate{
 		Path: h.Path, Format: "dicom", StudyUID: h.StudyUID, SeriesUID: h.SeriesUID,
-		SeriesNumber: h.SeriesNumber, Acquisition: h.AcquisitionNumber, Description: h.SeriesDescription,
+		SeriesNumber: h.SeriesNumber, Acquisition: h.AcquisitionNumber, Phase: h.TemporalPosition, Description: h.SeriesDescription,
 		Modality: h.Modality, ImageType: strings.Join(h.ImageType, `\`), Kernel: h.Kernel,
 		TransferSyntax: dicom.SyntaxName(s.TransferSyntax()), SliceThickness: h.SliceThickness, Derived: h.Derived(),
 		Size: s.Size(), Spacing: volume.SpacingOf(s.Affine()), Orientation: volume.OrientationOf(s.Affine()),
 		Warnings: s.Warnings, Err: s.Err, series: s, axial: s.Axial(),
 	}
-	if len(s.Slices) > 1 {
+	if !s.OneFile() {
 		c.Path = filepath.Dir(h.Path)
 	}
 	return c
@@ -179,29 +240,19 @@ func (c *Candidate) Name() string {
 }
 
 // Open reads a candidate's volume and returns it with all warnings, those of Candidate included. With
-// asStored it is the plain rescaled stack without geometric corrections, padding and plausibility checks.
+// asStored it is the plain rescaled stack without geometric corrections and padding. The Contents that the
+// candidate comes from must not be closed.
 func Open(c Candidate, asStored bool) (*volume.Volume, []string, error) {
 	if c.Err != nil {
 		return nil, nil, c.Err
 	}
-	var v *volume.Volume
-	var warnings []string
-	var err error
 	if c.Format == "nifti" {
-		v, warnings, err = nifti.Read(c.Path)
-	} else {
-		v, warnings, err = c.series.Read(asStored)
+		return nifti.ReadIn(c.files, c.Path)
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	if !asStored && (c.Format == "nifti" || c.Modality == "CT") {
-		warnings = append(warnings, CheckHU(v)...)
-	}
-	return v, warnings, nil
+	return c.series.Read(asStored)
 }
 
-// Info says what Load read and why.
+// Info says what was read and why.
 type Info struct {
 	SeriesUID   string // "" for NIfTI
 	Description string
@@ -210,48 +261,53 @@ type Info struct {
 	Candidate   Candidate // the chosen one
 }
 
-// Load reads the scan at path: the volume that the default rule of Choose picks.
-func Load(path string) (*volume.Volume, Info, error) { return LoadSeries(path, Selection{}) }
-
-// LoadSeries reads the selected volume at path. Every error names the path.
-func LoadSeries(path string, sel Selection) (*volume.Volume, Info, error) {
-	candidates, skipped, err := Find(path)
+// Load reads the selected volume at path; sel must not select all. Every error names the path. Whether the
+// values are plausible HU is not looked at, see CheckHU.
+func Load(path string, sel Selection) (*volume.Volume, Info, error) {
+	c, err := Find(path)
 	if err != nil {
 		return nil, Info{}, err
 	}
-	if len(candidates) == 0 {
-		return nil, Info{}, nothingFound(path, skipped)
-	}
-	c, why, err := Choose(candidates, sel)
+	defer c.Close()
+	choices, err := c.Select(sel)
 	if err != nil {
-		return nil, Info{}, fmt.Errorf("%s: %w", path, err)
+		return nil, Info{}, err
 	}
-	info := Info{SeriesUID: c.SeriesUID, Description: c.Description, Why: why, Candidate: c}
-	v, warnings, err := Open(c, false)
+	return c.Load(choices[0])
+}
+
+// Load reads a chosen volume. Every error names the path of the contents.
+func (c *Contents) Load(choice Choice) (*volume.Volume, Info, error) {
+	chosen := c.Candidates[choice.Index]
+	info := Info{SeriesUID: chosen.SeriesUID, Description: chosen.Description, Why: choice.Why, Candidate: chosen}
+	v, warnings, err := Open(chosen, false)
 	if err != nil {
-		if len(candidates) > 1 {
-			err = fmt.Errorf("the chosen %s: %w", c.Name(), err)
+		if len(c.Candidates) > 1 {
+			err = fmt.Errorf("the chosen %s: %w", chosen.Name(), err)
 		}
-		return nil, info, fmt.Errorf("%s: %w", path, err)
+		return nil, info, fmt.Errorf("%s: %w", c.Path, err)
 	}
-	info.Warnings = append(warnings, pathWarnings(candidates, skipped)...)
+	info.Warnings = append(warnings, c.Warnings...)
 	return v, info, nil
 }
 
-// pathWarnings says what about the whole path may have led to a wrong or incomplete choice.
-func pathWarnings(candidates []Candidate, skipped []Skipped) []string {
-	var warnings []string
+// warnOfStudies says that a volume of one study is taken out of several.
+func (c *Contents) warnOfStudies() {
 	studies := make(map[string]bool)
-	for i := range candidates {
-		if candidates[i].StudyUID != "" {
-			studies[candidates[i].StudyUID] = true
+	for i := range c.Candidates {
+		if uid := c.Candidates[i].StudyUID; uid != "" {
+			studies[uid] = true
 		}
 	}
 	if len(studies) > 1 {
-		warnings = append(warnings, fmt.Sprintf("the path holds %d studies; one series of one of them is used", len(studies)))
+		c.warn("the path holds %d studies; one series of one of them is used", len(studies))
 	}
+}
+
+// warnOfDamage says that slices may be missing because files are damaged.
+func (c *Contents) warnOfDamage() {
 	count, first := 0, ""
-	for _, s := range skipped {
+	for _, s := range c.Skipped {
 		if s.Damaged {
 			if count == 0 {
 				first = filepath.Base(s.Path) + ": " + s.Reason
@@ -260,9 +316,8 @@ func pathWarnings(candidates []Candidate, skipped []Skipped) []string {
 		}
 	}
 	if count > 0 {
-		warnings = append(warnings, fmt.Sprintf("damaged files are left out (%d); the first is %s", count, first))
+		c.warn("damaged files are left out (%d); the first is %s", count, first)
 	}
-	return warnings
 }
 
 // nothingFound is the error for a path without candidates; it gives the reason that most files share.

@@ -73,10 +73,11 @@ func TestFind(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "broken.nii"), "no header")
 	writeFile(t, filepath.Join(dir, "stub.dcm"), strings.Repeat("\x00", 128)+"DICM")
 
-	got, skipped, err := Find(dir)
+	found, err := Find(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	got, skipped := found.Candidates, found.Skipped
 	if len(got) != 3 {
 		t.Fatalf("candidates %+v", got)
 	}
@@ -102,7 +103,7 @@ func TestFind(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"1.3_00": "localizer", "notes.txt": "neither DICOM nor NIfTI", "empty": "neither DICOM nor NIfTI",
-		"x.zip": "unpack it", "broken.nii": "", "stub.dcm": "no data set",
+		"x.zip": "only looked into when it is the path itself", "broken.nii": "", "stub.dcm": "no data set",
 	} {
 		if r, ok := reasons[name]; !ok || !strings.Contains(r, want) || strings.Contains(r, dir) {
 			t.Errorf("%s skipped for %q, want %q", name, r, want)
@@ -112,7 +113,7 @@ func TestFind(t *testing.T) {
 		t.Errorf("skipped %+v", skipped)
 	}
 
-	v, info, err := Load(dir)
+	v, info, err := Load(dir, Selection{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +123,7 @@ func TestFind(t *testing.T) {
 	if len(info.Warnings) != 1 || !strings.Contains(info.Warnings[0], "damaged files are left out (2)") {
 		t.Errorf("warnings %q", info.Warnings)
 	}
-	v, info, err = LoadSeries(dir, Selection{Series: "5"})
+	v, info, err = Load(dir, Selection{Series: "5"})
 	if err != nil || v.Size[0] != 2 || info.SeriesUID != "1.2" || info.Description != "series 5" {
 		t.Errorf("series 5: %+v %v", info, err)
 	}
@@ -137,7 +138,7 @@ func TestLoadErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	series(t, filepath.Join(dir, "jpeg"), "1.1", "9.1", 1, 3, func(f *dicomtest.File) {
-		f.Syntax, f.Fragments = "1.2.840.10008.1.2.4.90", [][]byte{{0, 0}}
+		f.Syntax, f.Fragments = "1.2.840.113619.5.2.77", [][]byte{{0, 0}}
 	})
 	series(t, filepath.Join(dir, "jpeg"), "1.2", "9.1", 2, 2, nil)
 	for _, tt := range []struct {
@@ -149,10 +150,10 @@ func TestLoadErrors(t *testing.T) {
 		{"text", "", []string{"text: no CT volume found: a.txt: neither DICOM nor NIfTI"}},
 		{"texts", "", []string{"in 2 files (2 of them: neither DICOM nor NIfTI)"}},
 		// The readable series of two slices does not replace the larger one quietly.
-		{"jpeg", "", []string{"series 1 (1.1)", "1.1_00", "JPEG 2000 lossless"}},
+		{"jpeg", "", []string{"series 1 (1.1)", "1.1_00", "1.2.840.113619.5.2.77"}},
 		{"jpeg", "7", []string{"no series 7", "series 1 (1.1), series 2 (1.2)"}},
 	} {
-		_, _, err := LoadSeries(filepath.Join(dir, tt.path), Selection{tt.series})
+		_, _, err := Load(filepath.Join(dir, tt.path), Selection{tt.series})
 		if err == nil {
 			t.Errorf("%s: no error", tt.path)
 			continue
@@ -163,7 +164,7 @@ func TestLoadErrors(t *testing.T) {
 			}
 		}
 	}
-	if _, _, err := LoadSeries(filepath.Join(dir, "jpeg"), Selection{"2"}); err != nil {
+	if _, _, err := Load(filepath.Join(dir, "jpeg"), Selection{"2"}); err != nil {
 		t.Errorf("the readable series, selected: %v", err)
 	}
 }
@@ -178,11 +179,24 @@ func TestUnusableGeometry(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		series(t, dir, "1.1", "9.1", 1, 3, change)
-		got, _, err := Find(dir)
-		if err != nil || len(got) != 1 || got[0].Err == nil || !strings.Contains(got[0].Err.Error(), name) {
-			t.Errorf("%s: %+v %v", name, got, err)
+		found, err := Find(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := found.Candidates; len(got) != 1 || got[0].Err == nil || !strings.Contains(got[0].Err.Error(), name) {
+			t.Errorf("%s: %+v", name, got)
 		}
 	}
+}
+
+// choose selects one of the candidates.
+func choose(candidates []Candidate, sel Selection) (Candidate, string, error) {
+	c := Contents{Path: "path", Candidates: candidates}
+	choices, err := c.Select(sel)
+	if err != nil {
+		return Candidate{}, "", err
+	}
+	return c.Candidates[choices[0].Index], choices[0].Why, nil
 }
 
 func TestChoose(t *testing.T) {
@@ -208,7 +222,7 @@ func TestChoose(t *testing.T) {
 		{"a short derived stack does not win over a long one", ct("x", 1, 1), "a stack"},
 	} {
 		for _, order := range [][]Candidate{{base, tt.other}, {tt.other, base}} {
-			got, why, err := Choose(order, Selection{})
+			got, why, err := choose(order, Selection{})
 			if err != nil || got.SeriesUID != "best" || got.Acquisition != 0 || !strings.Contains(why, tt.why) {
 				t.Errorf("%s: chose %s %s: %v", tt.name, got.SeriesUID, why, err)
 			}
@@ -219,12 +233,12 @@ func TestChoose(t *testing.T) {
 		{"", "best", "most slices"}, {"largest", "mr", "the largest of 4"}, {"7", "b", "selected by series 7; most slices (40) of 2"},
 		{"a", "a", "selected by series a"},
 	} {
-		got, why, err := Choose(all, Selection{tt.series})
+		got, why, err := choose(all, Selection{tt.series})
 		if err != nil || got.SeriesUID != tt.want || !strings.Contains(why, tt.why) {
 			t.Errorf("series %q: %s, %s, %v", tt.series, got.SeriesUID, why, err)
 		}
 	}
-	if _, _, err := Choose(nil, Selection{}); err == nil {
+	if _, _, err := choose(nil, Selection{}); err == nil {
 		t.Error("nothing to choose from, no error")
 	}
 }
@@ -281,7 +295,7 @@ func TestExpand(t *testing.T) {
 	if _, err := Expand(at("absent")); !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), at("absent")+": ") {
 		t.Errorf("an absent path: %v", err)
 	}
-	if _, info, err := Load(at("flat")); err != nil || len(info.Warnings) != 1 || !strings.Contains(info.Warnings[0], "2 studies") {
+	if _, info, err := Load(at("flat"), Selection{}); err != nil || len(info.Warnings) != 1 || !strings.Contains(info.Warnings[0], "2 studies") {
 		t.Errorf("a folder of two studies: %q %v", info.Warnings, err)
 	}
 }
@@ -298,7 +312,7 @@ func TestLinks(t *testing.T) {
 			t.Skipf("no symbolic links here: %v", err)
 		}
 	}
-	v, _, err := Load(scans)
+	v, _, err := Load(scans, Selection{})
 	if err != nil || v.Size[0] != 3 {
 		t.Errorf("linked series: %v", err)
 	}

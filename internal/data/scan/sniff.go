@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/ctclass/ctclass/internal/data/files"
 )
 
 // kind is what a file seems to be.
@@ -26,15 +27,8 @@ const (
 const sniffBytes = 540
 
 // sniff tells files apart by content and, where that is not clear, by name.
-func sniff(path string) (kind, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return 0, errors.New("not a regular file")
-	}
-	f, err := os.Open(path)
+func sniff(in files.Files, path string) (kind, error) {
+	f, err := in.Open(path)
 	if err != nil {
 		return 0, err
 	}
@@ -51,22 +45,19 @@ func sniff(path string) (kind, error) {
 	if bytes.HasPrefix(head, []byte{0x1F, 0x8B}) {
 		name = strings.TrimSuffix(name, ".gz")
 		unzipped = nil
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return 0, err
-		}
 		// A damaged gzip file is told by its name: the NIfTI reader then says what is wrong with it.
-		if z, err := gzip.NewReader(f); err == nil {
+		if z, err := gzip.NewReader(io.MultiReader(bytes.NewReader(head), f)); err == nil {
 			unzipped, _ = readHead(z)
 		}
 	} else {
 		name = strings.TrimSuffix(name, ".gz")
 	}
 	switch ext := filepath.Ext(name); {
-	case ext == ".img" && hasHeader(path):
+	case ext == ".img" && hasHeader(in, path):
 		return kindPart, nil
 	case isNIfTI(unzipped), ext == ".nii", ext == ".hdr":
 		return kindNIfTI, nil
-	case bytes.HasPrefix(head, []byte("PK\x03\x04")), ext == ".tar", ext == ".tgz":
+	case files.IsZip(head), files.IsTar(unzipped), ext == ".zip", ext == ".tar", ext == ".tgz":
 		return kindArchive, nil
 	}
 	return kindDICOM, nil
@@ -96,14 +87,14 @@ func isNIfTI(head []byte) bool {
 }
 
 // hasHeader reports whether the .hdr of an .img file lies beside it.
-func hasHeader(path string) bool {
+func hasHeader(in files.Files, path string) bool {
 	stem := path
 	if strings.EqualFold(filepath.Ext(stem), ".gz") {
 		stem = strings.TrimSuffix(stem, filepath.Ext(stem))
 	}
 	stem = strings.TrimSuffix(stem, filepath.Ext(stem))
 	for _, ext := range []string{".hdr", ".hdr.gz", ".HDR"} {
-		if _, err := os.Stat(stem + ext); err == nil {
+		if in.Has(stem + ext) {
 			return true
 		}
 	}

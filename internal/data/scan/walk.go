@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/ctclass/ctclass/internal/data/dicom"
+	"github.com/ctclass/ctclass/internal/data/files"
 )
 
 // classDirectory is the SOP class of a DICOMDIR, an index and no image.
@@ -20,7 +21,7 @@ type tree struct {
 
 // list returns the files and folders directly in dir, each sorted by name. A folder that was listed before,
 // under whatever path, is empty.
-func (t *tree) list(dir string) (files, dirs []string, err error) {
+func (t *tree) list(dir string) (paths, dirs []string, err error) {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, nil, err
@@ -47,16 +48,16 @@ func (t *tree) list(dir string) (files, dirs []string, err error) {
 		if mode.IsDir() {
 			dirs = append(dirs, path)
 		} else {
-			files = append(files, path)
+			paths = append(paths, path)
 		}
 	}
-	return files, dirs, nil
+	return paths, dirs, nil
 }
 
 // walk returns all files below dir; folders that cannot be read are among the skipped.
 func walk(dir string) ([]string, []Skipped, error) {
 	var t tree
-	files, dirs, err := t.list(dir)
+	paths, dirs, err := t.list(dir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -67,11 +68,11 @@ func walk(dir string) ([]string, []Skipped, error) {
 		if err != nil {
 			skipped = append(skipped, Skipped{Path: next, Reason: err.Error(), Damaged: true})
 		}
-		files = append(files, more...)
+		paths = append(paths, more...)
 		dirs = append(dirs[1:], below...)
 	}
-	slices.Sort(files)
-	return files, skipped, nil
+	slices.Sort(paths)
+	return paths, skipped, nil
 }
 
 // folder is what Expand knows about one folder and those below it.
@@ -80,6 +81,7 @@ type folder struct {
 	images   bool // DICOM images lie directly in it
 	damaged  bool // DICOM files lie directly in it whose header cannot be read
 	nifti    []string
+	archives []string
 	children []*folder
 	studies  map[string]bool // of the DICOM images in it and below, one file looked at for each folder
 	scans    bool            // NIfTI files lie in it or below
@@ -93,7 +95,8 @@ type folder struct {
 //     files lie there too;
 //   - of any other folder each NIfTI file directly in it is a scan (a .hdr/.img pair counts once), and each
 //     folder in it is taken by these same rules; a folder with nothing but damaged DICOM files in it is a
-//     scan too, so that it is not passed over in silence.
+//     scan too, so that it is not passed over in silence;
+//   - an archive in a folder is a scan when no DICOM images lie beside or below it: it may be a copy of these.
 //
 // To tell studies apart one DICOM image of each folder is looked at. A path without any scan is returned as
 // it is: reading it then gives the reason.
@@ -133,17 +136,19 @@ func (t *tree) survey(dir string, depth int) (*folder, error) {
 	if depth > maxFolders {
 		return nil, fmt.Errorf("%s: folders are nested more than %d deep", dir, maxFolders)
 	}
-	files, dirs, err := t.list(dir)
+	paths, dirs, err := t.list(dir)
 	if err != nil {
 		return nil, err
 	}
 	f := &folder{path: dir, studies: make(map[string]bool)}
-	for _, file := range files {
-		k, err := sniff(file)
+	for _, file := range paths {
+		k, err := sniff(files.Disk{}, file)
 		switch {
 		case err != nil:
 		case k == kindNIfTI:
 			f.nifti, f.scans = append(f.nifti, file), true
+		case k == kindArchive:
+			f.archives = append(f.archives, file)
 		case k == kindDICOM && !f.images:
 			h, err := dicom.ReadHeader(file)
 			switch {
@@ -186,6 +191,9 @@ func (f *folder) split() []string {
 		return []string{f.path}
 	}
 	scans := slices.Clone(f.nifti)
+	if len(f.studies) == 0 {
+		scans = append(scans, f.archives...)
+	}
 	for _, child := range f.children {
 		scans = append(scans, child.split()...)
 	}
