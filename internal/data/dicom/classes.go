@@ -107,6 +107,7 @@ func (h *Header) slices() (found []Header, why []string) {
 		return []Header{*h}, nil
 	}
 	left := make(map[string]int)
+	found = make([]Header, 0, len(h.frames))
 	for i := range h.frames {
 		reason := h.frames[i].rejection()
 		if reason == "" {

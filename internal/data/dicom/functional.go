@@ -19,7 +19,7 @@ const (
 	tagStack tagID = 0x00209056
 	tagPhase tagID = 0x00209241
 
-	maxFrames = 1 << 16 // far more than files have
+	maxFrames = 1 << 14 // 8 GiB of 512 x 512 pixels
 )
 
 // frameValues are the wanted elements of one item of functional groups.

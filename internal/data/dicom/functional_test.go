@@ -272,6 +272,9 @@ func TestEnhancedRefused(t *testing.T) {
 		{"position of two numbers", func(f *dicomtest.File) {
 			f.Elements[0x52009230].Data.([]dicomtest.Item)[1][0x00209113] = dicomtest.Group(dicomtest.Item{0x00200032: text("DS", `1\2`)})
 		}, "frame 2: element (0020,0032): 2 values"},
+		{"endless frames", func(f *dicomtest.File) {
+			f.Elements[0x52009230] = dicomtest.Value{VR: "SQ", Data: make([]dicomtest.Item, maxFrames+1)}
+		}, "more than 16384 frames"},
 		{"an item longer than its sequence", func(f *dicomtest.File) {
 			f.Elements[0x52009229] = dicomtest.Value{VR: "SQ", Data: []byte{0xFE, 0xFF, 0x00, 0xE0, 40, 0, 0, 0, 0x20, 0, 0x16, 0x91, 'S', 'Q', 0, 0, 0, 0, 0, 0}}
 		}, "(5200,9229)"},

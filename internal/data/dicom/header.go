@@ -152,7 +152,7 @@ func readHeader(r io.Reader, size int64) (Header, error) {
 		if h.lut, err = newModalityLUT(s.lut, s.order, h.Signed); err != nil {
 			return Header{}, err
 		}
-		h.HasRescale, h.RescaleType = true, s.lut.kind
+		h.HasRescale, h.RescaleType = true, strings.ToUpper(s.lut.kind)
 	}
 	if err := h.describeFrames(values, s); err != nil {
 		return Header{}, err
