@@ -39,8 +39,8 @@ func decodeJPEGLS(stream []byte, h *Header) ([]byte, error) {
 
 // codedSamples lays out the decoded samples of one frame in words of BitsAllocated bits. Samples of up to
 // BitsStored bits are values, whose highest bit is the sign when pixels are signed, whatever BitsStored
-// says; they go where HighBit wants them. Samples of more bits are whole words.
-func codedSamples(pix []uint16, width, height, bits int, h *Header) ([]byte, error) {
+// says; they go where HighBit wants them. Samples of more bits are whole words. None is negative.
+func codedSamples[T uint16 | int32](pix []T, width, height, bits int, h *Header) ([]byte, error) {
 	switch {
 	case width != h.Columns || height != h.Rows:
 		return nil, fmt.Errorf("an image of %d rows x %d columns, expected %d x %d", height, width, h.Rows, h.Columns)
@@ -58,7 +58,7 @@ func codedSamples(pix []uint16, width, height, bits int, h *Header) ([]byte, err
 	out := make([]byte, size*len(pix))
 	if size == 2 && left == 0 && right == 0 {
 		for i, v := range pix {
-			binary.LittleEndian.PutUint16(out[2*i:], v)
+			binary.LittleEndian.PutUint16(out[2*i:], uint16(v))
 		}
 		return out, nil
 	}

@@ -203,7 +203,7 @@ func TestDuplicates(t *testing.T) {
 	}
 	// Of two copies the readable one counts.
 	unreadable := flat(2, 1, 10)
-	unreadable.Syntax, unreadable.Fragments = "1.2.840.10008.1.2.4.90", [][]byte{{0, 0}}
+	unreadable.Syntax, unreadable.Fragments = "1.2.840.10008.1.2.4.100", [][]byte{{0, 0}}
 	v, _ = read(t, one(t, flat(1, 0, 0), unreadable, flat(2, 1, 10)), false)
 	wantColumn(t, v, 0, 10)
 }

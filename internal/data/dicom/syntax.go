@@ -14,14 +14,19 @@ const (
 	syntaxBigEndian = "1.2.840.10008.1.2.2"
 	syntaxRLE       = "1.2.840.10008.1.2.5"
 
-	syntaxBaseline    = "1.2.840.10008.1.2.4.50"
-	syntaxExtended    = "1.2.840.10008.1.2.4.51"
-	syntaxSpectral    = "1.2.840.10008.1.2.4.53"
-	syntaxProgressive = "1.2.840.10008.1.2.4.55"
-	syntaxLossless    = "1.2.840.10008.1.2.4.57"
-	syntaxLosslessSV1 = "1.2.840.10008.1.2.4.70"
-	syntaxLS          = "1.2.840.10008.1.2.4.80"
-	syntaxLSNear      = "1.2.840.10008.1.2.4.81"
+	syntaxBaseline          = "1.2.840.10008.1.2.4.50"
+	syntaxExtended          = "1.2.840.10008.1.2.4.51"
+	syntaxSpectral          = "1.2.840.10008.1.2.4.53"
+	syntaxProgressive       = "1.2.840.10008.1.2.4.55"
+	syntaxLossless          = "1.2.840.10008.1.2.4.57"
+	syntaxLosslessSV1       = "1.2.840.10008.1.2.4.70"
+	syntaxLS                = "1.2.840.10008.1.2.4.80"
+	syntaxLSNear            = "1.2.840.10008.1.2.4.81"
+	syntaxJ2KLossless       = "1.2.840.10008.1.2.4.90"
+	syntaxJ2K               = "1.2.840.10008.1.2.4.91"
+	syntaxHTJ2KLossless     = "1.2.840.10008.1.2.4.201"
+	syntaxHTJ2KLosslessRPCL = "1.2.840.10008.1.2.4.202"
+	syntaxHTJ2K             = "1.2.840.10008.1.2.4.203"
 )
 
 // SyntaxName returns the plain name of a transfer syntax, or the UID itself when it is not a known one.
@@ -53,15 +58,15 @@ func SyntaxName(uid string) string {
 		return "JPEG-LS lossless"
 	case syntaxLSNear:
 		return "JPEG-LS near-lossless"
-	case "1.2.840.10008.1.2.4.90":
+	case syntaxJ2KLossless:
 		return "JPEG 2000 lossless"
-	case "1.2.840.10008.1.2.4.91":
+	case syntaxJ2K:
 		return "JPEG 2000"
-	case "1.2.840.10008.1.2.4.201":
+	case syntaxHTJ2KLossless:
 		return "HTJ2K lossless"
-	case "1.2.840.10008.1.2.4.202":
+	case syntaxHTJ2KLosslessRPCL:
 		return "HTJ2K lossless RPCL"
-	case "1.2.840.10008.1.2.4.203":
+	case syntaxHTJ2K:
 		return "HTJ2K"
 	}
 	return uid
@@ -92,6 +97,8 @@ func decoderFor(uid string) frameDecoder {
 		return decodeJPEGLossless
 	case syntaxLS, syntaxLSNear:
 		return decodeJPEGLS
+	case syntaxJ2KLossless, syntaxJ2K:
+		return decodeJPEG2000
 	}
 	return nil
 }
