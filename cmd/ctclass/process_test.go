@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -69,6 +72,39 @@ func TestBenchMemory(t *testing.T) {
 			if b.Measured <= 0 || b.Measured > b.Promised || b.Promised-b.Measured > 150<<20 {
 				t.Errorf("%s %s: promised %d MiB, took %d MiB", name, mode, b.Promised>>20, b.Measured>>20)
 			}
+		}
+	}
+}
+
+// A training process keeps to the memory that its log states, also when it saves and resumes.
+func TestTrainMemory(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the unit of the peak memory is another one here")
+	}
+	t.Chdir(t.TempDir())
+	if out, err := exec.CommandContext(t.Context(), "ctclass", "phantom", "--out", "ph", "--cases", "4", "--size", "20,28,28", "--spacing", "14,12,12").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	// 12 million parameters: a second copy of them and of their moments would be seen.
+	args := []string{
+		"train", "--out", "run", "--set", "data.table=ph/labels.csv", "--set", "data.labels=nodule", "--set", "preprocess.shape_dhw=12,16,16",
+		"--set", "train.epochs=1", "--set", "train.batch_size=1", "--set", "train.drop_last=false",
+		"--set", "model.options.blocks=[1,1,1,1]", "--set", "model.options.widths=[16,16,256,512]", "--set", "model.options.stem=small",
+	}
+	for _, more := range [][]string{{"--max-steps", "1"}, {"--resume"}} {
+		cmd := exec.CommandContext(t.Context(), "ctclass", append(slices.Clone(args), more...)...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", more, err, out)
+		}
+		m := regexp.MustCompile(`memory planned total="(\d+) MiB"`).FindSubmatch(out)
+		if m == nil {
+			t.Fatalf("no memory planned:\n%s", out)
+		}
+		promised, _ := strconv.Atoi(string(m[1]))
+		peak := int(reflect.ValueOf(cmd.ProcessState.SysUsage()).Elem().FieldByName("Maxrss").Int() >> 10) // MiB
+		if peak > promised || promised-peak > 150 {
+			t.Errorf("%v: promised %d MiB, took %d MiB", more, promised, peak)
 		}
 	}
 }

@@ -90,10 +90,18 @@ func (s *State) Set(name string, values []float32) error {
 
 // Get returns a tensor as row-major values.
 func (s *State) Get(name string) []float32 {
+	return s.GetInto(nil, name)
+}
+
+// GetInto is Get into the memory of dst, where that is enough.
+func (s *State) GetInto(dst []float32, name string) []float32 {
 	e := s.entries[name]
-	out := make([]float32, e.layout.Type.Elements())
-	s.dev.Export(out, e.layout, e.buf)
-	return out
+	n := e.layout.Type.Elements()
+	if cap(dst) < n {
+		dst = make([]float32, n)
+	}
+	s.dev.Export(dst[:n], e.layout, e.buf)
+	return dst[:n]
 }
 
 // Exec owns the memory of a set of programs over one state and runs them one at a time.

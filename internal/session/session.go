@@ -281,8 +281,9 @@ func (s *Session) Train(batches []MicroBatch, step Step, sum bool) (float64, err
 
 // Finite reports whether all parameters and buffers are finite numbers.
 func (s *Session) Finite() bool {
+	buf := make([]float32, s.largest())
 	for _, p := range s.params {
-		for _, v := range s.state.Get(p.Value.Name) {
+		for _, v := range s.state.GetInto(buf, p.Value.Name) {
 			if v-v != 0 { // NaN for NaN and infinities
 				return false
 			}
@@ -315,6 +316,3 @@ func (AdamW) States() []string { return []string{"m", "v"} }
 
 // ClipNorm returns the largest global norm.
 func (a AdamW) ClipNorm() float64 { return a.Clip }
-
-// GradientPrefix marks the accumulators of gradients in the State.
-const GradientPrefix = engine.GradientPrefix

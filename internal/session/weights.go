@@ -3,9 +3,11 @@ package session
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/engine"
 	"github.com/ctclass/ctclass/internal/modelfile"
 )
 
@@ -35,15 +37,64 @@ func (s *Session) SetBatchesTracked(n int64) { s.batches = n }
 
 // Tensors returns the parameters and buffers by their names in the state_dict, batch counters included.
 func (s *Session) Tensors() []modelfile.Tensor {
+	tensors := s.model()
+	for i, t := range tensors {
+		if t.Load != nil {
+			tensors[i].F32, tensors[i].Load = slices.Clone(t.Load()), nil
+		}
+	}
+	return tensors
+}
+
+// model returns the tensors of a model file, their values to be loaded one after the other.
+func (s *Session) model() []modelfile.Tensor {
 	var tensors []modelfile.Tensor
+	buf := make([]float32, s.largest())
 	for _, p := range s.params {
-		name := p.Value.Name
-		tensors = append(tensors, modelfile.Tensor{Name: name, Shape: p.Value.Shape, F32: s.state.Get(name)})
+		tensors = append(tensors, s.stored(p.Value.Name, buf))
 	}
 	for _, name := range s.tracked() {
 		tensors = append(tensors, modelfile.Tensor{Name: name, I64: []int64{s.batches}})
 	}
 	return tensors
+}
+
+// stored returns a tensor of the state, whose values are taken out of it into buf when they are written.
+func (s *Session) stored(name string, buf []float32) modelfile.Tensor {
+	return modelfile.Tensor{Name: name, Shape: s.state.Shape(name), Load: func() []float32 { return s.state.GetInto(buf, name) }}
+}
+
+// SaveState writes parameters, buffers and the optimiser's state to a safetensors file.
+func (s *Session) SaveState(path string, metadata map[string]string) error {
+	var tensors []modelfile.Tensor
+	buf := make([]float32, s.largest())
+	for _, name := range s.state.Names() {
+		if !strings.HasPrefix(name, engine.GradientPrefix) { // accumulators are empty between steps
+			tensors = append(tensors, s.stored(name, buf))
+		}
+	}
+	return modelfile.SaveTensors(path, tensors, metadata)
+}
+
+// LoadState brings back what SaveState wrote. accept judges the metadata before anything is changed.
+func (s *Session) LoadState(path string, accept func(metadata map[string]string) error) error {
+	var want []modelfile.Spec
+	for _, name := range s.state.Names() {
+		if !strings.HasPrefix(name, engine.GradientPrefix) {
+			want = append(want, modelfile.Spec{Name: name, Shape: s.state.Shape(name), DType: modelfile.F32})
+		}
+	}
+	return modelfile.EachTensor(path,
+		func(metadata map[string]string, tensors []modelfile.Tensor) error {
+			if err := accept(metadata); err != nil {
+				return err
+			}
+			if err := modelfile.MatchTensors(tensors, want); err != nil {
+				return fmt.Errorf("%s does not fit this configuration: %w", path, err)
+			}
+			return nil
+		},
+		func(t modelfile.Tensor) error { return s.state.Set(t.Name, t.F32) })
 }
 
 // LoadTensors sets all parameters and buffers. Names and shapes must be exactly the network's, else nothing
@@ -82,7 +133,8 @@ func (s *Session) LoadTensors(tensors []modelfile.Tensor) error {
 }
 
 // Model returns the model file of the network as it stands: its architecture and options, its weights, and
-// what it takes to apply them. Metrics and the like are the caller's to add.
+// what it takes to apply them. Metrics and the like are the caller's to add. The weights are taken out of the session
+// when the file is written, so it is to be written before the next step.
 func (s *Session) Model(task string, labels []string, p config.Preprocess) (*modelfile.Model, error) {
 	net := s.opt.Network
 	raw, err := json.Marshal(net.Options)
@@ -95,6 +147,6 @@ func (s *Session) Model(task string, labels []string, p config.Preprocess) (*mod
 	}
 	return &modelfile.Model{
 		Arch: net.Name, Options: options, Task: task, Labels: labels, Preprocess: p,
-		InputChannels: net.InChannels, Tensors: s.Tensors(),
+		InputChannels: net.InChannels, Tensors: s.model(),
 	}, nil
 }

@@ -10,10 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/ctclass/ctclass/internal/atomicfile"
-	"github.com/ctclass/ctclass/internal/modelfile"
 	"github.com/ctclass/ctclass/internal/session"
 )
 
@@ -54,56 +52,32 @@ func saveState(dir string, s *session.Session, p state) error {
 	if err != nil {
 		return err
 	}
-	st := s.State()
-	var tensors []modelfile.Tensor
-	for _, name := range st.Names() {
-		if strings.HasPrefix(name, session.GradientPrefix) {
-			continue // accumulators are empty between steps
-		}
-		tensors = append(tensors, modelfile.Tensor{Name: name, Shape: st.Shape(name), F32: st.Get(name)})
-	}
 	path := filepath.Join(dir, stateFile)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return modelfile.SaveTensors(path, tensors, map[string]string{progressKey: string(raw)})
+	return s.SaveState(path, map[string]string{progressKey: string(raw)})
 }
 
 // errOtherRun says that a state is that of another configuration or other data.
 var errOtherRun = errors.New("the run was started with another configuration or other data")
 
 // loadState brings back what saveState wrote, if it is of the run with the given identity. It reports
-// fs.ErrNotExist where there is nothing, and changes nothing when it fails.
+// fs.ErrNotExist where there is nothing.
 func loadState(dir string, s *session.Session, identity string) (state, error) {
 	var p state
 	path := filepath.Join(dir, stateFile)
-	tensors, meta, err := modelfile.LoadTensors(path)
-	if err != nil {
-		return p, err
-	}
-	if err := json.Unmarshal([]byte(meta[progressKey]), &p); err != nil {
-		return p, fmt.Errorf("%s holds no training state: %w", path, err)
-	}
-	if p.Identity != identity {
-		return p, errOtherRun
-	}
-	st := s.State()
-	var want []modelfile.Spec
-	for _, name := range st.Names() {
-		if !strings.HasPrefix(name, session.GradientPrefix) {
-			want = append(want, modelfile.Spec{Name: name, Shape: st.Shape(name), DType: modelfile.F32})
+	err := s.LoadState(path, func(metadata map[string]string) error {
+		if err := json.Unmarshal([]byte(metadata[progressKey]), &p); err != nil {
+			return fmt.Errorf("%s holds no training state: %w", path, err)
 		}
-	}
-	if err := modelfile.MatchTensors(tensors, want); err != nil {
-		return p, fmt.Errorf("%s does not fit this configuration: %w", path, err)
-	}
-	for _, t := range tensors {
-		if err := st.Set(t.Name, t.F32); err != nil {
-			return p, err
+		if p.Identity != identity {
+			return errOtherRun
 		}
-	}
+		return nil
+	})
 	s.SetBatchesTracked(p.Batches)
-	return p, nil
+	return p, err
 }
 
 // history appends one JSON object a line.
