@@ -106,22 +106,15 @@ func (w *walker) functionalGroups(of element) ([]frameValues, error) {
 // decoded turns the value of a functional group's element into the texts that the single-frame element
 // would hold.
 func (w *walker) decoded(vr string, raw []byte) (sdicom.Value, error) {
-	var text string
-	switch vr {
-	case "US", "UL", "FL":
-		size := map[string]int{"US": 2, "UL": 4, "FL": 4}[vr]
-		if len(raw) < size {
-			break // as if it were absent
-		}
-		switch vr {
-		case "US":
-			text = strconv.Itoa(int(w.order.Uint16(raw)))
-		case "UL":
-			text = strconv.Itoa(int(w.order.Uint32(raw)))
-		default:
-			text = strconv.FormatFloat(float64(math.Float32frombits(w.order.Uint32(raw))), 'g', -1, 32)
-		}
-	default:
+	text := "" // a number that is cut is as if it were absent
+	switch {
+	case vr == "US" && len(raw) >= 2:
+		text = strconv.Itoa(int(w.order.Uint16(raw)))
+	case vr == "UL" && len(raw) >= 4:
+		text = strconv.Itoa(int(w.order.Uint32(raw)))
+	case vr == "FL" && len(raw) >= 4:
+		text = strconv.FormatFloat(float64(math.Float32frombits(w.order.Uint32(raw))), 'g', -1, 32)
+	case vr != "US" && vr != "UL" && vr != "FL":
 		text = strings.TrimRight(string(raw), " \x00")
 	}
 	return sdicom.NewValue(strings.Split(text, `\`))

@@ -121,9 +121,7 @@ func Decode(src []byte, maxPixels int) (*Image, error) {
 	case !d.scanned || d.progressive && d.reached[0] < 0:
 		return nil, errors.New("the JPEG stream holds no image data")
 	case d.progressive:
-		if err := d.reconstruct(); err != nil {
-			return nil, err
-		}
+		d.reconstruct()
 	}
 	return &d.img, nil
 }

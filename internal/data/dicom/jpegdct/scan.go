@@ -27,88 +27,102 @@ func (d *decoder) scan(s []byte) error {
 	if !d.hasQuant[d.table] {
 		return fmt.Errorf("JPEG quantisation table %d is missing", d.table)
 	}
-	decode := func(block int) error { return nil }
-	var eobRun int
 	if d.progressive {
-		if err := d.enter(b); err != nil {
+		return d.progressiveScan(b, dc, ac)
+	}
+	return d.sequentialScan(b, dc, ac)
+}
+
+func (d *decoder) sequentialScan(b band, dc, ac *huffman) error {
+	switch {
+	case d.scanned:
+		return errors.New("a second scan in a sequential JPEG image of one component")
+	case dc == nil || ac == nil:
+		return errNoTable
+	case b != band{0, 63, 0, 0}:
+		return errors.New("malformed JPEG scan header")
+	}
+	d.img.Pix = make([]uint16, d.img.Width*d.img.Height)
+	t := newTransform(d.img.Bits)
+	quant := &d.quant[d.table]
+	previous := 0
+	return d.eachBlock(func(block int, fresh bool) error {
+		if fresh {
+			previous = 0
+		}
+		clear(t.block[:])
+		if err := d.sequential(t, quant, dc, ac, &previous); err != nil {
 			return err
 		}
-		if b.start == 0 && b.high == 0 && dc == nil || b.start > 0 && ac == nil {
-			return errors.New("a JPEG Huffman table is missing")
-		}
-		if d.coeffs == nil {
-			d.coeffs = make([]int16, 64*d.across*d.down)
-		}
-		previous := 0
-		decode = func(block int) error {
-			if d.restart > 0 && block%d.restart == 0 {
-				previous, eobRun = 0, 0
-			}
-			c := d.coeffs[64*block : 64*block+64 : 64*block+64]
-			switch {
-			case b.start == 0 && b.high == 0:
-				return d.firstDC(c, dc, &previous, b.low)
-			case b.start == 0:
-				d.refineDC(c, b.low)
-				return nil
-			case b.high == 0:
-				return d.firstAC(c, ac, b, &eobRun)
-			}
-			return d.refineAC(c, ac, b, &eobRun)
-		}
-	} else {
-		if d.scanned {
-			return errors.New("a second scan in a sequential JPEG image of one component")
-		}
-		if dc == nil || ac == nil {
-			return errors.New("a JPEG Huffman table is missing")
-		}
-		if b != (band{0, 63, 0, 0}) {
-			return errors.New("malformed JPEG scan header")
-		}
-		d.img.Pix = make([]uint16, d.img.Width*d.img.Height)
-		previous := 0
-		t := newTransform(d.img.Bits)
-		quant := &d.quant[d.table]
-		decode = func(block int) error {
-			if d.restart > 0 && block%d.restart == 0 {
-				previous = 0
-			}
-			clear(t.block[:])
-			if err := d.sequential(t, quant, dc, ac, &previous); err != nil {
-				return err
-			}
-			d.put(t, block)
-			return nil
-		}
+		d.put(t, block)
+		return nil
+	})
+}
+
+func (d *decoder) progressiveScan(b band, dc, ac *huffman) error {
+	if err := d.enter(b); err != nil {
+		return err
 	}
-	d.scanned = true
-	d.bits.start(d.src, d.pos)
-	for block := range d.across * d.down {
-		if d.restart > 0 && block > 0 && block%d.restart == 0 {
+	if b.start == 0 && b.high == 0 && dc == nil || b.start > 0 && ac == nil {
+		return errNoTable
+	}
+	if d.coeffs == nil {
+		d.coeffs = make([]int16, 64*d.across*d.down)
+	}
+	previous, eobRun := 0, 0
+	err := d.eachBlock(func(block int, fresh bool) error {
+		if fresh {
 			if eobRun > 0 {
 				return errEndRun
 			}
+			previous = 0
+		}
+		c := d.coeffs[64*block : 64*block+64 : 64*block+64]
+		switch {
+		case b.start == 0 && b.high == 0:
+			return d.firstDC(c, dc, &previous, b.low)
+		case b.start == 0:
+			d.refineDC(c, b.low)
+			return nil
+		case b.high == 0:
+			return d.firstAC(c, ac, b, &eobRun)
+		}
+		return d.refineAC(c, ac, b, &eobRun)
+	})
+	if err == nil && eobRun > 0 {
+		return errEndRun
+	}
+	return err
+}
+
+// eachBlock decodes the blocks of a scan in their order; fresh says that a block begins a restart interval.
+func (d *decoder) eachBlock(decode func(block int, fresh bool) error) error {
+	d.scanned = true
+	d.bits.start(d.src, d.pos)
+	for block := range d.across * d.down {
+		fresh := block == 0
+		if d.restart > 0 && block > 0 && block%d.restart == 0 {
 			if err := d.nextInterval(byte(block/d.restart-1) & 7); err != nil {
 				return err
 			}
+			fresh = true
 		}
-		if err := decode(block); err != nil {
+		if err := decode(block, fresh); err != nil {
 			return err
 		}
 		if d.bits.ran() {
 			return errCut
 		}
 	}
-	if eobRun > 0 {
-		return errEndRun
-	}
 	err := d.bits.finish()
 	d.pos = d.bits.pos
 	return err
 }
 
-var errEndRun = errors.New("the JPEG stream is damaged: a run of blocks goes beyond the last one")
+var (
+	errNoTable = errors.New("a JPEG Huffman table is missing")
+	errEndRun  = errors.New("the JPEG stream is damaged: a run of blocks goes beyond the last one")
+)
 
 // nextInterval moves behind the restart marker of the given number.
 func (d *decoder) nextInterval(number byte) error {
@@ -320,10 +334,7 @@ func (d *decoder) refineAC(c []int16, h *huffman, b band, eobRun *int) error {
 }
 
 // reconstruct turns the coefficients of a progressive image into samples.
-func (d *decoder) reconstruct() error {
-	if !d.hasQuant[d.table] {
-		return fmt.Errorf("JPEG quantisation table %d is missing", d.table)
-	}
+func (d *decoder) reconstruct() {
 	d.img.Pix = make([]uint16, d.img.Width*d.img.Height)
 	var quant [64]int32
 	for k, q := range d.quant[d.table] {
@@ -336,7 +347,6 @@ func (d *decoder) reconstruct() error {
 		}
 		d.put(t, block)
 	}
-	return nil
 }
 
 // put transforms t.block and writes what of it lies within the image.
