@@ -132,6 +132,16 @@ func TestNearLosslessBeyondStoredBits(t *testing.T) {
 	}
 }
 
+// A file of a few bytes cannot claim a large image.
+func TestClaimedSize(t *testing.T) {
+	f := dicomtest.Slice("1.2", 1, 0, 65535, 65535, nil)
+	f.Syntax, f.Fragments = syntaxLS, [][]byte{make([]byte, 1000)}
+	h := mustHeader(t, f)
+	if err := h.CheckPixels(); err == nil || !strings.Contains(err.Error(), "cannot hold 1 frames of 65535 x 65535") {
+		t.Error(err)
+	}
+}
+
 // Two frames in one file, in one fragment each or in many, with and without an offset table.
 func TestRealFrames(t *testing.T) {
 	dir := filepath.Join(testData(t), "dicom", "enhanced_perfusion_2frames")

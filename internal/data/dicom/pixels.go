@@ -12,6 +12,13 @@ import (
 // patient, the value scanners themselves fill with.
 const airHU = -1024
 
+// A compressed image without any detail takes next to no bytes. So that a few bytes cannot claim all memory,
+// files of more than freePixels pixels need a byte for each pixelsPerByte of them.
+const (
+	freePixels    = 1 << 22
+	pixelsPerByte = 1024
+)
+
 // frameBytes is the size in bytes of one frame in native storage.
 func (h *Header) frameBytes() int64 {
 	return int64(h.Rows) * int64(h.Columns) * int64(h.BitsAllocated/8)
@@ -55,6 +62,10 @@ func (h *Header) checkPixels() error {
 	if decoderFor(h.TransferSyntax) != nil {
 		if l.pixelLength >= 0 {
 			return fmt.Errorf("transfer syntax %s, but the pixel data are not encapsulated", SyntaxName(h.TransferSyntax))
+		}
+		if n := h.frameBytes() / int64(h.BitsAllocated/8) * int64(h.Frames); n > max(freePixels, pixelsPerByte*l.pixelPresent) {
+			return fmt.Errorf("%d bytes of %s cannot hold %d frames of %d x %d pixels",
+				l.pixelPresent, SyntaxName(h.TransferSyntax), h.Frames, h.Rows, h.Columns)
 		}
 		return nil
 	}

@@ -52,7 +52,7 @@ type structure struct {
 	pixelTag     tagID         // 0: no pixel data
 	pixelOffset  int64         // from the file's start, or (deflated) from the start of the inflated data set
 	pixelLength  int64         // declared length in bytes; -1: encapsulated
-	pixelPresent int64         // bytes that the file holds of it; -1: unknown (deflated)
+	pixelPresent int64         // bytes that the file holds of it (encapsulated: at most); -1: unknown (deflated)
 	// extendedOffsets is where the extended offset table lies; its length is 0 without one.
 	extendedOffsets span
 }
@@ -192,8 +192,12 @@ func (w *walker) elements(s *structure) error {
 			s.pixelTag, s.pixelOffset, s.pixelLength, s.pixelPresent = e.tag, w.pos, int64(e.length), -1
 			if e.length == undefinedLen {
 				s.pixelLength = -1
-			} else if w.limit >= 0 {
-				s.pixelPresent = min(s.pixelLength, w.limit-w.pos)
+			}
+			if w.limit >= 0 {
+				s.pixelPresent = w.limit - w.pos
+				if s.pixelLength >= 0 {
+					s.pixelPresent = min(s.pixelPresent, s.pixelLength)
+				}
 			}
 			return nil
 		case tagOffsetTable:
