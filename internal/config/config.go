@@ -39,6 +39,7 @@ type Data struct {
 	Format      string   `yaml:"format"`       // auto|table|medmnist|ctrate
 	Table       string   `yaml:"table"`        // CSV/TSV table, .npz, or CT-RATE's label CSV
 	Root        string   `yaml:"root"`         // folder that relative paths start from; empty: the table's folder
+	Metadata    string   `yaml:"metadata"`     // CSV with slope, intercept and spacing by VolumeName; empty: none
 	Task        string   `yaml:"task"`         // binary|multilabel|multiclass
 	Labels      []string `yaml:"labels"`       // label columns (binary: one; multiclass: the class names)
 	LabelColumn string   `yaml:"label_column"` // multiclass: the column that holds the class index or name

@@ -28,6 +28,7 @@ func keyDocs() []keyDoc {
 		{key: "data.format", doc: "Kind of table; auto looks at the file: .npz is medmnist, a CSV with a VolumeName column is ctrate, any other CSV or TSV is a table.", rule: oneOf("auto", "table", "medmnist", "ctrate")},
 		{key: "data.table", doc: "CSV or TSV with one scan a row, a MedMNIST3D .npz, or CT-RATE's label CSV. A relative path starts from the working folder."},
 		{key: "data.root", doc: "Folder that relative scan paths in the table start from. Empty: the folder of the table."},
+		{key: "data.metadata", doc: "CT-RATE's metadata CSV, for its first NIfTI files, whose values are not rescaled: slope, intercept and spacing by VolumeName (columns RescaleSlope, RescaleIntercept, XYSpacing, ZSpacing). Leave it empty for CT-RATE v2, whose files are in HU already."},
 		{key: "data.task", doc: "binary: one yes/no label; multilabel: several independent yes/no labels; multiclass: one class out of several.", rule: oneOf("binary", "multilabel", "multiclass")},
 		{key: "data.labels", doc: "Label columns of the table (binary: exactly one). multiclass: the class names, in the order of the outputs. MedMNIST3D and CT-RATE bring their own when this is empty.", rule: each(notEmpty(), true)},
 		{key: "data.label_column", doc: "multiclass: the column that holds the class name, or its index counted from 0."},

@@ -60,7 +60,8 @@ type Dataset struct {
 	Missing  int      // samples left out because their file is gone (on_error: skip)
 	Warnings []string // what the reader should know but can live with
 
-	images map[string]images // MedMNIST volumes by split
+	images   map[string]images // MedMNIST volumes by split
+	metadata map[uint64]facts  // by sample ID; nil without data.metadata
 }
 
 // Subset returns the samples of a split in the order of the table.
@@ -75,7 +76,7 @@ func (d *Dataset) Subset(split string) []Sample {
 }
 
 // Fingerprint returns the SHA-256, in hex, over the task, the label names and every sample's
-// name, split and target in the order of the table. Two data sets with the same fingerprint pose
+// name, split and target, and what a metadata table says about it, in the order of the table. Two data sets with the same fingerprint pose
 // the same problem; where the files lie and what they contain does not enter.
 func (d *Dataset) Fingerprint() string {
 	h := sha256.New()
@@ -101,6 +102,11 @@ func (d *Dataset) Fingerprint() string {
 			}
 			h.Write(binary.LittleEndian.AppendUint64(nil, math.Float64bits(t)))
 		}
+		if f, ok := d.metadata[s.ID]; ok {
+			for _, x := range []float64{f.slope, f.intercept, f.spacing[0], f.spacing[1], f.spacing[2]} {
+				h.Write(binary.LittleEndian.AppendUint64(nil, math.Float64bits(x)))
+			}
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -122,6 +128,9 @@ func Open(c config.Data, seed uint64) (*Dataset, error) {
 		format = "medmnist"
 	}
 	if format == "medmnist" {
+		if c.Metadata != "" {
+			return nil, errors.New("data.metadata is set, but a MedMNIST archive has no use for it: leave it empty")
+		}
 		return openMedMNIST(c)
 	}
 	t, err := readTable(c.Table)

@@ -40,8 +40,9 @@ type Options struct {
 	// SkipErrors leaves a scan that cannot be used out of the batches, with a warning; otherwise
 	// it ends the epoch with an error.
 	SkipErrors bool
-	// Warn receives each warning about a sample, and each reason for leaving it out, once. It is
-	// called in the order of the samples, by one background goroutine. Nil: warnings are dropped.
+	// Warn receives each reason for leaving a sample out, once, and of warnings that differ only in their
+	// numbers the first, and at the end of an epoch how many other samples had it. It is called in the order
+	// of the samples, by one background goroutine. Nil: warnings are dropped.
 	Warn func(s Sample, warning string)
 	// CacheBytes bounds the preprocessed samples that are kept in memory for the next epochs; 0: none.
 	CacheBytes int64
@@ -88,7 +89,10 @@ type Loader struct {
 	free    chan *buffer // the batch buffers not in use
 	waited  atomic.Int64
 
-	warned map[uint64]bool // samples whose warnings were passed on, by ID; the running epoch's
+	// What was passed on to Warn; the running epoch's.
+	warned map[uint64]bool    // samples, by ID
+	kinds  map[string]*warned // by warningKind
+	order  []string           // kinds as they came
 
 	mu  sync.Mutex
 	bad map[uint64]bool // samples that cannot be used, by ID
@@ -129,7 +133,7 @@ func NewLoader(samples []Sample, o Options) (*Loader, error) {
 	}
 	l := &Loader{
 		samples: samples, o: o, voxels: voxels, classes: classes, cache: newCache(o.CacheBytes),
-		free: make(chan *buffer, o.Prefetch+1), bad: map[uint64]bool{}, warned: map[uint64]bool{},
+		free: make(chan *buffer, o.Prefetch+1), bad: map[uint64]bool{}, warned: map[uint64]bool{}, kinds: map[string]*warned{},
 	}
 	for range cap(l.free) {
 		l.free <- &buffer{}

@@ -118,6 +118,7 @@ func (p *pipeline) assemble(ctx context.Context, start int) error {
 		done   <-chan prepared
 	}
 	l := p.l
+	defer l.warnOfMore()
 	var queue []pending // in order
 	var batch *Batch    // being filled
 	defer func() {
@@ -226,13 +227,49 @@ func (l *Loader) skip(s Sample, reason error) {
 	}
 }
 
-// warn passes on the warnings about a sample the first time.
+// warn passes on the warnings about a sample the first time: the first of each kind at once, the others as a
+// number at the end of the epoch.
 func (l *Loader) warn(s Sample, warnings []string) {
 	if len(warnings) == 0 || l.o.Warn == nil || l.warned[s.ID] {
 		return
 	}
 	l.warned[s.ID] = true
 	for _, w := range warnings {
-		l.o.Warn(s, w)
+		kind := warningKind(w)
+		k, ok := l.kinds[kind]
+		if !ok {
+			l.kinds[kind] = &warned{first: s, text: w}
+			l.order = append(l.order, kind)
+			l.o.Warn(s, w)
+			continue
+		}
+		k.more++
+	}
+}
+
+// warned counts the warnings of one kind.
+type warned struct {
+	first Sample
+	text  string
+	more  int // samples besides the first since the last count was passed on
+}
+
+// warningKind is what warnings that differ only in numbers have in common.
+func warningKind(text string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune("+-.0123456789", r) {
+			return -1
+		}
+		return r
+	}, text)
+}
+
+// warnOfMore passes on how many more samples have a warning that was passed on before.
+func (l *Loader) warnOfMore() {
+	for _, kind := range l.order {
+		if k := l.kinds[kind]; k.more > 0 {
+			l.o.Warn(k.first, fmt.Sprintf("%s (and so for %d other scans)", k.text, k.more))
+			k.more = 0
+		}
 	}
 }

@@ -221,6 +221,11 @@ func openTable(c config.Data, t *table, seed uint64, lay layout) (*Dataset, erro
 	if err := d.dropMissing(t.file, c.OnError == "skip"); err != nil {
 		return nil, err
 	}
+	if c.Metadata != "" {
+		if err := d.readMetadata(c.Metadata); err != nil {
+			return nil, err
+		}
+	}
 	if d.Samples[0].Split == "" {
 		if err := splitOff(d, c.ValFraction, seed); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.file, err)
