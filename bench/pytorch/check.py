@@ -2,6 +2,7 @@
 
     check.py make NAME SHAPE FOLDER       writes FOLDER/torch.pth and FOLDER/logits.json
     check.py compare NAME SHAPE FOLDER    reads what ctclass exported to FOLDER and prints JSON
+    check.py onnx FOLDER                  checks the stored ONNX files against PyTorch's logits (fixtures.json beside the fixtures)
     check.py fixtures FOLDER              writes the small files that are stored in the repository
 """
 
@@ -143,11 +144,30 @@ def fixtures(folder):
     save_json(f"{folder}/fixtures.json", cases)
 
 
+def stored(folder):
+    """The ONNX files that the tests of internal/onnx compare with."""
+    import onnx
+    import onnxruntime as ort
+
+    with open(f"{folder}/../../weights/testdata/fixtures.json") as f:
+        cases = {c["file"]: c for c in json.load(f)}
+    for file in sorted(f for f in os.listdir(folder) if f.endswith(".onnx")):
+        case = cases[file.replace("_half", "").replace(".onnx", ".pth")]
+        onnx.checker.check_model(f"{folder}/{file}", full_check=True)
+        session = ort.InferenceSession(f"{folder}/{file}", providers=["CPUExecutionProvider"])
+        x, shape = reference.volumes(2, case["shape"]).numpy(), session.get_inputs()[0].shape
+        n = 2 if shape[0] == "batch" else 1
+        d = distance(session.run(["logits"], {"volume": x[:n]})[0], case["logits"][:n])
+        print(f"{file} {shape}: {d:.2g}")
+        half = any(t.data_type == onnx.TensorProto.FLOAT16 for t in onnx.load(f"{folder}/{file}").graph.initializer)
+        assert d < (1e-2 if half else 1e-4)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(2)
     command, args = sys.argv[1], sys.argv[2:]
-    if command == "fixtures":
-        fixtures(*args)
+    if command in ("fixtures", "onnx"):
+        dict(fixtures=fixtures, onnx=stored)[command](*args)
     else:
         name, shape, folder = args
         dict(make=make, compare=compare)[command](name, tuple(int(n) for n in shape.split(",")), folder)

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/ctclass/ctclass/internal/atomicfile"
@@ -73,5 +74,6 @@ var script string
 // WriteScript writes a Python script that runs the ONNX file of the given name, which lies beside it, in
 // onnxruntime.
 func WriteScript(path, model string) error {
-	return atomicfile.WriteBytes(path, []byte(strings.ReplaceAll(script, "MODEL.onnx", model)))
+	text := strings.NewReplacer("MODEL.onnx", model, "SCRIPT.py", filepath.Base(path)).Replace(script)
+	return atomicfile.WriteBytes(path, []byte(text))
 }
