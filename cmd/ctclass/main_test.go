@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -19,12 +20,20 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the real program as testdata/script describes. exits N CMD runs a command and wants its exit
-// code to be N.
+// code to be N; TESTFILES is a folder with files of PyTorch.
 func TestScripts(t *testing.T) {
+	testFiles, err := filepath.Abs("../../internal/weights/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("TESTFILES", testFiles)
+			return nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": func(ts *testscript.TestScript, neg bool, args []string) {
 				if neg || len(args) < 2 {
