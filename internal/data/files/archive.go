@@ -19,11 +19,11 @@ import (
 // Bounds of an archive. They keep a small hostile file from filling the disk or the memory.
 const (
 	maxMembers  = 1 << 20
-	maxUnpacked = 64 << 30 // bytes of all members together
-	freeBytes   = 1 << 30  // that any archive may unpack to
-	freeRatio   = 100      // unpacked to packed bytes beyond freeBytes; medical images reach 10
-	maxDeflate  = 1032     // bytes that deflate can make of one
-	inMemory    = 16 << 20 // a packed member up to this size is unpacked in memory, a larger one to a temporary file
+	maxUnpacked = 64 << 30  // bytes of all members together
+	freeBytes   = 256 << 20 // that any archive may unpack to
+	freeRatio   = 100       // unpacked to packed bytes beyond freeBytes; medical images reach 10
+	maxDeflate  = 1032      // bytes that deflate can make of one
+	inMemory    = 16 << 20  // a packed member up to this size is unpacked in memory, a larger one to a temporary file
 )
 
 // ErrNotArchive is wrapped by OpenArchive's error for a file that is neither zip nor tar.

@@ -151,7 +151,8 @@ func (c *Contents) list() (files.Files, []string, error) {
 		}
 		return c.archive, c.archive.Paths(), nil
 	case k == kindDICOM:
-		if h, err := dicom.ReadHeader(c.Path); err == nil && h.SOPClassUID == classDirectory {
+		h, err := dicom.ReadHeader(c.Path)
+		if h.SOPClassUID == classDirectory || err != nil && strings.EqualFold(filepath.Base(c.Path), "DICOMDIR") {
 			paths, err := c.listed()
 			return disk, paths, err
 		}
