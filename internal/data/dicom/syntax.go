@@ -97,7 +97,7 @@ func decoderFor(uid string) frameDecoder {
 		return decodeJPEGLossless
 	case syntaxLS, syntaxLSNear:
 		return decodeJPEGLS
-	case syntaxJ2KLossless, syntaxJ2K:
+	case syntaxJ2KLossless, syntaxJ2K, syntaxHTJ2KLossless, syntaxHTJ2KLosslessRPCL, syntaxHTJ2K:
 		return decodeJPEG2000
 	}
 	return nil

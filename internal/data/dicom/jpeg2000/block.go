@@ -39,6 +39,7 @@ type blockDecoder struct {
 	values  []uint32 // [(h+3)/4][w][4]: magnitude with a bit below the units, and sign on top
 	zero    *[512]uint8
 	segment []byte // a codeword segment that lies in several packets
+	ht      htState
 }
 
 // decode decodes one code-block and writes its dequantized coefficients to dst.
@@ -50,7 +51,11 @@ func (d *blockDecoder) decode(t *tile, tc *tileComponent, b *band, cb *codeBlock
 	stripes := (d.h + 3) / 4
 	d.values = resized(d.values, stripes*4*d.w)
 	clear(d.values)
-	if err := d.passes(t, tc, b, cb, stripes); err != nil {
+	decode := d.passes
+	if b.style&styleHT != 0 {
+		decode = d.htPasses
+	}
+	if err := decode(t, tc, b, cb, stripes); err != nil {
 		return err
 	}
 	if tc.params.roiShift > 0 {

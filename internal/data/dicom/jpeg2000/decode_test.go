@@ -78,6 +78,26 @@ var partOne = []vector{
 	{"truncated_layers.j2k", 40, 33, 1, 12, true, 0},
 }
 
+// highThroughput was encoded by OpenJPH 0.26. No encoder at hand writes refinement passes: those of the last three
+// are arbitrary bits put behind the cleanup pass, for each means something.
+var highThroughput = []vector{
+	{"ht_levels1.j2k", 37, 41, 1, 16, true, -1},
+	{"ht_levels5.j2k", 37, 41, 1, 16, true, -1},
+	{"ht_bits8.j2k", 40, 33, 1, 8, false, -1},
+	{"ht_row.j2k", 61, 1, 1, 16, false, -1},
+	{"ht_column.j2k", 1, 53, 1, 16, true, -1},
+	{"ht_pixel.j2k", 1, 1, 1, 16, true, -1},
+	{"ht_tiles.j2k", 37, 33, 1, 8, true, -1},
+	{"ht_tlm.j2k", 37, 33, 1, 8, false, -1},
+	{"ht_wide.j2k", 130, 9, 1, 8, false, -1},
+	{"ht_rgb.j2k", 20, 22, 3, 8, false, -1},
+	{"ht_lossy.j2k", 40, 33, 1, 16, true, 1},
+	{"ht_lossy_rgb.j2k", 20, 22, 3, 8, false, 1},
+	{"ht_refined1.j2k", 26, 35, 1, 16, true, 0}, // stripe-causal
+	{"ht_refined2.j2k", 30, 39, 1, 16, true, 0}, // after passes that are only counted
+	{"ht_refined3.j2k", 26, 27, 1, 16, true, 0}, // all three passes
+}
+
 // phantom is the image in the lossless vectors: a bowl with a chessboard pattern and some noise.
 func phantom(v *vector) [][]int32 {
 	planes := make([][]int32, v.planes)
@@ -159,8 +179,7 @@ func (v *vector) check(t *testing.T, src []byte, want [][]int32) {
 }
 
 func TestDecode(t *testing.T) {
-	for i := range partOne {
-		v := &partOne[i]
+	for _, v := range append(partOne, highThroughput...) {
 		t.Run(v.name, func(t *testing.T) {
 			src, want := v.read(t)
 			v.check(t, src, want)
@@ -170,7 +189,7 @@ func TestDecode(t *testing.T) {
 
 // A codestream that ends early is refused wherever it ends, but for its end marker.
 func TestTruncated(t *testing.T) {
-	for _, name := range []string{"levels3.j2k", "tileparts.j2k", "rpcl.j2k", "lossy_layers.j2k"} {
+	for _, name := range []string{"levels3.j2k", "tileparts.j2k", "rpcl.j2k", "lossy_layers.j2k", "ht_levels5.j2k"} {
 		src, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			t.Fatal(err)

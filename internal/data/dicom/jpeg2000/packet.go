@@ -223,24 +223,47 @@ func (r *packetReader) bandHeader(h *bitReader, pb *precinctBand, layer int) err
 // lengths reads the lengths of the codeword segments that `passes` new passes of a code-block are in, and
 // adds a chunk for each.
 func (r *packetReader) lengths(h *bitReader, b *codeBlock, style, passes int) error {
+	if style&styleHT != 0 {
+		if int(b.passes) > 1 || b.passes == 1 && passes > 2 {
+			return errors.New("several sets of HT passes in one code-block are not supported")
+		}
+		if b.passes == 0 {
+			// Passes before the last set of three are only counted: they stand for bit-planes of zeros.
+			left := (passes - 1) / 3
+			b.zeroPlanes += uint8(left)
+			length := h.bits(int(b.lengthBits) + bits.Len(uint(3*left+1)) - 1)
+			if err := r.add(h, b, length, 1); err != nil {
+				return err
+			}
+			passes -= 3*left + 1
+		}
+	}
 	for passes > 0 {
 		n := min(passes, segmentPasses(style, int(b.passes)))
 		length := h.bits(int(b.lengthBits) + bits.Len(uint(n)) - 1)
-		if h.short || length > 1<<31-1 || int(b.passes)+n > 3*maxPlanes {
-			return errPacket
+		if err := r.add(h, b, length, n); err != nil {
+			return err
 		}
-		k := int32(len(r.tile.chunks))
-		r.tile.chunks = append(r.tile.chunks, chunk{length: int32(length), next: -1, passes: int16(n)})
-		r.fresh = append(r.fresh, k)
-		if b.first < 0 {
-			b.first = k
-		} else {
-			r.tile.chunks[b.last].next = k
-		}
-		b.last = k
-		b.passes += int16(n)
 		passes -= n
 	}
+	return nil
+}
+
+// add adds a chunk to a code-block; where its data lie shows at the end of the header.
+func (r *packetReader) add(h *bitReader, b *codeBlock, length uint64, passes int) error {
+	if h.short || length > 1<<31-1 || int(b.passes)+passes > 3*maxPlanes {
+		return errPacket
+	}
+	k := int32(len(r.tile.chunks))
+	r.tile.chunks = append(r.tile.chunks, chunk{length: int32(length), next: -1, passes: int16(passes)})
+	r.fresh = append(r.fresh, k)
+	if b.first < 0 {
+		b.first = k
+	} else {
+		r.tile.chunks[b.last].next = k
+	}
+	b.last = k
+	b.passes += int16(passes)
 	return nil
 }
 
