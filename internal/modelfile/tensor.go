@@ -26,7 +26,7 @@ type Tensor struct {
 	Shape []int
 	F32   []float32
 	I64   []int64
-	// Load returns float values when they are about to be written to a safetensors file, and may use the
+	// Load returns float values when they are about to be written to a file, and may use the
 	// memory of an earlier call again: so that the values of a network never lie in memory twice.
 	Load func() []float32
 }
@@ -64,6 +64,14 @@ func (t Tensor) check() error {
 		return fmt.Errorf("tensor %q of shape %v needs %d values and has %d", t.Name, t.Shape, n, have)
 	}
 	return nil
+}
+
+// loaded returns the tensor with its values in place.
+func (t Tensor) loaded() Tensor {
+	if t.Load != nil {
+		t.F32, t.Load = t.Load(), nil
+	}
+	return t
 }
 
 // elements returns the product of a shape, or an error when a size is negative or the bytes of

@@ -35,7 +35,7 @@ func SaveTorch(path string, tensors []Tensor) error {
 		z.add("data.pkl", func(w io.Writer) error { _, err := w.Write(pickleState(sorted)); return err })
 		z.add("byteorder", func(w io.Writer) error { _, err := io.WriteString(w, "little"); return err })
 		for i, t := range sorted {
-			z.add("data/"+strconv.Itoa(i), func(w io.Writer) error { return writeValues(w, t) })
+			z.add("data/"+strconv.Itoa(i), func(w io.Writer) error { return writeValues(w, t.loaded()) })
 		}
 		z.add("version", func(w io.Writer) error { _, err := io.WriteString(w, "3\n"); return err })
 		if z.err != nil {
@@ -141,7 +141,8 @@ func pickleState(tensors []Tensor) []byte {
 		}
 		text(strconv.Itoa(i))
 		text("cpu")
-		number(len(t.F32) + len(t.I64))
+		n, _ := elements(t.Shape) // checked before
+		number(n)
 		b.WriteString("tQ")
 		number(0) // where in the storage it starts
 		numbers(t.Shape)

@@ -3,6 +3,7 @@
 package models
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -80,6 +81,19 @@ func (n *Network) Build(b *nn.Builder, x *graph.Value) *graph.Value {
 		b.Fail("%s takes %d input channels, got %d", n.Name, n.InChannels, c)
 	}
 	return n.build(b, x)
+}
+
+// StoredOptions returns Options as plain JSON values, as a model file keeps them.
+func (n *Network) StoredOptions() (map[string]any, error) {
+	raw, err := json.Marshal(n.Options)
+	if err != nil {
+		return nil, fmt.Errorf("the options of %s cannot be stored: %w", n.Name, err)
+	}
+	var options map[string]any
+	if err := json.Unmarshal(raw, &options); err != nil {
+		return nil, fmt.Errorf("the options of %s cannot be stored: %w", n.Name, err)
+	}
+	return options, nil
 }
 
 // base is what every network has.

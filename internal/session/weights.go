@@ -1,7 +1,6 @@
 package session
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -137,13 +136,9 @@ func (s *Session) LoadTensors(tensors []modelfile.Tensor) error {
 // when the file is written, so it is to be written before the next step.
 func (s *Session) Model(task string, labels []string, p config.Preprocess) (*modelfile.Model, error) {
 	net := s.opt.Network
-	raw, err := json.Marshal(net.Options)
+	options, err := net.StoredOptions()
 	if err != nil {
-		return nil, fmt.Errorf("the options of %s cannot be stored: %w", net.Name, err)
-	}
-	var options map[string]any
-	if err := json.Unmarshal(raw, &options); err != nil {
-		return nil, fmt.Errorf("the options of %s cannot be stored: %w", net.Name, err)
+		return nil, err
 	}
 	return &modelfile.Model{
 		Arch: net.Name, Options: options, Task: task, Labels: labels, Preprocess: p,

@@ -15,9 +15,7 @@ const Original = "original"
 
 // Layout is a public way to name the tensors of a family of networks.
 type Layout struct {
-	Name   string
-	Family string
-	About  string
+	Name string
 
 	in  func(name string) string // to ctclass's name
 	out func(name string) string // from ctclass's name; nil: files of this layout are only read
@@ -26,20 +24,19 @@ type Layout struct {
 // Layouts lists the layouts of a family, the original one first.
 func Layouts(family string) []Layout {
 	same := func(name string) string { return name }
-	list := []Layout{{Name: Original, Family: family, About: "names of the public 3D CT classifiers", in: same, out: same}}
+	list := []Layout{{Name: Original, in: same, out: same}} // also the backbones of MedicalNet, MONAI's ResNets and torchvision (2D)
 	switch family {
 	case "ResNet3D":
-		list[0].About += "; the backbone of MedicalNet, MONAI and torchvision (2D)"
 		list = append(list,
 			Layout{
-				Name: "residual_layers", Family: family, About: "residual_layers.0 to .3 instead of layer1 to layer4",
-				in: replacer(`^residual_layers\.([0-3])\.`, func(m []string) string { return "layer" + shift(m[1], 1) + "." }),
+				Name: "residual_layers", // residual_layers.0 to .3 instead of layer1 to layer4
+				in:   replacer(`^residual_layers\.([0-3])\.`, func(m []string) string { return "layer" + shift(m[1], 1) + "." }),
 				out: replacer(`^layer([1-4])\.`, func(m []string) string {
 					return "residual_layers." + shift(m[1], -1) + "."
 				}),
 			},
 			Layout{
-				Name: "torchvision_video", Family: family, About: "the backbone of torchvision.models.video.r3d_18",
+				Name: "torchvision_video", // the backbone of torchvision.models.video.r3d_18
 				in: chain(
 					replacer(`^stem\.([01])\.`, func(m []string) string { return []string{"conv1.", "bn1."}[m[1][0]-'0'] }),
 					replacer(`\.conv([12])\.([01])\.`, func(m []string) string {
@@ -48,20 +45,19 @@ func Layouts(family string) []Layout {
 				),
 			})
 	case "DenseNet3D":
-		list[0].About += "; the backbone of torchvision (2D)"
 		list = append(list,
 			Layout{
-				Name: "classifier14", Family: family, About: "classifier.1 and .4 instead of classifier.3 and .6",
-				in:  replacer(`^classifier\.([14])\.`, func(m []string) string { return "classifier." + shift(m[1], 2) + "." }),
-				out: replacer(`^classifier\.([36])\.`, func(m []string) string { return "classifier." + shift(m[1], -2) + "." }),
+				Name: "classifier14", // classifier.1 and .4 instead of classifier.3 and .6
+				in:   replacer(`^classifier\.([14])\.`, func(m []string) string { return "classifier." + shift(m[1], 2) + "." }),
+				out:  replacer(`^classifier\.([36])\.`, func(m []string) string { return "classifier." + shift(m[1], -2) + "." }),
 			},
 			Layout{
-				Name: "monai", Family: family, About: "the backbone of MONAI's DenseNets",
-				in: replacer(`^(features\.denseblock\d+\.denselayer\d+)\.layers\.`, func(m []string) string { return m[1] + "." }),
+				Name: "monai", // the backbone of MONAI's DenseNets
+				in:   replacer(`^(features\.denseblock\d+\.denselayer\d+)\.layers\.`, func(m []string) string { return m[1] + "." }),
 			},
 			Layout{
-				Name: "torchvision_old", Family: family, About: "the backbone of torchvision's first DenseNet files (norm.1 for norm1)",
-				in: replacer(`^(features\.denseblock\d+\.denselayer\d+\.(?:norm|conv))\.([12])\.`, func(m []string) string { return m[1] + m[2] + "." }),
+				Name: "torchvision_old", // the backbone of torchvision's first DenseNet files: norm.1 for norm1
+				in:   replacer(`^(features\.denseblock\d+\.denselayer\d+\.(?:norm|conv))\.([12])\.`, func(m []string) string { return m[1] + m[2] + "." }),
 			})
 	}
 	return list

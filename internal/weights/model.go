@@ -1,7 +1,6 @@
 package weights
 
 import (
-	"encoding/json"
 	"fmt"
 	"path"
 	"strings"
@@ -35,13 +34,9 @@ func Import(file *modelfile.File, target Target, task string, p config.Preproces
 			})
 		}
 	}
-	raw, err := json.Marshal(target.Network.Options)
+	options, err := target.Network.StoredOptions()
 	if err != nil {
-		return nil, nil, fmt.Errorf("the options of %s cannot be stored: %w", target.Network.Name, err)
-	}
-	var options map[string]any
-	if err := json.Unmarshal(raw, &options); err != nil {
-		return nil, nil, fmt.Errorf("the options of %s cannot be stored: %w", target.Network.Name, err)
+		return nil, nil, err
 	}
 	return &modelfile.Model{
 		Arch: target.Network.Name, Options: options, Task: task, Labels: target.Labels, Preprocess: p,
