@@ -234,7 +234,7 @@ func signIndex(left, f, right uint64) uint64 {
 func (d *blockDecoder) significance(plane uint) {
 	m := &d.mq
 	md := m.d
-	w := d.w
+	w, zero := d.w, d.zero
 	value := uint32(3) << plane
 	for stripe := 0; 4*stripe < d.h; stripe++ {
 		valid := d.validRows(stripe)
@@ -254,7 +254,7 @@ func (d *blockDecoder) significance(plane uint) {
 			for todo != 0 {
 				s := uint(bits.TrailingZeros64(todo)) & 15
 				todo &= todo - 1
-				c := &m.contexts[d.zero[f>>s&511]&31]
+				c := &m.contexts[zero[f>>s&511]&31]
 				bit := c.bit
 				if md -= int64(c.p); md < 0 {
 					bit, md = m.slow(c, md)
@@ -324,7 +324,7 @@ func (d *blockDecoder) refinement(plane uint) {
 func (d *blockDecoder) cleanup(plane uint) {
 	m := &d.mq
 	md := m.d
-	w := d.w
+	w, zero := d.w, d.zero
 	value := uint32(3) << plane
 	for stripe := 0; 4*stripe < d.h; stripe++ {
 		valid := d.validRows(stripe)
@@ -365,7 +365,7 @@ func (d *blockDecoder) cleanup(plane uint) {
 				s := uint(bits.TrailingZeros64(todo)) & 15
 				todo &= todo - 1
 				if !known {
-					c := &m.contexts[d.zero[f>>s&511]&31]
+					c := &m.contexts[zero[f>>s&511]&31]
 					bit := c.bit
 					if md -= int64(c.p); md < 0 {
 						bit, md = m.slow(c, md)

@@ -24,8 +24,9 @@ var mqStates = [47]mqState{
 	{0x0005, 45, 42, false}, {0x0001, 45, 43, false}, {0x5601, 46, 46, false},
 }
 
-// mqContexts holds each state twice, for a more probable symbol of 0 and of 1, as contexts use it.
-var mqContexts = func() (t [94]mqContext) {
+// mqContexts holds each state twice, for a more probable symbol of 0 and of 1, as contexts use it. It is
+// longer than that for the sake of a cheaper index.
+var mqContexts = func() (t [128]mqContext) {
 	for i, s := range mqStates {
 		for mps := range 2 {
 			lps := mps
@@ -33,7 +34,8 @@ var mqContexts = func() (t [94]mqContext) {
 				lps = 1 - mps
 			}
 			t[2*i+mps] = mqContext{
-				p: uint32(s.qe) << 16, bit: uint8(mps), mps: 2*s.mps + uint8(mps), lps: 2*s.lps + uint8(lps),
+				p: uint32(s.qe) << 16, bit: uint8(mps),
+				next: [2]uint8{2*s.mps + uint8(mps), 2*s.lps + uint8(lps)},
 			}
 		}
 	}
@@ -42,9 +44,9 @@ var mqContexts = func() (t [94]mqContext) {
 
 // mqContext is the adaptive state of one context.
 type mqContext struct {
-	p        uint32 // the LPS's probability Qe, scaled to the registers
-	bit      uint8  // the more probable symbol
-	mps, lps uint8  // next states, as indices of mqContexts
+	p    uint32   // the LPS's probability Qe, scaled to the registers
+	bit  uint8    // the more probable symbol
+	next [2]uint8 // states after an MPS and an LPS, as indices of mqContexts
 }
 
 // Contexts of the coefficient bit model: 0 to 8 are those of zero coding.
@@ -66,7 +68,7 @@ type mqDecoder struct {
 	d        int64
 	data     []byte // not yet read
 	last     byte   // the byte before
-	count    int    // shifts until the next byte is needed
+	count    uint   // shifts until the next byte is needed
 	contexts [32]mqContext
 }
 
@@ -124,29 +126,23 @@ func (m *mqDecoder) readByte() {
 func (m *mqDecoder) slow(ctx *mqContext, d int64) (bit uint8, _ int64) {
 	a, c := m.a+d, m.c+d
 	p := int64(ctx.p)
-	next := ctx.mps
-	bit = ctx.bit
-	if c < 0 {
-		c += p
-		if a >= p {
-			next = ctx.lps
-			bit ^= 1
-		}
-		a = p
-	} else if a < p {
-		next = ctx.lps
-		bit ^= 1
-	}
-	*ctx = mqContexts[next]
+	// Masks instead of branches, which could not be predicted: c is negative in the lower interval, and the
+	// symbols' intervals are exchanged where the upper one has become the smaller.
+	lower, exchanged := c>>63, (a-p)>>63
+	c += p & lower
+	a ^= (a ^ p) & lower
+	lps := uint8(lower^exchanged) & 1
+	bit = ctx.bit ^ lps
+	*ctx = mqContexts[ctx.next[lps]&127]
 	for a < 1<<31 {
 		if m.count == 0 {
 			m.c = c
 			m.readByte()
 			c = m.c
 		}
-		n := min(bits.LeadingZeros32(uint32(a)), m.count)
-		a <<= n
-		c <<= n
+		n := min(uint(bits.LeadingZeros32(uint32(a))), m.count)
+		a <<= n & 31
+		c <<= n & 31
 		m.count -= n
 	}
 	d = min(a-1<<31, c)
