@@ -229,6 +229,8 @@ type skippedFiles struct {
 	Files   int    `json:"files"`
 	Damaged bool   `json:"damaged"` // meant to be an image, but unreadable
 	Example string `json:"example"`
+	// Paths are all of them where they are damaged.
+	Paths []string `json:"paths,omitempty"`
 }
 
 // chosenVolume is the volume that predict and train would use, as it is read.
@@ -344,7 +346,10 @@ func groupSkipped(skipped []scan.Skipped) []skippedFiles {
 			groups = append(groups, skippedFiles{Reason: f.Reason, Example: f.Path})
 		}
 		groups[i].Files++
-		groups[i].Damaged = groups[i].Damaged || f.Damaged
+		if f.Damaged {
+			groups[i].Damaged = true
+			groups[i].Paths = append(groups[i].Paths, f.Path)
+		}
 	}
 	slices.SortStableFunc(groups, func(a, b skippedFiles) int {
 		if a.Damaged != b.Damaged {
