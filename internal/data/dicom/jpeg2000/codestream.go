@@ -53,11 +53,12 @@ type codestream struct {
 
 // tileData collects what the tile-parts of one tile hold.
 type tileData struct {
-	params  *params // nil before the first tile-part
-	parts   int
-	body    []byte // packets of all tile-parts
-	packed  []ppt  // packed packet headers
-	headers []byte // the same, joined
+	params    *params // nil before the first tile-part
+	ownParams bool    // params are not those of the main header
+	parts     int
+	body      []byte // packets of all tile-parts
+	packed    []ppt  // packed packet headers
+	headers   []byte // the same, joined
 }
 
 // ppt is a numbered piece of packed packet headers.
@@ -153,7 +154,7 @@ func (cs *codestream) tileParts(r *segments, sot []byte, main *params, packed []
 		}
 		t.parts++
 		if t.params == nil {
-			t.params = main.clone()
+			t.params = main
 		}
 		if err := t.readPart(r, end); err != nil {
 			return fmt.Errorf("tile %d: %w", index, err)
@@ -216,7 +217,10 @@ func (t *tileData) readPart(r *segments, end int) error {
 			t.packed = append(t.packed, ppt{t.parts<<8 | int(body[0]), body[1:]})
 		case markerSIZ, markerSOT, markerPPM, markerCAP:
 			return fmt.Errorf("marker %04X in a tile-part header", marker)
-		default:
+		case markerCOD, markerCOC, markerQCD, markerQCC, markerRGN, markerPOC:
+			if !t.ownParams {
+				t.params, t.ownParams = t.params.clone(), true
+			}
 			if err := t.params.segment(marker, body, true); err != nil {
 				return err
 			}

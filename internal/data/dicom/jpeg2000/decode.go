@@ -27,7 +27,7 @@ type Component struct {
 }
 
 // Decode decodes a codestream, or the one in a JP2 file. The image may have at most maxSamples samples,
-// counted over all components: this bounds memory (about 20 bytes for a sample) and time.
+// counted over all components: this bounds memory (about 16 bytes for a sample) and time.
 func Decode(src []byte, maxSamples int) (*Image, error) {
 	src, err := unwrap(src)
 	if err != nil {
