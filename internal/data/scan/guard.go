@@ -36,7 +36,7 @@ func ExpectsHU(p config.Preprocess) bool {
 // CheckHU looks for signs that a volume does not hold Hounsfield units and returns a sentence for each, none
 // for a plausible volume. The voxels must be finite. The signs: one value only; values that CT cannot have;
 // nothing below 0 HU, but for one fill value outside the field of view (not rescaled); many values below
-// -1500 HU that are no fill (rescaled twice); no air (cropped, or a wrong intercept); air that is not near
+// -1500 HU that are no fill (rescaled twice); no air (cropped, or a wrong intercept); air far below
 // -1000 HU; no soft tissue; a fill value over a part of the image, which is darker than air.
 func CheckHU(v *volume.Volume) []string {
 	h := newHistogram(v)
@@ -72,7 +72,8 @@ func CheckHU(v *volume.Volume) []string {
 		warn("no air: the lowest value is %g HU, expected about -1000; the rescale may be wrong or the image is cropped", floor)
 		return warnings
 	}
-	if peak, share := h.peak(fillBelow, thinBelow); share >= 0.05 && (peak < airLow || peak > airHigh) {
+	if peak, share := h.peak(fillBelow, thinBelow); share >= 0.05 && peak < airLow {
+		// Upwards nothing can be said: the thinnest parts of a crop may be dense lung.
 		warn("the air lies at %d HU, expected about -1000: the rescale may be wrong", peak)
 	}
 	if soft := h.between(softLow, softHigh); soft < 0.002 {
