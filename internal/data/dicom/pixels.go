@@ -91,8 +91,10 @@ type slice struct {
 	of     string        // the file that index belongs to
 	index  *encapsulated // where its compressed frames lie
 	stream []byte        // compressed
-	raw    []byte
+	raw    []byte           // words as the file has them, in the byte order of order
+	order  binary.ByteOrder
 	stored []int32
+	table  *wordTable
 }
 
 // file is what pixel data are read from.
@@ -107,6 +109,26 @@ func (s *slice) read(h *Header) error {
 	if err := s.readFile(h); err != nil {
 		return fmt.Errorf("%s: %w", h.Name(), err)
 	}
+	s.unpack(h, s.order)
+	return nil
+}
+
+// readHU writes the Hounsfield units of the file to dst, row by row; see rescale.
+func (s *slice) readHU(dst []float32, h *Header, asStored bool) error {
+	if h.BitsAllocated != 16 {
+		if err := s.read(h); err != nil {
+			return err
+		}
+		s.rescale(dst, h, asStored)
+		return nil
+	}
+	if err := s.readFile(h); err != nil {
+		return fmt.Errorf("%s: %w", h.Name(), err)
+	}
+	if s.table == nil || !s.table.serves(h, s.order, asStored) {
+		s.table = newWordTable(h, s.order, asStored)
+	}
+	s.table.apply(dst, s.raw)
 	return nil
 }
 
@@ -143,7 +165,7 @@ func (s *slice) readFrom(r file, size int64, h *Header) error {
 		if int64(len(s.raw)) != h.frameBytes() {
 			return fmt.Errorf("decoding %s: %d bytes, expected %d", SyntaxName(h.TransferSyntax), len(s.raw), h.frameBytes())
 		}
-		s.unpack(h, binary.LittleEndian)
+		s.order = binary.LittleEndian
 		return nil
 	}
 	start := l.pixelOffset + int64(max(h.Frame-1, 0))*h.frameBytes()
@@ -173,7 +195,7 @@ func (s *slice) readFrom(r file, size int64, h *Header) error {
 			return fmt.Errorf("reading the pixel data: %w", err)
 		}
 	}
-	s.unpack(h, l.order)
+	s.order = l.order
 	return nil
 }
 

@@ -133,12 +133,7 @@ type worker struct {
 
 // decode reads slice i of the stack into dst, rows x columns HU.
 func (w *worker) decode(i int, dst []float32) error {
-	h := &w.series.Slices[i]
-	if err := w.pixels.read(h); err != nil {
-		return err
-	}
-	w.pixels.rescale(dst, h, w.asStored)
-	return nil
+	return w.pixels.readHU(dst, &w.series.Slices[i], w.asStored)
 }
 
 // plane returns slice i in HU, valid until another two slices are asked for.
