@@ -76,6 +76,23 @@ func benchData(b *testing.B) (dicomDir string, niftis []string) {
 	return dicomDir, niftis
 }
 
+// BenchmarkCompressed times folders dicom-NAME of $CTCLASS_BENCH_DIR: series that somebody compressed.
+func BenchmarkCompressed(b *testing.B) {
+	folders, _ := filepath.Glob(filepath.Join(os.Getenv("CTCLASS_BENCH_DIR"), "dicom-*"))
+	if os.Getenv("CTCLASS_BENCH_DIR") == "" || len(folders) == 0 {
+		b.Skip("CTCLASS_BENCH_DIR names no folder with compressed series dicom-NAME")
+	}
+	for _, dir := range folders {
+		b.Run(filepath.Base(dir), func(b *testing.B) {
+			for range b.N {
+				if _, _, err := Load(dir, Selection{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkScan(b *testing.B) {
 	dir, niftis := benchData(b)
 	load := func(b *testing.B, path string) {
