@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctclass/ctclass/internal/config"
-	"github.com/ctclass/ctclass/internal/train"
 	"github.com/ctclass/ctclass/internal/exitcode"
+	"github.com/ctclass/ctclass/internal/train"
 )
 
 func newConfigCommand(app *app) *cobra.Command {

@@ -46,7 +46,7 @@ everything in a folder to look at; started again in the same folder it goes on w
 	return cmd
 }
 
-// demoSeed is that of the demo's scans; the extra scan is one beyond them.
+// demoSeed is that of the demo's scans; the extra scan is one behind them.
 const demoSeed = 1
 
 func runDemo(ctx context.Context, app *app, opts demoOptions) error {
@@ -113,22 +113,24 @@ func demoScans(ctx context.Context, app *app, dir string, cases int) error {
 	})
 }
 
-// demoSeries writes one more case as a DICOM series and returns the findings it has.
+// demoSeries writes one more case as a DICOM series, the first from the given number on that has at least two
+// findings, and returns these.
 func demoSeries(dir string, number int) (string, error) {
-	c, err := phantom.Generate(phantom.Options{Seed: demoSeed, Case: number})
-	if err != nil {
-		return "", err
-	}
-	var present []string
-	for i, name := range phantom.Findings() {
-		if c.Labels[i] {
-			present = append(present, name)
+	for ; ; number++ {
+		c, err := phantom.Generate(phantom.Options{Seed: demoSeed, Case: number})
+		if err != nil {
+			return "", err
+		}
+		var present []string
+		for i, name := range phantom.Findings() {
+			if c.Labels[i] {
+				present = append(present, name)
+			}
+		}
+		if len(present) >= 2 {
+			return strings.Join(present, ", "), phantom.WriteDICOM(dir, c.Volume, phantom.SeriesInfo{Seed: demoSeed, Case: number})
 		}
 	}
-	if len(present) == 0 {
-		present = []string{"no finding"}
-	}
-	return strings.Join(present, ", "), phantom.WriteDICOM(dir, c.Volume, phantom.SeriesInfo{Seed: demoSeed, Case: number})
 }
 
 // demoConfig writes the quickstart configuration into the demo's folder and loads it from there.

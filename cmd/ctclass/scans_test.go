@@ -97,8 +97,10 @@ func tinyRun(t *testing.T) string {
 	if err := os.WriteFile(filepath.Join("train", "labels.csv"), []byte(table), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"train", "--out", "run", "--set", "data.table=train/labels.csv", "--set", "data.labels=nodule",
-		"--set", "data.group_column=who", "--set", "train.epochs=1", "--set", "train.batch_size=2", "--set", "data.val_fraction=0.5"}, tinyModel()...)
+	args := append([]string{
+		"train", "--out", "run", "--set", "data.table=train/labels.csv", "--set", "data.labels=nodule",
+		"--set", "data.group_column=who", "--set", "train.epochs=1", "--set", "train.batch_size=2", "--set", "data.val_fraction=0.5",
+	}, tinyModel()...)
 	if r := program(t, args...); r.code != 0 {
 		t.Fatalf("training: %s%s", r.out, r.errs)
 	}
@@ -133,7 +135,8 @@ func TestPatientDataStayInside(t *testing.T) {
 	program(t, "predict", run, "scan", "--log-level", "debug")
 	program(t, "predict", run, "train", "--json", "--csv", "answers.csv", "--strict")
 	for _, args := range [][]string{
-		{"inspect", "train/case0", "--png", "pictures", "--export", "x.nii"}, {"inspect", "train/case0", "--export", "y.nii.gz", "--as-stored"},
+		{"inspect", "train/case0", "--png", "pictures", "--export", "x.nii"},
+		{"inspect", "train/case0", "--export", "y.nii.gz", "--as-stored"},
 		{"eval", run, "--split", "val"},
 	} {
 		if r := program(t, args...); r.code != 0 {

@@ -86,8 +86,10 @@ func TestTableErrors(t *testing.T) {
 		c           config.Data
 		want        []string // parts of the message
 	}{
-		{"label column", "path,Malignent,age\na.nii,1,3\n", plain,
-			[]string{"labels.csv", `no column "malignant" (data.labels)`, `"path", "Malignent", "age"`, `did you mean "Malignent"?`}},
+		{
+			"label column", "path,Malignent,age\na.nii,1,3\n", plain,
+			[]string{"labels.csv", `no column "malignant" (data.labels)`, `"path", "Malignent", "age"`, `did you mean "Malignent"?`},
+		},
 		{"path column", "file,malignant\na.nii,1\n", plain, []string{"labels.csv", `no column "path" (data.path_column)`, `"file", "malignant"`}},
 		{"column twice", "path,malignant,malignant\na.nii,1,1\n", plain, []string{`two columns "malignant"`}},
 		{"label value", "path,malignant\na.nii,1\n\n\"b.nii\",yes\n", plain, []string{"labels.csv: line 4", `column "malignant"`, `value "yes"`, "0 or 1"}},
@@ -96,8 +98,11 @@ func TestTableErrors(t *testing.T) {
 		{"same path", "path,malignant\na.nii,1\nb.nii,0\n./a.nii,1\n", plain, []string{"lines 2 and 4", "same scan"}},
 		{"no path", "path,malignant\n,1\n", plain, []string{"line 2", `column "path"`, "empty"}},
 		{"gone", "path,malignant\na.nii,1\ng1.nii,0\ng2.nii,0\n", plain, []string{"2 of 3 scans are not there", "g1.nii", "g2.nii", "data.on_error"}},
-		{"patient twice", "path,malignant,who,fold\na.nii,1,Ann,train\ngone.nii,0,Ann,val\n",
-			with(func(c *config.Data) { c.GroupColumn, c.SplitColumn = "who", "fold" }), []string{`patient "Ann"`, "train (a.nii)", "val (gone.nii)"}},
+		{
+			"patient twice", "path,malignant,who,fold\na.nii,1,Ann,train\ngone.nii,0,Ann,val\n",
+			with(func(c *config.Data) { c.GroupColumn, c.SplitColumn = "who", "fold" }),
+			[]string{`patient "Ann"`, "train (a.nii)", "val (gone.nii)"},
+		},
 		{"no patient", "path,malignant,who\na.nii,1,\n", with(func(c *config.Data) { c.GroupColumn = "who" }), []string{"line 2", `column "who"`}},
 		{"unknown split", "path,malignant,fold\na.nii,1,tarin\n", with(func(c *config.Data) { c.SplitColumn = "fold" }), []string{"line 2", `"tarin"`, "train, val or test"}},
 		{"ragged", "path,malignant\na.nii,1,3\n", plain, []string{"labels.csv", "line 2", "wrong number of fields"}},
@@ -108,12 +113,18 @@ func TestTableErrors(t *testing.T) {
 		{"binary, two labels", "path,a,b\na.nii,1,1\n", with(func(c *config.Data) { c.Labels = []string{"a", "b"} }), []string{"binary", "multilabel"}},
 		{"task", "path,malignant\na.nii,1\n", with(func(c *config.Data) { c.Task = "regression" }), []string{`data.task is "regression"`}},
 		{"format", "path,malignant\na.nii,1\n", with(func(c *config.Data) { c.Format = "json" }), []string{`data.format is "json"`}},
-		{"class", "path,kind\na.nii,solid\nb.nii,soild\n",
-			config.Data{Task: Multiclass, LabelColumn: "kind", Labels: []string{"solid", "ground glass"}}, []string{"line 3", `"soild"`, `"ground glass"`, "0 to 1"}},
+		{
+			"class", "path,kind\na.nii,solid\nb.nii,soild\n",
+			config.Data{Task: Multiclass, LabelColumn: "kind", Labels: []string{"solid", "ground glass"}},
+			[]string{"line 3", `"soild"`, `"ground glass"`, "0 to 1"},
+		},
 		{"class column", "path,kind\na.nii,solid\n", config.Data{Task: Multiclass}, []string{"data.label_column is empty", `"kind"`}},
 		{"one class", "path,kind\na.nii,solid\n", config.Data{Task: Multiclass, LabelColumn: "kind"}, []string{"fewer than two classes"}},
-		{"one patient", "path,malignant,who\na.nii,1,Ann\nb.nii,0,Ann\n",
-			with(func(c *config.Data) { c.GroupColumn, c.ValFraction = "who", 0.5 }), []string{"labels.csv", "one patient"}},
+		{
+			"one patient", "path,malignant,who\na.nii,1,Ann\nb.nii,0,Ann\n",
+			with(func(c *config.Data) { c.GroupColumn, c.ValFraction = "who", 0.5 }),
+			[]string{"labels.csv", "one patient"},
+		},
 		{"CT-RATE name", "VolumeName,malignant\ntrain_1_a_1.nii.gz,1\nscan7.nii.gz,0\n", plain, []string{"line 3", `"scan7.nii.gz"`, "train_1_a_1.nii.gz"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

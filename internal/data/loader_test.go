@@ -265,8 +265,10 @@ func TestSkippedSamples(t *testing.T) {
 			t.Error("the batches change once the bad samples are known")
 		}
 	}
-	want := []string{"s001: left out: it is cut short", "s002: left out: it is cut short", "s004: a slice is missing",
-		"s005: left out: preprocessing made 23 voxels, not the [2 3 4] of preprocess.shape_dhw"}
+	want := []string{
+		"s001: left out: it is cut short", "s002: left out: it is cut short", "s004: a slice is missing",
+		"s005: left out: preprocessing made 23 voxels, not the [2 3 4] of preprocess.shape_dhw",
+	}
 	if !slices.Equal(warned, want) {
 		t.Errorf("warnings %q, want %q", warned, want)
 	}
@@ -439,8 +441,13 @@ func TestCache(t *testing.T) {
 // The cache gives back the exact bits of what it was given.
 func TestCacheExact(t *testing.T) {
 	for _, x := range [][]float32{
-		{0, 1, 255}, {0, 1, 256}, {-1, 0, 1}, {0, 0.5, 1}, {0, float32(math.Copysign(0, -1)), 1},
-		{float32(math.NaN()), 1, 2}, {float32(math.Inf(1)), 1, 2},
+		{0, 1, 255},
+		{0, 1, 256},
+		{-1, 0, 1},
+		{0, 0.5, 1},
+		{0, float32(math.Copysign(0, -1)), 1},
+		{float32(math.NaN()), 1, 2},
+		{float32(math.Inf(1)), 1, 2},
 	} {
 		c := newCache(100)
 		put := c.put(1, slices.Clone(x))

@@ -37,8 +37,10 @@ func ctrateV1(t *testing.T, metadata string) config.Data {
 			t.Fatal(err)
 		}
 	}
-	return config.Data{Table: filepath.Join(dir, "labels.csv"), Metadata: filepath.Join(dir, "metadata.csv"),
-		Task: Multilabel, PathColumn: "path"}
+	return config.Data{
+		Table: filepath.Join(dir, "labels.csv"), Metadata: filepath.Join(dir, "metadata.csv"),
+		Task: Multilabel, PathColumn: "path",
+	}
 }
 
 func TestMetadata(t *testing.T) {
@@ -149,8 +151,11 @@ func TestLoaderChecksHU(t *testing.T) {
 		window    [2]float64
 		warns     bool
 	}{
-		{"window", [2]float64{-1000, 400}, true}, {"window", [2]float64{0, 80}, true},
-		{"window", [2]float64{0, 255}, false}, {"window", [2]float64{0, 1}, false}, {"raw", [2]float64{-1000, 400}, false},
+		{"window", [2]float64{-1000, 400}, true},
+		{"window", [2]float64{0, 80}, true},
+		{"window", [2]float64{0, 255}, false},
+		{"window", [2]float64{0, 1}, false},
+		{"raw", [2]float64{-1000, 400}, false},
 	} {
 		n := 0
 		l := newLoader(t, fakes(3), options(func(o *Options) {

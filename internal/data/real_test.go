@@ -34,26 +34,36 @@ var realSets = []struct {
 		c:     config.Data{Task: Binary, Labels: []string{"hyperplasia"}},
 		table: []string{"adrenalmnist3d", "adrenalmnist3d.npz"},
 		train: 1188, val: 98, test: 298, positives: [3]int{259, 22, 69},
-		preprocess: config.Preprocess{Orientation: "stored", SpacingMM: config.Spacing{Keep: true}, Intensity: "window",
-			HUWindow: [2]float64{0, 255}, ScaleTo: [2]float64{0, 1}, ShapeDHW: [3]int{28, 28, 28}, Fit: "resize"},
+		preprocess: config.Preprocess{
+			Orientation: "stored", SpacingMM: config.Spacing{Keep: true}, Intensity: "window",
+			HUWindow: [2]float64{0, 255}, ScaleTo: [2]float64{0, 1}, ShapeDHW: [3]int{28, 28, 28}, Fit: "resize",
+		},
 	},
 	{
 		name: "lidc_solid_nodules",
-		c: config.Data{Task: Binary, Labels: []string{"malignant"}, PathColumn: "file", GroupColumn: "exam_id",
-			SplitColumn: "split"},
+		c: config.Data{
+			Task: Binary, Labels: []string{"malignant"}, PathColumn: "file", GroupColumn: "exam_id",
+			SplitColumn: "split",
+		},
 		table: []string{"lidc_solid_nodules", "labels.csv"},
 		train: 590, val: 85, positives: [3]int{180, 26},
-		preprocess: config.Preprocess{Orientation: "stored", SpacingMM: config.Spacing{Keep: true}, Intensity: "raw",
-			ShapeDHW: [3]int{16, 64, 64}, Fit: "crop_pad"},
+		preprocess: config.Preprocess{
+			Orientation: "stored", SpacingMM: config.Spacing{Keep: true}, Intensity: "raw",
+			ShapeDHW: [3]int{16, 64, 64}, Fit: "crop_pad",
+		},
 	},
 	{
 		name: "lidc51",
-		c: config.Data{Task: Multilabel, PathColumn: "file", SplitColumn: "split",
-			Labels: []string{"malignant_ge4", "spiculated_ge3", "lobulated_ge3", "illdefined_margin_le3", "nonsolid_or_part_texture_le4"}},
+		c: config.Data{
+			Task: Multilabel, PathColumn: "file", SplitColumn: "split",
+			Labels: []string{"malignant_ge4", "spiculated_ge3", "lobulated_ge3", "illdefined_margin_le3", "nonsolid_or_part_texture_le4"},
+		},
 		table: []string{"lidc51", "labels.csv"},
 		train: 73, val: 20, positives: [3]int{37, 10},
-		preprocess: config.Preprocess{Orientation: "stored", SpacingMM: config.Spacing{Keep: true}, Intensity: "window",
-			HUWindow: [2]float64{-1000, 400}, ScaleTo: [2]float64{0, 1}, ShapeDHW: [3]int{51, 51, 51}, Fit: "crop_pad"},
+		preprocess: config.Preprocess{
+			Orientation: "stored", SpacingMM: config.Spacing{Keep: true}, Intensity: "window",
+			HUWindow: [2]float64{-1000, 400}, ScaleTo: [2]float64{0, 1}, ShapeDHW: [3]int{51, 51, 51}, Fit: "crop_pad",
+		},
 	},
 }
 
@@ -185,10 +195,14 @@ func TestRealScans(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out []string
-	p := config.Preprocess{Orientation: "LPS", SpacingMM: config.Spacing{MM: [3]float64{5, 5, 5}}, Intensity: "window",
-		HUWindow: [2]float64{-1000, 400}, ScaleTo: [2]float64{0, 1}, ShapeDHW: [3]int{48, 64, 64}, Fit: "crop_pad"}
-	l := newLoader(t, d.Samples, Options{BatchSize: 2, Preprocess: p, OpenVolume: d.OpenVolume, SkipErrors: true,
-		Warn: func(s Sample, w string) { out = append(out, s.Name+": "+w) }})
+	p := config.Preprocess{
+		Orientation: "LPS", SpacingMM: config.Spacing{MM: [3]float64{5, 5, 5}}, Intensity: "window",
+		HUWindow: [2]float64{-1000, 400}, ScaleTo: [2]float64{0, 1}, ShapeDHW: [3]int{48, 64, 64}, Fit: "crop_pad",
+	}
+	l := newLoader(t, d.Samples, Options{
+		BatchSize: 2, Preprocess: p, OpenVolume: d.OpenVolume, SkipErrors: true,
+		Warn: func(s Sample, w string) { out = append(out, s.Name+": "+w) },
+	})
 	all := collect(t, l, 0, 0)
 	if len(all) != 1 || !slices.Equal(all[0].names, []string{"dicom/chest_siemens_8mm", "nifti/ct_thorax_abdomen_3mm_int16.nii.gz"}) {
 		t.Fatalf("batches %v", all)

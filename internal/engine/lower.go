@@ -33,10 +33,9 @@ type Optimizer interface {
 
 // lowering is a Program under construction.
 type lowering struct {
-	prog     *Program
-	tensors  map[*graph.Value]*Tensor
-	byState  map[string]*Tensor
-	firstBwd int
+	prog    *Program
+	tensors map[*graph.Value]*Tensor
+	byState map[string]*Tensor
 }
 
 // Compile lowers the request for the device and plans its memory.

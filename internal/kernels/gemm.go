@@ -29,8 +29,10 @@ func (m *Machine) GEMM(transA, transB bool, M, N, K int, a []float32, lda int, b
 	if M == 0 || N == 0 {
 		return
 	}
-	g := &gemm{transA: transA, transB: transB, m: M, n: N, k: K, a: a, lda: lda, b: b, ldb: ldb, c: c, ldc: ldc,
-		accumulate: accumulate, kernels: convKernelsFor(m.ISA)}
+	g := &gemm{
+		transA: transA, transB: transB, m: M, n: N, k: K, a: a, lda: lda, b: b, ldb: ldb, c: c, ldc: ldc,
+		accumulate: accumulate, kernels: convKernelsFor(m.ISA),
+	}
 	rows, cols := g.split(3 * m.Threads())
 	mTasks, nTasks := ceilDiv(M, rows), ceilDiv(N, cols)
 	all := alignedSlice[float32](ws, m.Threads()*gemmTaskFloats)

@@ -15,8 +15,16 @@ type gemmCase struct {
 
 func TestGEMM(t *testing.T) {
 	sizes := []gemmCase{
-		{m: 1, n: 1, k: 1}, {m: 1, n: 70, k: 33}, {m: 5, n: 16, k: 16}, {m: 12, n: 32, k: 16}, {m: 13, n: 33, k: 17},
-		{m: 25, n: 48, k: 400}, {m: 200, n: 40, k: 50}, {m: 7, n: 420, k: 800}, {m: 3, n: 5, k: 0}, {m: 31, n: 95, k: 385},
+		{m: 1, n: 1, k: 1},
+		{m: 1, n: 70, k: 33},
+		{m: 5, n: 16, k: 16},
+		{m: 12, n: 32, k: 16},
+		{m: 13, n: 33, k: 17},
+		{m: 25, n: 48, k: 400},
+		{m: 200, n: 40, k: 50},
+		{m: 7, n: 420, k: 800},
+		{m: 3, n: 5, k: 0},
+		{m: 31, n: 95, k: 385},
 	}
 	for _, size := range sizes {
 		for variant := range 8 {

@@ -100,8 +100,7 @@ func TestEnhanced(t *testing.T) {
 			}
 		}},
 		{"position of a foreign group", func(f *dicomtest.File) {
-			f.Elements[0x52009230].Data.([]dicomtest.Item)[1][0x00209114] =
-				dicomtest.Group(dicomtest.Item{0x00200032: text("DS", `1\1\77`)})
+			f.Elements[0x52009230].Data.([]dicomtest.Item)[1][0x00209114] = dicomtest.Group(dicomtest.Item{0x00200032: text("DS", `1\1\77`)})
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -134,8 +133,7 @@ func TestEnhancedCorrections(t *testing.T) {
 		t.Errorf("warnings %q", warnings)
 	}
 	f := enhanced(0, 1)
-	f.Elements[0x52009230].Data.([]dicomtest.Item)[1][0x00289145] =
-		dicomtest.Group(dicomtest.Item{0x00281052: text("DS", "-100"), 0x00281053: text("DS", "0.5")})
+	f.Elements[0x52009230].Data.([]dicomtest.Item)[1][0x00289145] = dicomtest.Group(dicomtest.Item{0x00281052: text("DS", "-100"), 0x00281053: text("DS", "0.5")})
 	v, _ = read(t, one(t, f), false)
 	wantColumn(t, v, 0, 0.5*1034-100)
 
@@ -293,8 +291,7 @@ func TestEnhancedRefused(t *testing.T) {
 
 func TestFramesLeftOut(t *testing.T) {
 	f := enhanced(0, 1, 2)
-	f.Elements[0x52009230].Data.([]dicomtest.Item)[1][0x00189329] =
-		dicomtest.Group(dicomtest.Item{0x00089007: text("CS", `ORIGINAL\PRIMARY\LOCALIZER\NONE`)})
+	f.Elements[0x52009230].Data.([]dicomtest.Item)[1][0x00189329] = dicomtest.Group(dicomtest.Item{0x00089007: text("CS", `ORIGINAL\PRIMARY\LOCALIZER\NONE`)})
 	series, rejected := Group(folder(t, f))
 	if len(series) != 1 || len(rejected) != 1 || !strings.Contains(rejected[0].Reason, "1 of 3 frames: localizer") {
 		t.Fatalf("%d series, rejected %v", len(series), rejected)

@@ -27,10 +27,15 @@ func TestModalityLUT(t *testing.T) {
 		{"words", dicomtest.Explicit, lut("HU", []uint16{3, 0xFFFB, 16}, words(10, 20, 3000)), want, ""},
 		{"words, OW", dicomtest.Implicit, lut("HU", []uint16{3, 0xFFFB, 12}, dicomtest.Value{VR: "OW", Data: []uint16{10, 20, 3000}}), want, ""},
 		{"words, big endian", dicomtest.BigEndian, lut("HU", []uint16{3, 0xFFFB, 16}, words(10, 20, 3000)), want, ""},
-		{"bytes", dicomtest.Explicit, lut("HU", []uint16{3, 0xFFFB, 8}, dicomtest.Value{VR: "OW", Data: []byte{10, 20, 30}}),
-			[]float32{10, 10, 20, 30, 30, 30}, ""},
-		{"65536 entries", dicomtest.Explicit, lut("HU", []uint16{0, 0x8000, 16}, dicomtest.Value{VR: "OW", Data: make([]uint16, 65536)}),
-			make([]float32, 6), ""},
+		{
+			"bytes", dicomtest.Explicit, lut("HU", []uint16{3, 0xFFFB, 8}, dicomtest.Value{VR: "OW", Data: []byte{10, 20, 30}}),
+			[]float32{10, 10, 20, 30, 30, 30},
+			"",
+		},
+		{
+			"65536 entries", dicomtest.Explicit, lut("HU", []uint16{0, 0x8000, 16}, dicomtest.Value{VR: "OW", Data: make([]uint16, 65536)}),
+			make([]float32, 6), "",
+		},
 		{"no unit", dicomtest.Explicit, lut("US", []uint16{3, 0xFFFB, 16}, words(10, 20, 3000)), want, "rescale type US"},
 	} {
 		f := dicomtest.Slice("1.2.3.4", 1, 0, 2, 3, pixels)

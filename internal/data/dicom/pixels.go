@@ -91,7 +91,7 @@ type slice struct {
 	of     string        // the file that index belongs to
 	index  *encapsulated // where its compressed frames lie
 	stream []byte        // compressed
-	raw    []byte           // words as the file has them, in the byte order of order
+	raw    []byte        // words as the file has them, in the byte order of order
 	order  binary.ByteOrder
 	stored []int32
 	table  *wordTable

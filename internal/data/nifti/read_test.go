@@ -129,20 +129,35 @@ func TestPlacement(t *testing.T) {
 		{"half turn about z", func(f *file) {
 			f.sform, f.qform, f.quatern = 0, 1, [3]float64{0, 0, 1}
 		}, "qform", [3][4]float64{{-1, 0, 0, 0}, {0, -2, 0, 0}, {0, 0, 3, 0}}, 0},
-		{"neither: LAS, centred", func(f *file) { f.sform = 0 }, "none",
-			[3][4]float64{{-1, 0, 0, 0.5}, {0, 2, 0, -2}, {0, 0, 3, -4.5}}, 1},
-		{"sform all zero", func(f *file) { f.srow = [3][4]float64{}; f.qform = 1 }, "qform",
-			[3][4]float64{{1, 0, 0, 0}, {0, 2, 0, 0}, {0, 0, 3, 0}}, 1},
-		{"sform NaN, no qform", func(f *file) { f.srow[0][3] = nan }, "none",
-			[3][4]float64{{-1, 0, 0, 0.5}, {0, 2, 0, -2}, {0, 0, 3, -4.5}}, 2},
-		{"zero voxel size", func(f *file) { f.sform = 0; f.qform = 1; f.pixdim[2] = 0 }, "qform",
-			[3][4]float64{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 3, 0}}, 1},
+		{
+			"neither: LAS, centred", func(f *file) { f.sform = 0 }, "none",
+			[3][4]float64{{-1, 0, 0, 0.5}, {0, 2, 0, -2}, {0, 0, 3, -4.5}},
+			1,
+		},
+		{
+			"sform all zero", func(f *file) { f.srow = [3][4]float64{}; f.qform = 1 }, "qform",
+			[3][4]float64{{1, 0, 0, 0}, {0, 2, 0, 0}, {0, 0, 3, 0}},
+			1,
+		},
+		{
+			"sform NaN, no qform", func(f *file) { f.srow[0][3] = nan }, "none",
+			[3][4]float64{{-1, 0, 0, 0.5}, {0, 2, 0, -2}, {0, 0, 3, -4.5}},
+			2,
+		},
+		{
+			"zero voxel size", func(f *file) { f.sform = 0; f.qform = 1; f.pixdim[2] = 0 }, "qform",
+			[3][4]float64{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 3, 0}},
+			1,
+		},
 		{"metres", func(f *file) {
 			f.units = 1
 			f.srow = [3][4]float64{{0.001, 0, 0, -0.005}, {0, 0.002, 0, 0}, {0, 0, 0.003, 0}}
 		}, "sform", [3][4]float64{{1, 0, 0, -5}, {0, 2, 0, 0}, {0, 0, 3, 0}}, 1},
-		{"seconds do not matter", func(f *file) { f.units = 2 | 8 }, "sform",
-			[3][4]float64{{1, 0, 0, -5}, {0, 2, 0, -6}, {0, 0, 3, -7}}, 0},
+		{
+			"seconds do not matter", func(f *file) { f.units = 2 | 8 }, "sform",
+			[3][4]float64{{1, 0, 0, -5}, {0, 2, 0, -6}, {0, 0, 3, -7}},
+			0,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

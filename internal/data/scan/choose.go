@@ -140,12 +140,16 @@ func criteria() []criterion {
 	}
 	return []criterion{
 		{truth(func(c Candidate) bool { return c.IsCT() }), say("CT modality")},
-		{func(a, b Candidate) int { return extent(b) - extent(a) },
-			func(c Candidate) string { return fmt.Sprintf("a stack (%d slices)", c.Size[0]) }},
+		{
+			func(a, b Candidate) int { return extent(b) - extent(a) },
+			func(c Candidate) string { return fmt.Sprintf("a stack (%d slices)", c.Size[0]) },
+		},
 		{truth(func(c Candidate) bool { return c.axial }), say("axial slices")},
 		{truth(func(c Candidate) bool { return !c.Derived }), say("original image")},
-		{func(a, b Candidate) int { return b.Size[0] - a.Size[0] },
-			func(c Candidate) string { return fmt.Sprintf("most slices (%d)", c.Size[0]) }},
+		{
+			func(a, b Candidate) int { return b.Size[0] - a.Size[0] },
+			func(c Candidate) string { return fmt.Sprintf("most slices (%d)", c.Size[0]) },
+		},
 		{func(a, b Candidate) int { return cmp.Compare(voxels(b), voxels(a)) }, say("most voxels")},
 		{func(a, b Candidate) int { return cmp.Compare(a.SeriesNumber, b.SeriesNumber) }, say("lowest series number")},
 		{func(a, b Candidate) int { return cmp.Compare(a.SeriesUID, b.SeriesUID) }, say("first series UID")},

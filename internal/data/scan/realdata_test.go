@@ -30,8 +30,10 @@ func TestRealFolders(t *testing.T) {
 		{path: "dicom/dcmqi_ct3slice_ffs", size: [3]int{3, 512, 512}},
 		{path: "nifti/ct_thorax_abdomen_3mm_int16.nii.gz", size: [3]int{30, 101, 122}, why: "the only volume"},
 		{path: "dicom/derived_cthead64/v21_enhanced_multiframe", size: [3]int{40, 64, 64}, why: "the only volume", warnings: []string{"not rescaled"}},
-		{path: "dicom/enhanced_perfusion_2frames/CT0012.explicit_little_endian.dcm", size: [3]int{2, 512, 512}, why: "the only volume",
-			warnings: []string{"image type DERIVED\\PRIMARY\\PERFUSION\\RCBF: the values are not Hounsfield units"}},
+		{
+			path: "dicom/enhanced_perfusion_2frames/CT0012.explicit_little_endian.dcm", size: [3]int{2, 512, 512}, why: "the only volume",
+			warnings: []string{"image type DERIVED\\PRIMARY\\PERFUSION\\RCBF: the values are not Hounsfield units"},
+		},
 		{path: "dicom/derived_cthead64/v18_truncated", err: "0020.dcm: the pixel data are truncated"},
 		{path: "dicom/not_a_ct", err: "segmentation"},
 	} {

@@ -231,7 +231,9 @@ func TestChoose(t *testing.T) {
 	}
 	all := []Candidate{base, with(ct("mr", 2, 300), func(c *Candidate) { c.Modality = "MR" }), ct("a", 7, 30), ct("b", 7, 40)}
 	for _, tt := range []struct{ series, want, why string }{
-		{"", "best", "most slices"}, {"largest", "mr", "the largest of 4"}, {"7", "b", "selected by series 7; most slices (40) of 2"},
+		{"", "best", "most slices"},
+		{"largest", "mr", "the largest of 4"},
+		{"7", "b", "selected by series 7; most slices (40) of 2"},
 		{"a", "a", "selected by series a"},
 	} {
 		got, why, err := choose(all, Selection{tt.series})
@@ -328,9 +330,14 @@ func TestExpectsHU(t *testing.T) {
 		window    [2]float64
 		want      bool
 	}{
-		{"window", [2]float64{-1000, 400}, true}, {"window", [2]float64{0, 80}, true}, {"window", [2]float64{-160, 240}, true},
-		{"window", [2]float64{0, 1}, false}, {"window", [2]float64{0, 255}, false}, {"window", [2]float64{0, 4095}, false},
-		{"window", [2]float64{0, 65535}, false}, {"raw", [2]float64{-1000, 400}, false},
+		{"window", [2]float64{-1000, 400}, true},
+		{"window", [2]float64{0, 80}, true},
+		{"window", [2]float64{-160, 240}, true},
+		{"window", [2]float64{0, 1}, false},
+		{"window", [2]float64{0, 255}, false},
+		{"window", [2]float64{0, 4095}, false},
+		{"window", [2]float64{0, 65535}, false},
+		{"raw", [2]float64{-1000, 400}, false},
 	} {
 		if got := ExpectsHU(config.Preprocess{Intensity: tt.intensity, HUWindow: tt.window}); got != tt.want {
 			t.Errorf("%s %v: %v", tt.intensity, tt.window, got)

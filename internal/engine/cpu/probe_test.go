@@ -24,6 +24,7 @@ func (enter) Kind() string { return "enter" }
 func (o enter) Infer([]graph.Type) (graph.Type, error) {
 	return graph.Type{Shape: o.shape, Class: graph.Volume}, nil
 }
+
 func (enter) Grad(in []*graph.Value, _, dout *graph.Value) []*graph.Value {
 	return []*graph.Value{dout.Graph().Apply(leave{in[0].Shape}, dout)}
 }
@@ -35,6 +36,7 @@ func (leave) Kind() string { return "leave" }
 func (o leave) Infer([]graph.Type) (graph.Type, error) {
 	return graph.Type{Shape: o.shape}, nil
 }
+
 func (leave) Grad(in []*graph.Value, _, dout *graph.Value) []*graph.Value {
 	return []*graph.Value{dout.Graph().Apply(enter{shape: in[0].Shape}, dout, in[0])}
 }
@@ -49,6 +51,7 @@ func (dot) Infer(in []graph.Type) (graph.Type, error) {
 	}
 	return graph.Type{}, nil
 }
+
 func (dot) Grad(in []*graph.Value, _, dout *graph.Value) []*graph.Value {
 	return []*graph.Value{dout.Graph().Apply(spread{}, in[1], dout), nil}
 }

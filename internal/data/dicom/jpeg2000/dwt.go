@@ -10,7 +10,8 @@ type sample interface{ int32 | float32 }
 // The rows of each resolution are transformed as they are spread to their final places; the columns then by
 // whole rows, each lifting step some rows behind the one before, so that rows are met while in the cache.
 func inverseDWT[T sample](resolutions []resolution, coefficients, out, low []T,
-	interleave func(dst, low, high []T, odd int), lift func(rows [][]T, step, y int)) {
+	interleave func(dst, low, high []T, odd int), lift func(rows [][]T, step, y int),
+) {
 	last := &resolutions[len(resolutions)-1]
 	stride := last.x1 - last.x0
 	rows := make([][]T, last.y1-last.y0)
