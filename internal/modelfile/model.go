@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/eval"
 )
 
 // FormatVersion is the version of the metadata this build writes and the newest it reads.
@@ -31,6 +32,10 @@ type Model struct {
 	History         json.RawMessage // metrics over the training, any JSON; empty: none
 	DataFingerprint string          // identifies the training data; empty: unknown
 
+	// How logits become probabilities and answers. Every threshold is one of the calibrated probability.
+	Calibration     *eval.Calibration     // nil: the model's own probabilities
+	OperatingPoints []eval.OperatingPoint // the first of a label decides, unless another one is asked for
+
 	Tensors []Tensor // sorted by name after Load
 }
 
@@ -47,6 +52,9 @@ type modelJSON struct {
 	Metrics         json.RawMessage `json:"metrics,omitempty"`
 	History         json.RawMessage `json:"history,omitempty"`
 	DataFingerprint string          `json:"data_fingerprint,omitempty"`
+
+	Calibration     *eval.Calibration     `json:"calibration,omitempty"`
+	OperatingPoints []eval.OperatingPoint `json:"operating_points,omitempty"`
 }
 
 // preprocessJSON is config.Preprocess as stored; a nil spacing keeps the scan's own.
@@ -113,6 +121,8 @@ func encodeModel(m *Model) (string, error) {
 		},
 		InputChannels:   m.InputChannels,
 		DataFingerprint: m.DataFingerprint,
+		Calibration:     m.Calibration,
+		OperatingPoints: m.OperatingPoints,
 	}
 	if !p.SpacingMM.Keep {
 		j.Preprocess.SpacingMM = &p.SpacingMM.MM
@@ -174,6 +184,8 @@ func decodeModel(text string) (*Model, error) {
 		Metrics:         j.Metrics,
 		History:         j.History,
 		DataFingerprint: j.DataFingerprint,
+		Calibration:     j.Calibration,
+		OperatingPoints: j.OperatingPoints,
 	}
 	if s := j.Preprocess.SpacingMM; s != nil {
 		m.Preprocess.SpacingMM.MM = *s
@@ -226,7 +238,10 @@ func (m *Model) check() error {
 			}
 		}
 	}
-	return nil
+	if err := m.Calibration.Check(m.Task, len(m.Labels)); err != nil {
+		return err
+	}
+	return eval.CheckPoints(m.OperatingPoints, m.Labels)
 }
 
 // canonical rewrites JSON without spaces and with sorted keys, numbers as they are written; empty

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/eval"
 )
 
 func exampleModel() *Model {
@@ -26,6 +27,13 @@ func exampleModel() *Model {
 		Metrics:         json.RawMessage(`{"macro": {"auroc": 0.8125, "f1": null}, "a": 1e-3}`),
 		History:         json.RawMessage(`[{"epoch": 1, "loss": 0.5}]`),
 		DataFingerprint: "sha256:00ff",
+		Calibration: &eval.Calibration{
+			Method: eval.Temperature, Temperature: []float64{1.5, 0.1},
+			Origin: eval.Origin{Split: "val", Samples: 40, Flips: []string{"w"}, DataFingerprint: "sha256:01"},
+		},
+		OperatingPoints: []eval.OperatingPoint{
+			{Name: "youden", Label: "Nodule <6 mm", Threshold: 0.375, Counts: eval.Counts{TP: 9, FP: 2, TN: 28, FN: 1}, Origin: eval.Origin{Split: "val", Samples: 40}},
+		},
 		Tensors: []Tensor{
 			{Name: "conv1.weight", Shape: []int{2, 1, 1, 1, 2}, F32: []float32{1, -2, 3.5, 0}},
 			{Name: "bn1.num_batches_tracked", I64: []int64{7}},
@@ -102,6 +110,15 @@ func TestSaveRefuses(t *testing.T) {
 		{"metrics", func(m *Model) { m.Metrics = json.RawMessage(`{"a":`) }, "metrics"},
 		{"two values", func(m *Model) { m.History = json.RawMessage(`{} {}`) }, "history"},
 		{"values", func(m *Model) { m.Tensors[0].F32 = m.Tensors[0].F32[1:] }, "conv1.weight"},
+		{"temperatures", func(m *Model) { m.Calibration.Temperature = []float64{1} }, "temperature has 1 numbers"},
+		{"temperature", func(m *Model) { m.Calibration.Temperature[1] = 0 }, "above 0"},
+		{"calibration", func(m *Model) { m.Calibration.Method = "prayer" }, "prayer"},
+		{"falling calibration", func(m *Model) {
+			falls := eval.Monotone{X: []float64{0, 1}, Y: []float64{1, 0}}
+			m.Calibration = &eval.Calibration{Method: eval.Isotonic, Isotonic: []eval.Monotone{falls, {}}}
+		}, "falls"},
+		{"point of another label", func(m *Model) { m.OperatingPoints[0].Label = "x" }, `"x"`},
+		{"threshold", func(m *Model) { m.OperatingPoints[0].Threshold = 2 }, "threshold"},
 		{"two tensors", func(m *Model) { m.Tensors[2].Name, m.Tensors[2].Shape = "conv1.weight", []int{2} }, "conv1.weight"},
 	}
 	for _, c := range cases {

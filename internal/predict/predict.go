@@ -272,7 +272,7 @@ func (p *Predictor) answer(batch []item, emit func(Result)) error {
 				rows[i] = append(rows[i], float64(z))
 			}
 		}
-		probabilities = train.Probabilities(p.model.Task, rows)
+		probabilities = p.model.Calibration.Probabilities(p.model.Task, rows)
 	}
 	share := time.Since(start) / time.Duration(max(n, 1))
 	next := 0

@@ -62,37 +62,8 @@ func Evaluate(ctx context.Context, s *session.Session, l *data.Loader, task stri
 		e.Loss = sum / count
 	}
 	var err error
-	e.Report, err = eval.Compute(task, labels, Probabilities(task, e.Logits), e.Targets, threshold)
+	e.Report, err = eval.Compute(task, labels, (*eval.Calibration)(nil).Probabilities(task, e.Logits), e.Targets, threshold)
 	return e, err
-}
-
-// Probabilities turns logits into probabilities: by the logistic function for each label, or by softmax in
-// the multiclass task.
-func Probabilities(task string, logits [][]float64) [][]float64 {
-	out := make([][]float64, len(logits))
-	for i, z := range logits {
-		p := make([]float64, len(z))
-		if task == data.Multiclass {
-			top := math.Inf(-1)
-			for _, v := range z {
-				top = max(top, v)
-			}
-			var sum float64
-			for c, v := range z {
-				p[c] = math.Exp(v - top)
-				sum += p[c]
-			}
-			for c := range p {
-				p[c] /= sum
-			}
-		} else {
-			for c, v := range z {
-				p[c] = 1 / (1 + math.Exp(-v))
-			}
-		}
-		out[i] = p
-	}
-	return out
 }
 
 func widen(x []float32) []float64 {
