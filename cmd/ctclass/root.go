@@ -34,6 +34,7 @@ func commands(app *app) []*cobra.Command {
 		newBenchCommand(app),
 		newPredictCommand(app),
 		newInspectCommand(app),
+		newSplitCommand(app),
 		newWeightsCommand(app),
 		newExportCommand(app),
 		newModelsCommand(app),

@@ -46,6 +46,8 @@ type Data struct {
 	PathColumn  string   `yaml:"path_column"`
 	GroupColumn string   `yaml:"group_column"` // patient; no group may be in two splits
 	SplitColumn string   `yaml:"split_column"`
+	SplitFile   string   `yaml:"split_file"`   // CSV of `ctclass split`; before the split column and val_fraction
+	Fold        int      `yaml:"fold"`         // of a split file with folds: the one for validation, from 1
 	ValFraction float64  `yaml:"val_fraction"` // share split off by group when there is no split column
 	Flip        []string `yaml:"flip"`         // axes flipped at random in training: d, h, w
 	Workers     int      `yaml:"workers"`      // 0: as many as threads

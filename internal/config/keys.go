@@ -35,6 +35,8 @@ func keyDocs() []keyDoc {
 		{key: "data.path_column", doc: "Column that holds the path of the scan.", rule: notEmpty()},
 		{key: "data.group_column", doc: "Column that names the patient. No patient may be in two splits. Empty: every scan is a patient of its own."},
 		{key: "data.split_column", doc: "Column that holds the split of each scan (train, val, test). Empty: a validation split is drawn by val_fraction."},
+		{key: "data.split_file", doc: "CSV with the split of each scan that `ctclass split` has written. It is used instead of data.split_column, data.val_fraction and the splits that MedMNIST3D and CT-RATE bring. Empty: none."},
+		{key: "data.fold", doc: "Of a data.split_file with folds: the fold for validation, counted from 1; the others are for training. 0: the file has no folds.", rule: whole(0, 1000)},
 		{key: "data.val_fraction", doc: "Share of the patients drawn for validation when the table has no splits.", rule: within(0, 1, false, false)},
 		{key: "data.flip", doc: "Axes that are flipped at random in training, each with probability 1/2.", rule: each(oneOf("d", "h", "w"), true)},
 		{key: "data.workers", doc: "Background workers that read and prepare scans. 0: as many as threads.", rule: whole(0, 4096)},

@@ -94,6 +94,9 @@ func crossCheck(c *Config) []crossProblem {
 			report(append([]string{"data.label_column"}, dataKeys[1:]...), "is empty, allowed: the column that holds the class, for data.task multiclass")
 		}
 	}
+	if c.Data.Fold > 0 && c.Data.SplitFile == "" {
+		report([]string{"data.fold", "data.split_file"}, "got %d, allowed: 0 without a data.split_file, which has the folds", c.Data.Fold)
+	}
 	if c.Data.LabelColumn != "" && c.Data.Task != "multiclass" {
 		report([]string{"data.label_column", "data.task"}, "is only for data.task multiclass; name the columns in data.labels")
 	}

@@ -41,7 +41,7 @@ type Sample struct {
 	Name string
 	// Path is the scan's file or folder, or the .npz archive that holds it.
 	Path string
-	// Index is the row in the archive's image array of the sample's split; 0 for files.
+	// Index is the row in the archive's image array; 0 for files.
 	Index int
 	// Group is what must stay within one split, normally the patient; Name where the table has no groups.
 	Group string
@@ -50,6 +50,8 @@ type Sample struct {
 	// Target holds one value a label, 0 or 1 (binary: one label), or for multiclass the class
 	// index alone; NaN where the value is missing.
 	Target []float64
+
+	array string // MedMNIST: the split whose image array holds the sample; Split may have become another one
 }
 
 // Dataset is the content of one data set table.
@@ -60,7 +62,7 @@ type Dataset struct {
 	Missing  int      // samples left out because their file is gone (on_error: skip)
 	Warnings []string // what the reader should know but can live with
 
-	images   map[string]images // MedMNIST volumes by split
+	images   map[string]images // MedMNIST volumes by array
 	metadata map[uint64]facts  // by sample ID; nil without data.metadata
 }
 
@@ -131,7 +133,11 @@ func Open(c config.Data, seed uint64) (*Dataset, error) {
 		if c.Metadata != "" {
 			return nil, errors.New("data.metadata is set, but a MedMNIST archive has no use for it: leave it empty")
 		}
-		return openMedMNIST(c)
+		d, err := openMedMNIST(c)
+		if err != nil || c.SplitFile == "" {
+			return d, err
+		}
+		return d, d.readSplits(c.SplitFile, c.Fold)
 	}
 	t, err := readTable(c.Table)
 	if err != nil {
@@ -201,7 +207,6 @@ func checkGroups(file string, samples []Sample) error {
 // dropMissing takes the samples whose file is gone out of d, or returns an error that lists the
 // first of them.
 func (d *Dataset) dropMissing(file string, skip bool) error {
-	const shown = 5
 	var gone []string
 	kept := d.Samples[:0]
 	for _, s := range d.Samples {
@@ -219,10 +224,7 @@ func (d *Dataset) dropMissing(file string, skip bool) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	list := strings.Join(gone[:min(shown, len(gone))], ", ")
-	if len(gone) > shown {
-		list += ", …"
-	}
+	list := shortList(gone)
 	if total := len(kept) + len(gone); !skip {
 		return fmt.Errorf("%s: %d of %d scans are not there: %s; correct data.root or the table, or set data.on_error to skip",
 			file, len(gone), total, list)

@@ -334,7 +334,10 @@ func TestSplitOffSmall(t *testing.T) {
 // met to within the largest patient.
 func TestSplitOffAlways(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		d := &Dataset{Task: rapid.SampledFrom([]string{Binary, Multilabel, Multiclass}).Draw(t, "task")}
+		d := &Dataset{Task: rapid.SampledFrom([]string{Binary, Multilabel, Multiclass}).Draw(t, "task"), Labels: []string{"x"}}
+		if d.Task == Multiclass {
+			d.Labels = []string{"0", "1"}
+		}
 		patients := rapid.IntRange(2, 60).Draw(t, "patients")
 		largest := 0
 		for p := range patients {
@@ -349,7 +352,7 @@ func TestSplitOffAlways(t *testing.T) {
 			}
 		}
 		fraction := rapid.Float64Range(0.001, 0.999).Draw(t, "fraction")
-		if err := splitOff(d, fraction, rapid.Uint64().Draw(t, "seed")); err != nil {
+		if err := d.splitOff(fraction, rapid.Uint64().Draw(t, "seed")); err != nil {
 			t.Fatal(err)
 		}
 		if err := checkGroups("table", d.Samples); err != nil {
@@ -376,7 +379,7 @@ func TestSplitOffMultilabel(t *testing.T) {
 		name := fmt.Sprint("s", i)
 		d.Samples = append(d.Samples, Sample{Name: name, Group: name, Target: target})
 	}
-	if err := splitOff(d, 0.2, 7); err != nil {
+	if err := d.splitOff(0.2, 7); err != nil {
 		t.Fatal(err)
 	}
 	rare := 0.0

@@ -44,13 +44,13 @@ func (m images) volume(i int) (*volume.Volume, error) {
 
 // archived returns the volume of a sample of a MedMNIST archive.
 func (d *Dataset) archived(s Sample) (*volume.Volume, error) {
-	m, ok := d.images[s.Split]
+	m, ok := d.images[s.array]
 	if !ok {
-		return nil, fmt.Errorf("%s: the archive has no split %q", s.Path, s.Split)
+		return nil, fmt.Errorf("%s: the archive has no array of %q", s.Path, s.array)
 	}
 	v, err := m.volume(s.Index)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s_images: %w", s.Path, s.Split, err)
+		return nil, fmt.Errorf("%s: %s_images: %w", s.Path, s.array, err)
 	}
 	return v, nil
 }
@@ -83,7 +83,7 @@ func openMedMNIST(c config.Data) (*Dataset, error) {
 		width = k
 		d.images[split] = im
 		for i := range n {
-			s := Sample{Name: fmt.Sprintf("%s_images[%d]", split, i), Path: c.Table, Index: i, Split: split, Target: labels[i*k : (i+1)*k : (i+1)*k]}
+			s := Sample{Name: fmt.Sprintf("%s_images[%d]", split, i), Path: c.Table, Index: i, Split: split, array: split, Target: labels[i*k : (i+1)*k : (i+1)*k]}
 			s.ID, s.Group = sampleID(s.Name), s.Name
 			d.Samples = append(d.Samples, s)
 		}

@@ -173,7 +173,7 @@ func openTable(c config.Data, t *table, seed uint64, lay layout) (*Dataset, erro
 		if splitCol, err = t.column(c.SplitColumn, "data.split_column"); err != nil {
 			return nil, err
 		}
-	} else if t.has("split") {
+	} else if t.has("split") && c.SplitFile == "" && c.ValFraction > 0 {
 		d.Warnings = append(d.Warnings, fmt.Sprintf("%s: the column \"split\" is not used, because data.split_column is empty", t.file))
 	}
 	if len(c.Labels) == 0 && c.Task != Multiclass {
@@ -215,8 +215,10 @@ func openTable(c config.Data, t *table, seed uint64, lay layout) (*Dataset, erro
 		}
 		d.Samples = append(d.Samples, s)
 	}
-	if err := checkGroups(t.file, d.Samples); err != nil {
-		return nil, err
+	if c.SplitFile == "" {
+		if err := checkGroups(t.file, d.Samples); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.dropMissing(t.file, c.OnError == "skip"); err != nil {
 		return nil, err
@@ -226,8 +228,13 @@ func openTable(c config.Data, t *table, seed uint64, lay layout) (*Dataset, erro
 			return nil, err
 		}
 	}
-	if d.Samples[0].Split == "" {
-		if err := splitOff(d, c.ValFraction, seed); err != nil {
+	switch {
+	case c.SplitFile != "":
+		if err := d.readSplits(c.SplitFile, c.Fold); err != nil {
+			return nil, err
+		}
+	case d.Samples[0].Split == "":
+		if err := d.splitOff(c.ValFraction, seed); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.file, err)
 		}
 	}

@@ -241,7 +241,7 @@ func (r *run) restore() error {
 func (r *run) identity() (string, error) {
 	c := *r.cfg
 	c.Output, c.Memory, c.Train.Threads, c.Data.Workers = config.Output{}, config.Memory{}, 0, 0
-	c.Data.Table, c.Data.Root, c.Data.Metadata = "", "", "" // the fingerprint stands for the data, wherever they lie
+	c.Data.Table, c.Data.Root, c.Data.Metadata, c.Data.SplitFile = "", "", "", "" // the fingerprint stands for the data, wherever they lie
 	raw, err := config.Marshal(&c)
 	if err != nil {
 		return "", err
