@@ -174,17 +174,20 @@ func TestSaversReplayDropout(t *testing.T) {
 	}
 }
 
-// TestLogitsDoNotDependOnTheBatch compares each sample's logits with those of the sample alone.
+// TestLogitsDoNotDependOnTheBatch compares each sample's logits with those of the sample alone, also for a network
+// of the usual widths, whose convolutions take other ways than the narrow ones'.
 func TestLogitsDoNotDependOnTheBatch(t *testing.T) {
 	dev := cpu.New(2)
 	defer dev.Close()
-	for i, m := range smallNets() {
+	full := smallNets()[0]
+	full.Options, full.shape = nil, [3]int{40, 48, 56}
+	for i, m := range append(smallNets(), full) {
 		t.Run(fmt.Sprintf("%s/%d", m.Name, i), func(t *testing.T) {
 			net, err := models.New(m.Model, 5)
 			if err != nil {
 				t.Fatal(err)
 			}
-			const n = 3
+			const n = 7
 			per := net.InChannels * m.shape[0] * m.shape[1] * m.shape[2]
 			x := random(9, n*per)
 			together, err := start(t, dev, m.Model, m.shape, 5, 2, n).Logits(x, n)
