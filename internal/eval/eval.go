@@ -64,6 +64,8 @@ type Metrics struct {
 	Specificity      Score `json:"specificity"`       // TN / (TN+FP)
 	PPV              Score `json:"ppv"`               // TP / (TP+FP)
 	NPV              Score `json:"npv"`               // TN / (TN+FN)
+	Brier            Score `json:"brier"`             // mean square of the difference of probability and truth
+	ECE              Score `json:"ece"`               // expected calibration error over Bins parts of equal width
 }
 
 // Counts is a two-by-two confusion table.
@@ -79,32 +81,58 @@ type Label struct {
 	Name     string `json:"name"`
 	Valid    int    `json:"valid"`    // samples whose label is known
 	Positive int    `json:"positive"` // of these, samples that have it
+	// Threshold is the probability from which the label counts as predicted; undefined in the multiclass task, where
+	// the class of the highest probability is predicted.
+	Threshold Score  `json:"threshold"`
+	Point     string `json:"operating_point,omitempty"` // the operating point that the threshold is of
 	Counts
 	Metrics
+	Extras
+	Points      []PointResult `json:"operating_points,omitempty"`
+	Reliability []Bin         `json:"reliability,omitempty"`
 }
 
 // Pooled holds the results over all pairs of a sample and a label taken together.
 type Pooled struct {
 	Counts
 	Metrics
+	Extras
+}
+
+// Average holds the means over the labels.
+type Average struct {
+	Metrics
+	Extras
+}
+
+// Extras are what only Analyze finds out.
+type Extras struct {
+	Intervals Intervals `json:"intervals,omitempty"`
+	Note      string    `json:"note,omitempty"` // what to know about the intervals
 }
 
 // Report is the result of an evaluation.
 type Report struct {
-	Task    string `json:"task"`
-	Samples int    `json:"samples"` // all samples, with and without a known label
-	// Threshold is the probability from which a label counts as predicted; undefined in the
-	// multiclass task, where the class of the highest probability is predicted.
+	Task     string `json:"task"`
+	Samples  int    `json:"samples"` // all samples, with and without a known label
+	Patients int    `json:"patients,omitempty"`
+	// Threshold is the probability from which a label without an operating point counts as predicted; undefined in
+	// the multiclass task.
 	Threshold Score   `json:"threshold"`
 	Labels    []Label `json:"labels"`
 	// Macro is the mean over the labels for which a measure is defined.
-	Macro Metrics `json:"macro"`
-	// Micro pools all labels. In the multiclass task its accuracy is the share of samples whose
-	// class was predicted; the other measures pool the comparisons of each class with the rest.
+	Macro Average `json:"macro"`
+	// Micro pools all labels. In the multiclass task its accuracy is the share of samples whose class was predicted,
+	// its Brier score the sum over the classes (from 0 to 2) and its ECE that of the predicted class; the other
+	// measures pool the comparisons of each class with the rest.
 	Micro Pooled `json:"micro"`
 	// Confusion counts samples by true class (row) and predicted class (column), in the order of
 	// Labels; only in the multiclass task.
 	Confusion [][]int `json:"confusion,omitempty"`
+	// Resamples is the number of resamples of the patients behind the intervals of the method bootstrap, drawn from
+	// Seed.
+	Resamples int    `json:"resamples,omitempty"`
+	Seed      uint64 `json:"seed,omitempty"`
 }
 
 // Compute evaluates n samples. prob is [n][C] with a probability for each label. target is [n][C]
@@ -113,96 +141,12 @@ type Report struct {
 // multiclass task predicts the class of the highest probability (the first of equals) instead. No
 // samples give a report in which everything is undefined.
 func Compute(task string, labels []string, prob, target [][]float64, threshold float64) (*Report, error) {
-	if err := checkInput(task, labels, prob, target, threshold); err != nil {
-		return nil, fmt.Errorf("evaluation: %w", err)
+	c := Cases{Task: task, Labels: labels, Prob: prob, Target: target}
+	thresholds := Thresholds(nil, labels, "", threshold)
+	if err := c.check(thresholds); err != nil {
+		return nil, err
 	}
-	r := &Report{Task: task, Samples: len(prob), Threshold: Score(threshold)}
-	var pool pairs
-	correct, valid := 0, 0
-	var predicted []int
-	if task == Multiclass {
-		r.Threshold = Undefined()
-		predicted = make([]int, len(prob))
-		r.Confusion = make([][]int, len(labels))
-		for c := range labels {
-			r.Confusion[c] = make([]int, len(labels))
-		}
-		for i, row := range prob {
-			predicted[i] = argmax(row)
-			if t := target[i][0]; !math.IsNaN(t) {
-				valid++
-				r.Confusion[int(t)][predicted[i]]++
-				if int(t) == predicted[i] {
-					correct++
-				}
-			}
-		}
-	}
-	for c, name := range labels {
-		var p pairs
-		for i, row := range prob {
-			if task == Multiclass {
-				if t := target[i][0]; !math.IsNaN(t) {
-					p.add(row[c], int(t) == c, predicted[i] == c)
-				}
-			} else if t := target[i][c]; !math.IsNaN(t) {
-				p.add(row[c], t == 1, row[c] >= threshold)
-			}
-		}
-		counts, metrics := p.measure()
-		r.Labels = append(r.Labels, Label{Name: name, Valid: len(p.score), Positive: counts.TP + counts.FN, Counts: counts, Metrics: metrics})
-		pool.append(p)
-	}
-	r.Macro = macro(r.Labels)
-	r.Micro.Counts, r.Micro.Metrics = pool.measure()
-	if task == Multiclass {
-		r.Micro.Accuracy = ratio(correct, valid)
-	}
-	return r, nil
-}
-
-// checkInput returns an error when the arguments of Compute do not fit together.
-func checkInput(task string, labels []string, prob, target [][]float64, threshold float64) error {
-	columns := len(labels)
-	switch {
-	case task != Binary && task != Multilabel && task != Multiclass:
-		return fmt.Errorf("task is %q, expected %s, %s or %s", task, Binary, Multilabel, Multiclass)
-	case len(labels) == 0:
-		return fmt.Errorf("there are no labels")
-	case task == Binary && len(labels) != 1:
-		return fmt.Errorf("a binary task has one label, got %d", len(labels))
-	case task == Multiclass && len(labels) < 2:
-		return fmt.Errorf("a multiclass task has at least two classes, got %d", len(labels))
-	case len(prob) != len(target):
-		return fmt.Errorf("there are probabilities of %d samples and labels of %d", len(prob), len(target))
-	case task != Multiclass && !(threshold >= 0 && threshold <= 1):
-		return fmt.Errorf("the threshold is %v, expected a number from 0 to 1", threshold)
-	case task == Multiclass:
-		columns = 1
-	}
-	for i := range prob {
-		if len(prob[i]) != len(labels) || len(target[i]) != columns {
-			return fmt.Errorf("sample %d has %d probabilities and %d label values, expected %d and %d", i, len(prob[i]), len(target[i]), len(labels), columns)
-		}
-		for c, p := range prob[i] {
-			if !(p >= 0 && p <= 1) {
-				return fmt.Errorf("the probability of label %q for sample %d is %v, expected a number from 0 to 1", labels[c], i, p)
-			}
-		}
-		for c, t := range target[i] {
-			if math.IsNaN(t) {
-				continue
-			}
-			if task == Multiclass {
-				if t != math.Trunc(t) || t < 0 || t >= float64(len(labels)) {
-					return fmt.Errorf("the class of sample %d is %v, expected an index from 0 to %d", i, t, len(labels)-1)
-				}
-			} else if t != 0 && t != 1 {
-				return fmt.Errorf("label %q of sample %d is %v, expected 0, 1 or missing", labels[c], i, t)
-			}
-		}
-	}
-	return nil
+	return newSheet(&c, thresholds).report(threshold), nil
 }
 
 // argmax returns the index of the largest value, the first of equals.
@@ -234,16 +178,18 @@ func fields() []field {
 		{"specificity", func(m *Metrics) *Score { return &m.Specificity }},
 		{"ppv", func(m *Metrics) *Score { return &m.PPV }},
 		{"npv", func(m *Metrics) *Score { return &m.NPV }},
+		{"brier", func(m *Metrics) *Score { return &m.Brier }},
+		{"ece", func(m *Metrics) *Score { return &m.ECE }},
 	}
 }
 
 // macro averages each measure over the labels that define it.
-func macro(labels []Label) Metrics {
+func macro(labels []Metrics) Metrics {
 	var out Metrics
 	for _, f := range fields() {
 		sum, n := 0.0, 0
 		for i := range labels {
-			if s := *f.at(&labels[i].Metrics); s.Defined() {
+			if s := *f.at(&labels[i]); s.Defined() {
 				sum += float64(s)
 				n++
 			}
@@ -272,7 +218,7 @@ func (r *Report) Metric(name string) (Score, error) {
 		if name == "accuracy" && r.Task == Multiclass {
 			return r.Micro.Accuracy, nil
 		}
-		return *f.at(&r.Macro), nil
+		return *f.at(&r.Macro.Metrics), nil
 	}
 	return Undefined(), fmt.Errorf("unknown metric %q, expected one of %v", name, MetricNames())
 }

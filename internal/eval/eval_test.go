@@ -64,7 +64,7 @@ func TestAgainstScikitLearn(t *testing.T) {
 			for i, w := range c.Want.Labels {
 				compare(t, r.Labels[i].Name, r.Labels[i].Metrics, w)
 			}
-			compare(t, "macro", r.Macro, c.Want.Macro)
+			compare(t, "macro", r.Macro.Metrics, c.Want.Macro)
 			compare(t, "micro", r.Micro.Metrics, c.Want.Micro)
 			if !reflect.DeepEqual(r.Confusion, c.Confusion) {
 				t.Errorf("confusion: got %v, want %v", r.Confusion, c.Confusion)
@@ -90,6 +90,8 @@ func TestByHand(t *testing.T) {
 	compare(t, "x", l.Metrics, Metrics{
 		AUROC: 5.5 / 9, AUPRC: 13. / 18, F1: 2. / 3, Accuracy: 2. / 3, BalancedAccuracy: 2. / 3,
 		Sensitivity: 2. / 3, Specificity: 2. / 3, PPV: 2. / 3, NPV: 2. / 3,
+		// Equal scores share a bin: .9 misses by .1, the two of .8 by 1.6-1, the two of .3 by .6, and .1 by .9.
+		Brier: (.09 + .01 + .64 + .81 + .04 + .09) / 6, ECE: (.6 + .1 + .6 + .9) / 6,
 	})
 }
 
@@ -182,10 +184,10 @@ func TestJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `{"task":"multilabel","samples":2,"threshold":0.5,"labels":[` +
-		`{"name":"a","valid":2,"positive":1,"tp":1,"fp":0,"tn":1,"fn":0,"auroc":1,"auprc":1,"f1":1,"accuracy":1,"balanced_accuracy":1,"sensitivity":1,"specificity":1,"ppv":1,"npv":1},` +
-		`{"name":"b","valid":2,"positive":0,"tp":0,"fp":1,"tn":1,"fn":0,"auroc":null,"auprc":null,"f1":0,"accuracy":0.5,"balanced_accuracy":null,"sensitivity":null,"specificity":0.5,"ppv":0,"npv":1}],` +
-		`"macro":{"auroc":1,"auprc":1,"f1":0.5,"accuracy":0.75,"balanced_accuracy":1,"sensitivity":1,"specificity":0.75,"ppv":0.5,"npv":1},` +
-		`"micro":{"tp":1,"fp":1,"tn":2,"fn":0,"auroc":1,"auprc":1,"f1":0.6666666666666666,"accuracy":0.75,"balanced_accuracy":0.8333333333333333,"sensitivity":1,"specificity":0.6666666666666666,"ppv":0.5,"npv":1}}`
+		`{"name":"a","valid":2,"positive":1,"threshold":0.5,"tp":1,"fp":0,"tn":1,"fn":0,"auroc":1,"auprc":1,"f1":1,"accuracy":1,"balanced_accuracy":1,"sensitivity":1,"specificity":1,"ppv":1,"npv":1,"brier":0.0625,"ece":0.25},` +
+		`{"name":"b","valid":2,"positive":0,"threshold":0.5,"tp":0,"fp":1,"tn":1,"fn":0,"auroc":null,"auprc":null,"f1":0,"accuracy":0.5,"balanced_accuracy":null,"sensitivity":null,"specificity":0.5,"ppv":0,"npv":1,"brier":0.15625,"ece":0.375}],` +
+		`"macro":{"auroc":1,"auprc":1,"f1":0.5,"accuracy":0.75,"balanced_accuracy":1,"sensitivity":1,"specificity":0.75,"ppv":0.5,"npv":1,"brier":0.109375,"ece":0.3125},` +
+		`"micro":{"tp":1,"fp":1,"tn":2,"fn":0,"auroc":1,"auprc":1,"f1":0.6666666666666666,"accuracy":0.75,"balanced_accuracy":0.8333333333333333,"sensitivity":1,"specificity":0.6666666666666666,"ppv":0.5,"npv":1,"brier":0.109375,"ece":0.3125}}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

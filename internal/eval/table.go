@@ -24,7 +24,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	if len(r.Labels) > 1 {
 		t.AppendSeparator()
-		t.AppendRow(row(&r.Macro, "macro", "", "", nil))
+		t.AppendRow(row(&r.Macro.Metrics, "macro", "", "", nil))
 		c := &r.Micro.Counts
 		t.AppendRow(row(&r.Micro.Metrics, "micro", c.TP+c.FP+c.TN+c.FN, c.TP+c.FN, c))
 	}
