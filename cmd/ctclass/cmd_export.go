@@ -15,6 +15,7 @@ import (
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/onnx"
 	"github.com/ctclass/ctclass/internal/predict"
+	"github.com/ctclass/ctclass/internal/runs"
 )
 
 type exportOptions struct {
@@ -65,11 +66,11 @@ func runExport(_ context.Context, app *app, opts exportOptions) error {
 	if err != nil {
 		return err
 	}
-	metadata, err := onnx.Metadata(m.Model, ctclassVersion(), sum)
+	metadata, err := onnx.Metadata(m.Model, runs.Version(), sum)
 	if err != nil {
 		return err
 	}
-	o := onnx.Options{Half: opts.half, DynamicBatch: opts.dynamic, Producer: ctclassVersion(), Metadata: metadata}
+	o := onnx.Options{Half: opts.half, DynamicBatch: opts.dynamic, Producer: runs.Version(), Metadata: metadata}
 	if err := onnx.Write(opts.onnx, m.Network, m.Preprocess.ShapeDHW, m.Tensors, o); err != nil {
 		return exitcode.Wrap(exitcode.Usage, err)
 	}

@@ -23,7 +23,8 @@ func newTrainCommand(app *app) *cobra.Command {
 		Use:   "train -c FILE",
 		Short: "Train a classifier",
 		Long: `Train trains the network that a configuration describes and leaves a run folder:
-config.yaml (the resolved configuration), history.jsonl (a line a step and an epoch),
+config.yaml (the resolved configuration), environment.json (versions, machine, IDs of configuration and
+data), status.json, history.jsonl (a line a step and an epoch), tensorboard/ (the same for TensorBoard),
 best.safetensors (the model of the best validation), last/ (everything to resume) and log.
 
 An interrupted run continues with --resume and ends in the same model as one that was not interrupted.`,

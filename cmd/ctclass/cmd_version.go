@@ -4,9 +4,10 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ctclass/ctclass/internal/runs"
 )
 
 func newVersionCommand(app *app) *cobra.Command {
@@ -21,20 +22,6 @@ func newVersionCommand(app *app) *cobra.Command {
 }
 
 func runVersion(_ context.Context, app *app) error {
-	_, err := fmt.Fprintf(app.out, "ctclass %s %s %s/%s\n", ctclassVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintf(app.out, "ctclass %s %s %s/%s\n", runs.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return err
-}
-
-// ctclassVersion is the version that the program was built from.
-func ctclassVersion() string {
-	version := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && version == "(devel)" {
-				version = "devel " + s.Value
-			}
-		}
-	}
-	return version
 }

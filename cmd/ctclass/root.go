@@ -31,6 +31,7 @@ func commands(app *app) []*cobra.Command {
 		newTrainCommand(app),
 		newEvalCommand(app),
 		newDemoCommand(app),
+		newRunsCommand(app),
 		newBenchCommand(app),
 		newPredictCommand(app),
 		newInspectCommand(app),

@@ -185,6 +185,15 @@ type Eval struct {
 
 // Output says where a run writes.
 type Output struct {
-	Dir  string `yaml:"dir"`
-	Save string `yaml:"save"` // which model eval and predict use from the run folder: best | last
+	Dir         string `yaml:"dir"`
+	Save        string `yaml:"save"` // which model eval and predict use from the run folder: best | last
+	TensorBoard bool   `yaml:"tensorboard"`
+	MLflow      MLflow `yaml:"mlflow"`
+}
+
+// MLflow names a tracking server that follows the run.
+type MLflow struct {
+	URI        string `yaml:"uri"` // empty: none
+	Experiment string `yaml:"experiment"`
+	RunName    string `yaml:"run_name"` // empty: the run folder's name
 }

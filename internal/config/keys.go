@@ -104,6 +104,11 @@ func keyDocs() []keyDoc {
 		{key: "output", doc: "What a run leaves behind."},
 		{key: "output.dir", doc: "Run folder. A relative path starts from the working folder.", rule: notEmpty()},
 		{key: "output.save", doc: "Model that `ctclass eval` and `ctclass predict` take from a run folder: of the best epoch by train.monitor, or of the last.", rule: oneOf("best", "last")},
+		{key: "output.tensorboard", doc: "Write event files for TensorBoard into the folder tensorboard of the run folder."},
+		{key: "output.mlflow", doc: "An MLflow tracking server that is told about the run. Passwords are taken from the environment: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."},
+		{key: "output.mlflow.uri", doc: "Address of the server, such as http://localhost:5000. Empty: none."},
+		{key: "output.mlflow.experiment", doc: "Experiment that the run belongs to; it is made where there is none.", rule: notEmpty()},
+		{key: "output.mlflow.run_name", doc: "Name of the run. Empty: the name of the run folder."},
 	}
 }
 
@@ -134,6 +139,6 @@ func Default() Config {
 			ValidateEvery: 1,
 		},
 		Eval:   Eval{Split: "test", Threshold: 0.5},
-		Output: Output{Dir: "run", Save: "best"},
+		Output: Output{Dir: "run", Save: "best", TensorBoard: true, MLflow: MLflow{Experiment: "ctclass"}},
 	}
 }

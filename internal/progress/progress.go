@@ -64,6 +64,7 @@ type Bar struct {
 	title string
 	total int64
 	done  int64
+	skip  int64 // of done: steps that were done before the job began
 	start time.Time
 	last  time.Time                // of the last plain line
 	live  *progressbar.ProgressBar // nil unless the mode is Live
@@ -122,6 +123,17 @@ func (b *Bar) Add(n int) {
 	}
 }
 
+// Skip counts n steps as done that an earlier job has made: they do not enter the time that the others will take.
+func (b *Bar) Skip(n int) {
+	if b == nil || n == 0 {
+		return
+	}
+	b.r.mu.Lock()
+	b.skip += int64(n)
+	b.r.mu.Unlock()
+	b.Add(n)
+}
+
 // Describe changes the text in front, for example to name the loss of the last step.
 func (b *Bar) Describe(text string) {
 	if b == nil {
@@ -161,8 +173,8 @@ func (b *Bar) line(elapsed time.Duration) string {
 		return fmt.Sprintf("%s: %d done in %s", b.title, b.done, elapsed.Round(time.Second))
 	}
 	text := fmt.Sprintf("%s: %d of %d (%d%%)", b.title, b.done, b.total, 100*b.done/b.total)
-	if b.done > 0 && b.done < b.total {
-		left := time.Duration(float64(elapsed) / float64(b.done) * float64(b.total-b.done))
+	if made := b.done - b.skip; made > 0 && b.done < b.total {
+		left := time.Duration(float64(elapsed) / float64(made) * float64(b.total-b.done))
 		text += fmt.Sprintf(", about %s left", left.Round(time.Second))
 	}
 	return text

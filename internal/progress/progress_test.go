@@ -59,6 +59,23 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// Steps of an earlier job do not make the job look faster.
+func TestSkip(t *testing.T) {
+	var out bytes.Buffer
+	r := New(&out, Lines)
+	now := time.Unix(1000, 0)
+	r.now = func() time.Time { return now }
+	b := r.Start("training", 100)
+	b.Skip(60)
+	now = now.Add(40 * time.Second)
+	b.Add(10)
+	if want := "training: 70 of 100 (70%), about 2m0s left\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+	var none *Bar
+	none.Skip(1)
+}
+
 func TestOff(t *testing.T) {
 	var out bytes.Buffer
 	for _, r := range []*Reporter{nil, New(&out, ModeFor(&out, true))} {

@@ -8,11 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/ctclass/ctclass/internal/eval"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/modelfile"
+	"github.com/ctclass/ctclass/internal/procmem"
+	"github.com/ctclass/ctclass/internal/runs"
 )
 
 // epochKind marks the history's lines of epochs.
@@ -30,13 +31,12 @@ type epochLine struct {
 }
 
 // endEpoch validates, saves the best and the last model and the state.
-func (r *run) endEpoch(ctx context.Context, started time.Time, waited time.Duration) error {
+func (r *run) endEpoch(ctx context.Context, m *meter) error {
 	c := r.cfg.Train
 	if !r.sess.Finite() { // the loss of the last step came before its update
 		return r.diverged()
 	}
 	line := epochLine{Kind: epochKind, Step: r.at.Step, Epoch: r.at.Epoch + 1, TrainLoss: r.at.LossSum / float64(r.at.Steps)}
-	trained := time.Since(started)
 	last := r.at.Epoch+1 == c.Epochs
 	if r.val != nil && (line.Epoch%c.ValidateEvery == 0 || last) {
 		ev, err := Evaluate(ctx, r.sess, r.val, r.ds.Task, r.ds.Labels, r.cfg.Eval.Threshold, r.loss, nil)
@@ -56,7 +56,7 @@ func (r *run) endEpoch(ctx context.Context, started time.Time, waited time.Durat
 		return err
 	}
 	r.at.Epochs = append(r.at.Epochs, raw)
-	r.logEpoch(line, trained, waited)
+	r.logEpoch(line, m)
 	r.at.Epoch++
 	r.at.Position, r.at.LossSum, r.at.Steps = 0, 0, 0
 	r.at.Finished = last || c.EarlyStop.Patience > 0 && r.at.Stale >= c.EarlyStop.Patience
@@ -68,7 +68,13 @@ func (r *run) endEpoch(ctx context.Context, started time.Time, waited time.Durat
 			return err
 		}
 	}
-	return r.save(line.Val)
+	if err := r.save(line.Val); err != nil {
+		return err
+	}
+	if err := r.observeEpoch(line, m); err != nil {
+		return err
+	}
+	return r.writeStatus(runs.Running, nil)
 }
 
 // save writes the last model and the state, from which the run can be continued.
@@ -117,7 +123,7 @@ func (r *run) judge(ev *Evaluation) (best bool, err error) {
 	return false, nil
 }
 
-func (r *run) logEpoch(l epochLine, trained, waited time.Duration) {
+func (r *run) logEpoch(l epochLine, m *meter) {
 	args := []any{"epoch", fmt.Sprintf("%d/%d", l.Epoch, r.cfg.Train.Epochs), "train_loss", fmt.Sprintf("%.4f", l.TrainLoss)}
 	if l.Val != nil {
 		if l.ValLoss != nil {
@@ -125,7 +131,11 @@ func (r *run) logEpoch(l epochLine, trained, waited time.Duration) {
 		}
 		args = append(args, "val_auroc", l.Val.Macro.AUROC.String())
 	}
-	args = append(args, "seconds", fmt.Sprintf("%.1f", trained.Seconds()), "waited_for_data", fmt.Sprintf("%.0f%%", 100*waited.Seconds()/max(trained.Seconds(), 1e-9)))
+	args = append(args, "seconds", fmt.Sprintf("%.1f", m.elapsed().Seconds()), "scans_per_second", significant(m.samplesPerSecond()),
+		"waited_for_data", fmt.Sprintf("%.0f%%", 100*m.waitShare()))
+	if peak, ok := procmem.Peak(); ok {
+		args = append(args, "memory", mebibytes(peak)+" of "+mebibytes(r.planned))
+	}
 	r.Log.Info("epoch done", args...)
 }
 

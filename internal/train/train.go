@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/ctclass/ctclass/internal/atomicfile"
 	"github.com/ctclass/ctclass/internal/config"
@@ -23,6 +22,7 @@ import (
 	"github.com/ctclass/ctclass/internal/models"
 	"github.com/ctclass/ctclass/internal/progress"
 	"github.com/ctclass/ctclass/internal/session"
+	"github.com/ctclass/ctclass/internal/tracking"
 )
 
 // Options say how a run is carried out; none of them changes its result, but MaxSteps ends it early.
@@ -56,6 +56,9 @@ type run struct {
 	hist  *history
 	at    state
 	total int // optimiser steps of the whole run
+
+	planned int64 // bytes that the process will take
+	track   *tracking.Tracker
 }
 
 // Run trains as cfg says. A cancelled context saves the state and returns ctx.Err().
@@ -90,7 +93,10 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.hist.close()) }()
-	if err := r.loop(ctx); err != nil {
+	if err = r.openTracking(ctx, dev.Name()); err == nil {
+		err = r.loop(ctx)
+	}
+	if err := errors.Join(err, r.closeTracking(ctx, err)); err != nil {
 		return nil, err
 	}
 	return r.result(), nil
@@ -194,6 +200,7 @@ func (r *run) promise(plan *session.Plan, dev *cpu.Device) error {
 		need += n
 		reading = mebibytes(n)
 	}
+	r.planned = need
 	r.Log.Info("memory planned", "total", mebibytes(need), "network", mebibytes(plan.Bytes()),
 		"reading scans of the first one's size", reading, "device", dev.Name(), "threads", dev.Threads())
 	if r.cfg.Memory.Budget == "" {
@@ -239,14 +246,11 @@ func (r *run) restore() error {
 
 // identity names everything that decides the result of the run.
 func (r *run) identity() (string, error) {
-	c := *r.cfg
-	c.Output, c.Memory, c.Train.Threads, c.Data.Workers = config.Output{}, config.Memory{}, 0, 0
-	c.Data.Table, c.Data.Root, c.Data.Metadata, c.Data.SplitFile = "", "", "", "" // the fingerprint stands for the data, wherever they lie
-	raw, err := config.Marshal(&c)
+	id, err := configID(r.cfg)
 	if err != nil {
 		return "", err
 	}
-	return fingerprint(raw, []byte(r.ds.Fingerprint())), nil
+	return fingerprint([]byte(id), []byte(r.ds.Fingerprint())), nil
 }
 
 // loop runs the epochs.
@@ -257,7 +261,7 @@ func (r *run) loop(ctx context.Context) error {
 	}
 	bar := r.Progress.Start("training", int64(goal))
 	defer bar.Done()
-	bar.Add(r.at.Step)
+	bar.Skip(r.at.Step)
 	for r.at.Epoch < r.cfg.Train.Epochs && !r.at.Finished && !r.stepsDone() {
 		if err := r.runEpoch(ctx, bar); err != nil {
 			if cause := ctx.Err(); cause != nil && errors.Is(err, cause) {
@@ -285,8 +289,7 @@ func (r *run) stepsDone() bool { return r.MaxSteps > 0 && r.at.Step >= r.MaxStep
 
 // runEpoch makes the remaining steps of the current epoch, validates and saves.
 func (r *run) runEpoch(ctx context.Context, bar *progress.Bar) error {
-	started := time.Now()
-	waited := r.train.WaitTime()
+	m := newMeter(r.train.WaitTime)
 	for b, err := range r.train.Epoch(ctx, r.at.Epoch, r.at.Position) {
 		if r.stepsDone() { // known to be in the middle of an epoch only now that another batch has come
 			return nil
@@ -294,13 +297,14 @@ func (r *run) runEpoch(ctx context.Context, bar *progress.Bar) error {
 		if err != nil {
 			return exitcode.Wrap(exitcode.NoInput, err)
 		}
+		m.samples += len(b.IDs)
 		err = r.step(b)
 		b.Release()
 		if err != nil {
 			return err
 		}
 		bar.Add(1)
-		bar.Describe(fmt.Sprintf("epoch %d/%d  loss %.4f", r.at.Epoch+1, r.cfg.Train.Epochs, r.at.LossSum/float64(max(1, r.at.Steps))))
+		bar.Describe(r.describe(m))
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -311,7 +315,8 @@ func (r *run) runEpoch(ctx context.Context, bar *progress.Bar) error {
 	if r.at.Steps == 0 {
 		return exitcode.Errorf(exitcode.NoInput, "no training step in a whole epoch: too few scans could be used for a batch of %d", globalBatch(r.cfg.Train))
 	}
-	return r.endEpoch(ctx, started, r.train.WaitTime()-waited)
+	m.stop()
+	return r.endEpoch(ctx, m)
 }
 
 // stepLine is the history's record of an optimiser step.
@@ -347,7 +352,9 @@ func (r *run) step(b *data.Batch) error {
 	r.at.Steps++
 	r.at.LossSum += loss
 	r.at.Position = b.Next
-	_, err = r.hist.add(stepLine{"step", r.at.Step, r.at.Epoch + 1, loss, lr})
+	line := stepLine{"step", r.at.Step, r.at.Epoch + 1, loss, lr}
+	r.observeStep(line)
+	_, err = r.hist.add(line)
 	return err
 }
 
