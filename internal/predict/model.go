@@ -2,8 +2,11 @@
 package predict
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +14,7 @@ import (
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/engine"
 	"github.com/ctclass/ctclass/internal/exitcode"
+	"github.com/ctclass/ctclass/internal/graph"
 	"github.com/ctclass/ctclass/internal/modelfile"
 	"github.com/ctclass/ctclass/internal/models"
 	"github.com/ctclass/ctclass/internal/session"
@@ -20,6 +24,7 @@ import (
 type Model struct {
 	*modelfile.Model
 	Path    string // of the model file
+	ID      string // first digits of the file's SHA-256, which tell it from every other
 	Network *models.Network
 }
 
@@ -42,7 +47,25 @@ func Load(path string) (*Model, error) {
 	if net.InChannels != file.InputChannels {
 		return nil, fmt.Errorf("%s: its description says %d input channels, its options %d", path, file.InputChannels, net.InChannels)
 	}
-	return &Model{Model: file, Path: path, Network: net}, nil
+	id, err := fingerprint(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Model{Model: file, Path: path, ID: id, Network: net}, nil
+}
+
+// fingerprint identifies a file by its content.
+func fingerprint(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8]), nil
 }
 
 // find returns the model file that path names.
@@ -78,7 +101,12 @@ func find(path string) (string, error) {
 // Start compiles the network for batches of up to batch samples on dev, takes its memory and loads the
 // weights, which must be exactly the network's.
 func (m *Model) Start(dev engine.Device, batch int) (*session.Session, error) {
-	plan, err := session.Compile(dev, session.Options{Network: m.Network, ShapeDHW: m.Preprocess.ShapeDHW, EvalBatch: batch})
+	return m.start(dev, batch, nil)
+}
+
+// start is Start with a diagnostic program, see session.Options.
+func (m *Model) start(dev engine.Device, batch int, probe func(*graph.Value) (session.Probe, error)) (*session.Session, error) {
+	plan, err := session.Compile(dev, session.Options{Network: m.Network, ShapeDHW: m.Preprocess.ShapeDHW, EvalBatch: batch, Probe: probe})
 	if err != nil {
 		return nil, exitcode.Errorf(exitcode.Usage, "%s: %w", m.Path, err)
 	}

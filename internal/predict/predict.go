@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/ctclass/ctclass/internal/data/scan"
 	"github.com/ctclass/ctclass/internal/engine/cpu"
 	"github.com/ctclass/ctclass/internal/exitcode"
+	"github.com/ctclass/ctclass/internal/graph"
 	"github.com/ctclass/ctclass/internal/session"
 	"github.com/ctclass/ctclass/internal/train"
 )
@@ -22,6 +24,11 @@ type Options struct {
 	Batch   int    // scans that go through the network together; 0: one
 	Series  string // which volumes of a scan are answered for, see scan.Selection
 	Strict  bool   // a scan with a warning is one that cannot be used
+	// Skip says that a scan's path has its answer already and is to be left out; nil: none. With Skip a path is
+	// answered for once, however often it is given.
+	Skip func(path string) bool
+	// Explain says which answers are explained by pictures; nil: none.
+	Explain *Explain
 	// Found is called once, when it is known how many scans there are; it may be nil.
 	Found func(scans int)
 }
@@ -35,8 +42,10 @@ type Result struct {
 	Why               string  // why this volume of the path was chosen
 	Labels            []Label // in the model's order; nil when Error is set
 	Warnings          []string
-	Error             string        // why there is no answer; "" when there is
-	Elapsed           time.Duration // reading, preprocessing and its share of the computation
+	Error             string // why there is no answer; "" when there is
+	Explanations      []Explanation
+	Reading           time.Duration // finding, reading and preprocessing
+	Computing         time.Duration // its share of the network's time, and explaining
 }
 
 // Label is the probability of one finding or class.
@@ -51,6 +60,8 @@ type Predictor struct {
 	opt   Options
 	dev   *cpu.Device
 	sess  *session.Session
+
+	explainer *explainer // nil: no explanations
 }
 
 // New brings a model into memory. Close gives the memory back.
@@ -59,9 +70,17 @@ func New(m *Model, opt Options) (*Predictor, error) {
 		return nil, exitcode.Errorf(exitcode.Usage, "%s takes %d input channels, a scan has one", m.Path, m.InputChannels)
 	}
 	opt.Batch = max(1, opt.Batch)
-	p := &Predictor{model: m, opt: opt, dev: cpu.New(train.Threads(opt.Threads))}
+	p := &Predictor{model: m, opt: opt}
 	var err error
-	if p.sess, err = m.Start(p.dev, opt.Batch); err != nil {
+	var probe func(*graph.Value) (session.Probe, error)
+	if opt.Explain != nil {
+		if p.explainer, err = newExplainer(m, *opt.Explain); err != nil {
+			return nil, err
+		}
+		probe = p.explainer.Probe
+	}
+	p.dev = cpu.New(train.Threads(opt.Threads))
+	if p.sess, err = m.start(p.dev, opt.Batch, probe); err != nil {
 		p.dev.Close()
 		return nil, err
 	}
@@ -86,15 +105,16 @@ type task struct {
 // item is a volume that has been read: the network's input or an error, in its result.
 type item struct {
 	Result
-	x []float32
+	x      []float32
+	source source // empty when nothing is explained
 }
 
 // Run answers for every scan that the paths hold (see scan.Expand) and hands the results to emit, in the
 // order of the paths, each as soon as it is there; with a selection of all volumes a scan gives one result for
 // each. A scan that cannot be used gets its result with the reason. While one batch computes the next volume
 // is read; at most two are in memory at full size.
-// Run returns ctx.Err() when it is cancelled.
-func (p *Predictor) Run(ctx context.Context, paths []string, emit func(Result)) error {
+// Run returns ctx.Err() when it is cancelled, and stops at an error of emit, which it returns.
+func (p *Predictor) Run(ctx context.Context, paths []string, emit func(Result) error) error {
 	var tasks []task
 	for _, path := range paths {
 		if err := ctx.Err(); err != nil {
@@ -108,6 +128,7 @@ func (p *Predictor) Run(ctx context.Context, paths []string, emit func(Result)) 
 			tasks = append(tasks, task{path: s})
 		}
 	}
+	tasks = p.left(tasks)
 	if p.opt.Found != nil {
 		p.opt.Found(len(tasks))
 	}
@@ -128,16 +149,30 @@ func (p *Predictor) Run(ctx context.Context, paths []string, emit func(Result)) 
 		}
 		// A failed scan only waits for those before it.
 		if waiting == p.opt.Batch || waiting == 0 {
-			if err := p.answer(batch, emit); err != nil {
+			if err := p.answer(ctx, batch, emit); err != nil {
 				return err
 			}
+			clear(batch) // a volume in it must not live on
 			batch, waiting = batch[:0], 0
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return p.answer(batch, emit)
+	return p.answer(ctx, batch, emit)
+}
+
+// left returns the tasks that Options.Skip leaves.
+func (p *Predictor) left(tasks []task) []task {
+	if p.opt.Skip == nil {
+		return tasks
+	}
+	seen := map[string]bool{}
+	return slices.DeleteFunc(tasks, func(t task) bool {
+		twice := seen[t.path]
+		seen[t.path] = true
+		return twice || p.opt.Skip(t.path)
+	})
 }
 
 // readAll reads the volumes in the background and gives, in their order, a channel for each. The sender waits
@@ -178,7 +213,7 @@ func (p *Predictor) readScan(ctx context.Context, t task, order chan<- <-chan it
 	finding := time.Since(start) / time.Duration(len(choices))
 	for _, choice := range choices {
 		ok := send(func(it *item) error {
-			it.Elapsed = finding
+			it.Reading = finding
 			return p.read(contents, choice, it)
 		})
 		if !ok {
@@ -216,7 +251,7 @@ func (t task) guarded(read func(it *item) error) (it item) {
 		if r := recover(); r != nil {
 			it.x, it.Error = nil, fmt.Sprintf("internal error while reading: %v", r)
 		}
-		it.Elapsed += time.Since(start)
+		it.Reading += time.Since(start)
 	}()
 	if err := read(&it); err != nil {
 		// The result names the path already.
@@ -245,11 +280,14 @@ func (p *Predictor) read(contents *scan.Contents, choice scan.Choice, it *item) 
 		return fmt.Errorf("refused for its warnings (strict): %s", strings.Join(it.Warnings, "; "))
 	}
 	it.x = r.Data
+	if p.explainer != nil {
+		it.source = source{v, r}
+	}
 	return nil
 }
 
 // answer runs the network on the items that have an input and emits all, in order.
-func (p *Predictor) answer(batch []item, emit func(Result)) error {
+func (p *Predictor) answer(ctx context.Context, batch []item, emit func(Result) error) error {
 	start := time.Now()
 	var x []float32
 	n := 0
@@ -280,10 +318,19 @@ func (p *Predictor) answer(batch []item, emit func(Result)) error {
 		r := it.Result
 		if r.Error == "" {
 			r.Labels, r.Error = p.labels(probabilities[next])
-			r.Elapsed += share
+			r.Computing = share
 			next++
 		}
-		emit(r)
+		if r.Error == "" && p.explainer != nil {
+			start := time.Now()
+			if err := p.explain(ctx, &r, it.source); err != nil {
+				return err
+			}
+			r.Computing += time.Since(start)
+		}
+		if err := emit(r); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func run(t *testing.T, m *Model, opt Options, paths ...string) []Result {
 	}
 	defer p.Close()
 	var results []Result
-	if err := p.Run(t.Context(), paths, func(r Result) { results = append(results, r) }); err != nil {
+	if err := p.Run(t.Context(), paths, func(r Result) error { results = append(results, r); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return results
@@ -175,7 +175,7 @@ func TestRun(t *testing.T) {
 
 	batched := run(t, m, Options{Threads: 2, Batch: 3}, paths...)
 	for i := range batched {
-		batched[i].Elapsed, results[i].Elapsed = 0, 0
+		batched[i].Reading, results[i].Reading, batched[i].Computing, results[i].Computing = 0, 0, 0, 0
 	}
 	if !reflect.DeepEqual(batched, results) {
 		t.Errorf("in batches of 3:\n%+v\none by one:\n%+v", batched, results)
@@ -235,7 +235,7 @@ func TestRunIsCancelled(t *testing.T) {
 	two := filepath.Join(scans(t), "two.nii")
 	ctx, cancel := context.WithCancel(t.Context())
 	count := 0
-	err = p.Run(ctx, slices.Repeat([]string{two}, 20), func(Result) { count++; cancel() })
+	err = p.Run(ctx, slices.Repeat([]string{two}, 20), func(Result) error { count++; cancel(); return nil })
 	if !errors.Is(err, context.Canceled) || count != 1 {
 		t.Errorf("%d results and %v after a cancellation in the first", count, err)
 	}

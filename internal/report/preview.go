@@ -46,11 +46,7 @@ func Preview(v *volume.Volume) (*image.Gray, error) {
 		return nil, err
 	}
 	windows := []window{{"LUNG", -1350, 150}, {"SOFT TISSUE", -160, 240}, {"BONE", -700, 1300}}
-	longest := 0.0
-	for a := range 3 {
-		longest = max(longest, float64(v.Size[a])*v.Spacing[a])
-	}
-	planes := newPlanes(v, tilePixels/longest)
+	planes := newPlanes(v, pixelsPerMM(v))
 	width, height := gap, 0
 	for _, p := range planes {
 		width += p.width + gap
@@ -81,25 +77,49 @@ type plane struct {
 	edges         [4]string // letters at the left, right, top and bottom edge
 }
 
+// newPlanes returns the slices of a preview, from left to right.
 func newPlanes(v *volume.Volume, pixelsPerMM float64) []plane {
-	pixels := func(axis int) int {
-		return min(max(int(math.Round(float64(v.Size[axis])*v.Spacing[axis]*pixelsPerMM)), 1), tilePixels)
-	}
 	at := func(axis int, share float64) int {
 		return min(int(share*float64(v.Size[axis])), v.Size[axis]-1)
 	}
 	var planes []plane
 	for _, share := range []float64{0.75, 0.5, 0.25} { // from the head down
-		planes = append(planes, plane{v: v, fixed: 0, index: at(0, share), down: 1, right: 2, edges: [4]string{"R", "L", "A", "P"}})
+		planes = append(planes, axialAt(v, at(0, share)))
 	}
-	planes = append(planes,
-		plane{v: v, fixed: 1, index: at(1, 0.5), down: 0, right: 2, flipped: true, edges: [4]string{"R", "L", "S", "I"}},
-		plane{v: v, fixed: 2, index: at(2, 0.5), down: 0, right: 1, flipped: true, edges: [4]string{"A", "P", "S", "I"}})
+	planes = append(planes, coronalAt(v, at(1, 0.5)), sagittalAt(v, at(2, 0.5)))
 	for i := range planes {
-		p := &planes[i]
-		p.width, p.height = pixels(p.right), pixels(p.down)
+		planes[i].fit(pixelsPerMM)
 	}
 	return planes
+}
+
+func axialAt(v *volume.Volume, d int) plane {
+	return plane{v: v, fixed: 0, index: d, down: 1, right: 2, edges: [4]string{"R", "L", "A", "P"}}
+}
+
+func coronalAt(v *volume.Volume, h int) plane {
+	return plane{v: v, fixed: 1, index: h, down: 0, right: 2, flipped: true, edges: [4]string{"R", "L", "S", "I"}}
+}
+
+func sagittalAt(v *volume.Volume, w int) plane {
+	return plane{v: v, fixed: 2, index: w, down: 0, right: 1, flipped: true, edges: [4]string{"A", "P", "S", "I"}}
+}
+
+// pixelsPerMM lets the longest side of a volume fill a tile.
+func pixelsPerMM(v *volume.Volume) float64 {
+	longest := 0.0
+	for a := range 3 {
+		longest = max(longest, float64(v.Size[a])*v.Spacing[a])
+	}
+	return tilePixels / longest
+}
+
+// fit sets the plane's size in pixels.
+func (p *plane) fit(pixelsPerMM float64) {
+	pixels := func(axis int) int {
+		return min(max(int(math.Round(float64(p.v.Size[axis])*p.v.Spacing[axis]*pixelsPerMM)), 1), tilePixels)
+	}
+	p.width, p.height = pixels(p.right), pixels(p.down)
 }
 
 // draw draws the plane with its left upper corner at (x0, y0).

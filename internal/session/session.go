@@ -23,6 +23,9 @@ type Options struct {
 	ShapeDHW  [3]int
 	EvalBatch int // samples of a forward pass without training; 0: no such program
 	Training  *Training
+	// Probe chooses, in the network's graph of one sample without training, what a diagnostic pass gives beside
+	// the logits; nil: no such program.
+	Probe func(logits *graph.Value) (Probe, error)
 }
 
 // Training says how the parameters are trained.
@@ -43,6 +46,8 @@ type Session struct {
 	eval   *engine.Program
 	train  map[int]*engine.Program // by batch size
 	update *engine.Program         // applies accumulated gradients
+	probe  *engine.Program
+	probed Probe
 
 	batches int64 // training batches that the running statistics have seen
 }
@@ -84,6 +89,14 @@ func Compile(dev engine.Device, opt Options) (*Plan, error) {
 			p.update = prog
 			p.programs = append(p.programs, prog)
 		}
+	}
+	if opt.Probe != nil {
+		prog, err := p.compileProbe(dev)
+		if err != nil {
+			return nil, err
+		}
+		p.probe = prog
+		p.programs = append(p.programs, prog)
 	}
 	var err error
 	p.state, err = engine.NewState(dev, p.programs...)
@@ -186,6 +199,12 @@ func (s *Session) Params() []nn.Param { return s.params }
 
 // State returns the parameters, buffers and training state.
 func (s *Session) State() *engine.State { return s.state }
+
+// Classes returns the number of logits of a sample.
+func (s *Session) Classes() int { return s.opt.Network.Classes }
+
+// EvalBatch returns the largest batch of Logits.
+func (s *Session) EvalBatch() int { return s.opt.EvalBatch }
 
 // Bytes returns the memory that the session holds.
 func (s *Session) Bytes() int64 { return s.exec.Bytes() }

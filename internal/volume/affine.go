@@ -18,6 +18,27 @@ func Mul(a, b [4][4]float64) [4][4]float64 {
 	return c
 }
 
+// Inverse returns the inverse of an affine map that CheckAffine accepts.
+func Inverse(a [4][4]float64) [4][4]float64 {
+	var c [3][3]float64 // cofactors, transposed
+	for i := range 3 {
+		for j := range 3 {
+			r, s := (j+1)%3, (j+2)%3
+			p, q := (i+1)%3, (i+2)%3
+			c[i][j] = a[r][p]*a[s][q] - a[r][q]*a[s][p]
+		}
+	}
+	det := a[0][0]*c[0][0] + a[0][1]*c[1][0] + a[0][2]*c[2][0]
+	m := [4][4]float64{3: {3: 1}}
+	for i := range 3 {
+		for j := range 3 {
+			m[i][j] = c[i][j] / det
+			m[i][3] -= m[i][j] * a[j][3]
+		}
+	}
+	return m
+}
+
 // Transform maps the point (x, y, z) with the affine map a. With a volume's Affine the point is the
 // voxel index (w, h, d), fractions allowed, and the result the patient position in mm, LPS.
 func Transform(a [4][4]float64, x, y, z float64) [3]float64 {
