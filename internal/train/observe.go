@@ -115,7 +115,7 @@ func (r *run) observeEpoch(l epochLine, m *meter) error {
 		values = append(values, tracking.Scalar{Name: "val/loss", Value: *l.ValLoss})
 	}
 	if l.Val != nil {
-		more, err := scalars("val", l.Val.Macro)
+		more, err := scalars("val", l.Val.Macro.Metrics)
 		if err != nil {
 			return err
 		}
