@@ -36,6 +36,7 @@ func commands(app *app) []*cobra.Command {
 		newPredictCommand(app),
 		newInspectCommand(app),
 		newSplitCommand(app),
+		newCacheCommand(app),
 		newWeightsCommand(app),
 		newExportCommand(app),
 		newModelsCommand(app),

@@ -53,6 +53,14 @@ type Data struct {
 	Workers     int      `yaml:"workers"`      // 0: as many as threads
 	OnError     string   `yaml:"on_error"`     // stop|skip
 	Strict      bool     `yaml:"strict"`
+	Cache       Cache    `yaml:"cache"`
+}
+
+// Cache keeps preprocessed scans on disk.
+type Cache struct {
+	Dir     string `yaml:"dir"`     // empty: none
+	Size    string `yaml:"size"`    // bytes with a unit (50GiB); empty: no limit
+	Storage string `yaml:"storage"` // int16|float16|float32
 }
 
 // Preprocess turns a volume into the network's input; the model file carries it.

@@ -23,19 +23,19 @@ func (p pixels) copyTo(x []float32) {
 	}
 }
 
-// cache keeps preprocessed samples in memory: the first ones, until its bytes are used up. They
+// memoryCache keeps preprocessed samples in memory: the first ones, until its bytes are used up. They
 // are never evicted, because an epoch uses every sample equally often.
-type cache struct {
+type memoryCache struct {
 	mu      sync.Mutex
 	left    int64
 	entries map[uint64]pixels
 }
 
-func newCache(bytes int64) *cache {
-	return &cache{left: bytes, entries: map[uint64]pixels{}}
+func newMemoryCache(bytes int64) *memoryCache {
+	return &memoryCache{left: bytes, entries: map[uint64]pixels{}}
 }
 
-func (c *cache) get(id uint64) (pixels, bool) {
+func (c *memoryCache) get(id uint64) (pixels, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p, ok := c.entries[id]
@@ -43,7 +43,7 @@ func (c *cache) get(id uint64) (pixels, bool) {
 }
 
 // put takes over the voxels x of a sample, keeps them when they fit, and returns them.
-func (c *cache) put(id uint64, x []float32) pixels {
+func (c *memoryCache) put(id uint64, x []float32) pixels {
 	p := pixels{floats: x}
 	if !c.reserve(int64(len(x))) { // not even as bytes
 		return p
@@ -68,7 +68,7 @@ func (c *cache) put(id uint64, x []float32) pixels {
 }
 
 // reserve takes bytes from the budget and reports whether it had them.
-func (c *cache) reserve(bytes int64) bool {
+func (c *memoryCache) reserve(bytes int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if bytes > c.left {

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/data/cache"
 	"github.com/ctclass/ctclass/internal/rng"
 )
 
@@ -64,6 +65,7 @@ type Dataset struct {
 
 	images   map[string]images // MedMNIST volumes by array
 	metadata map[uint64]facts  // by sample ID; nil without data.metadata
+	store    *cache.Store      // nil without a cache on disk
 }
 
 // Subset returns the samples of a split in the order of the table.

@@ -44,6 +44,8 @@ type Options struct {
 	// numbers the first, and at the end of an epoch how many other samples had it. It is called in the order
 	// of the samples, by one background goroutine. Nil: warnings are dropped.
 	Warn func(s Sample, warning string)
+	// Stored keeps preprocessed samples on disk. Nil: every sample is made from its scan.
+	Stored *Stored
 	// CacheBytes bounds the preprocessed samples that are kept in memory for the next epochs; 0: none.
 	CacheBytes int64
 }
@@ -83,7 +85,7 @@ type Loader struct {
 	o       Options
 	voxels  int // of a sample
 	classes int // values of a target
-	cache   *cache
+	cache   *memoryCache
 
 	running atomic.Bool
 	free    chan *buffer // the batch buffers not in use
@@ -132,7 +134,7 @@ func NewLoader(samples []Sample, o Options) (*Loader, error) {
 		}
 	}
 	l := &Loader{
-		samples: samples, o: o, voxels: voxels, classes: classes, cache: newCache(o.CacheBytes),
+		samples: samples, o: o, voxels: voxels, classes: classes, cache: newMemoryCache(o.CacheBytes),
 		free: make(chan *buffer, o.Prefetch+1), bad: map[uint64]bool{}, warned: map[uint64]bool{}, kinds: map[string]*warned{},
 	}
 	for range cap(l.free) {
@@ -188,6 +190,9 @@ func (l *Loader) BytesBound(maxVoxels int64) int64 {
 	sample := 4 * int64(l.voxels)
 	batches := int64(cap(l.free)) * int64(l.o.BatchSize) * (sample + 4*int64(l.classes))
 	inFlight := int64(l.o.lookahead()) * sample
+	if l.o.Stored != nil {
+		inFlight += int64(l.o.Workers) * 3 * sample // a sample is packed, compressed and written at a time
+	}
 	volumes := int64(l.o.Workers) * 4 * (maxVoxels + 2*max(maxVoxels, int64(l.voxels)))
 	return batches + inFlight + volumes + min(max(l.o.CacheBytes, 0), int64(len(l.samples))*sample)
 }

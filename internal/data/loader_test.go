@@ -449,7 +449,7 @@ func TestCacheExact(t *testing.T) {
 		{float32(math.NaN()), 1, 2},
 		{float32(math.Inf(1)), 1, 2},
 	} {
-		c := newCache(100)
+		c := newMemoryCache(100)
 		put := c.put(1, slices.Clone(x))
 		got, ok := c.get(1)
 		for _, p := range []pixels{put, got} {

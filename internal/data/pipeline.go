@@ -85,29 +85,46 @@ func (p *pipeline) stop() {
 	}
 }
 
-// prepare reads and preprocesses a sample, or takes it from the cache.
+// prepare takes a sample from the cache in memory, from the one on disk, or from its scan.
 func (l *Loader) prepare(s Sample) prepared {
 	if px, ok := l.cache.get(s.ID); ok {
 		return prepared{pixels: px}
 	}
-	v, warnings, err := l.o.OpenVolume(s)
+	fresh := func() ([]float32, []string, error) { return l.fresh(s) }
+	var x []float32
+	var warnings []string
+	var err error
+	if l.o.Stored != nil {
+		x, warnings, err = l.o.Stored.Prepare(s, l.voxels, fresh)
+	} else {
+		x, warnings, err = fresh()
+	}
 	if err != nil {
 		return prepared{err: err}
+	}
+	if len(warnings) > 0 && l.o.Strict {
+		return prepared{err: fmt.Errorf("it has warnings, and data.strict is on: %s", strings.Join(warnings, "; "))}
+	}
+	return prepared{pixels: l.cache.put(s.ID, x), warnings: warnings}
+}
+
+// fresh reads and preprocesses a scan.
+func (l *Loader) fresh(s Sample) ([]float32, []string, error) {
+	v, warnings, err := l.o.OpenVolume(s)
+	if err != nil {
+		return nil, nil, err
 	}
 	if scan.ExpectsHU(l.o.Preprocess) {
 		warnings = append(warnings, scan.CheckHU(v)...)
 	}
 	x, more, err := l.o.Apply(v, l.o.Preprocess)
 	if err != nil {
-		return prepared{err: err}
-	}
-	if warnings = append(warnings, more...); len(warnings) > 0 && l.o.Strict {
-		return prepared{err: fmt.Errorf("it has warnings, and data.strict is on: %s", strings.Join(warnings, "; "))}
+		return nil, nil, err
 	}
 	if len(x) != l.voxels {
-		return prepared{err: fmt.Errorf("preprocessing made %d voxels, not the %v of preprocess.shape_dhw", len(x), l.o.Preprocess.ShapeDHW)}
+		return nil, nil, fmt.Errorf("preprocessing made %d voxels, not the %v of preprocess.shape_dhw", len(x), l.o.Preprocess.ShapeDHW)
 	}
-	return prepared{pixels: l.cache.put(s.ID, x), warnings: warnings}
+	return x, append(warnings, more...), nil
 }
 
 // assemble sends the batches of the epoch; p.order begins at position start.

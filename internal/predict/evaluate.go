@@ -48,6 +48,9 @@ func Evaluate(ctx context.Context, c *config.Config, path string, log *slog.Logg
 	for _, w := range ds.Warnings {
 		log.Warn(w)
 	}
+	if err := ds.OpenCache(c.Data.Cache, func(text string) { log.Warn(text) }); err != nil {
+		return nil, exitcode.Wrap(exitcode.Usage, err)
+	}
 	dev := cpu.New(train.Threads(c.Train.Threads))
 	defer dev.Close()
 	sess, err := m.Start(dev, train.EvalBatch(c))

@@ -26,6 +26,10 @@ func configID(cfg *config.Config) (string, error) {
 	c := *cfg
 	c.Output, c.Memory, c.Train.Threads, c.Data.Workers = config.Output{}, config.Memory{}, 0, 0
 	c.Data.Table, c.Data.Root, c.Data.Metadata, c.Data.SplitFile = "", "", "", "" // the fingerprint stands for the data, wherever they lie
+	if c.Data.Cache.Dir == "" {
+		c.Data.Cache.Storage = "" // nothing is rounded to it
+	}
+	c.Data.Cache.Dir, c.Data.Cache.Size = "", ""
 	raw, err := config.Marshal(&c)
 	if err != nil {
 		return "", err

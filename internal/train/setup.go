@@ -58,7 +58,7 @@ func (r *run) openLoaders() error {
 	warned := func(s data.Sample, w string) { r.Log.Warn(w, "scan", s.Name) }
 	if r.train, err = data.NewLoader(training, data.Options{
 		BatchSize: global, Shuffle: true, DropLast: c.Train.DropLast, Seed: c.Train.Seed, Flip: flip,
-		Workers: workers(c, r.threads()), Preprocess: c.Preprocess, OpenVolume: r.ds.OpenVolume,
+		Workers: workers(c, r.threads()), Preprocess: c.Preprocess, OpenVolume: r.ds.OpenVolume, Stored: r.ds.Stored(c.Preprocess),
 		Strict: c.Data.Strict, SkipErrors: c.Data.OnError == "skip", Warn: warned, CacheBytes: cache,
 	}); err != nil {
 		return exitcode.Wrap(exitcode.Usage, err)
@@ -76,7 +76,7 @@ func (r *run) openLoaders() error {
 // EvalLoader reads samples in order, without augmentation.
 func EvalLoader(c *config.Config, ds *data.Dataset, samples []data.Sample, threads int, cache int64, warn func(data.Sample, string)) (*data.Loader, error) {
 	l, err := data.NewLoader(samples, data.Options{
-		BatchSize: EvalBatch(c), Workers: workers(c, threads), Preprocess: c.Preprocess, OpenVolume: ds.OpenVolume,
+		BatchSize: EvalBatch(c), Workers: workers(c, threads), Preprocess: c.Preprocess, OpenVolume: ds.OpenVolume, Stored: ds.Stored(c.Preprocess),
 		Strict: c.Data.Strict, SkipErrors: c.Data.OnError == "skip", Warn: warn, CacheBytes: cache,
 	})
 	return l, exitcode.Wrap(exitcode.Usage, err)

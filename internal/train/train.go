@@ -80,6 +80,9 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 	for _, w := range r.ds.Warnings {
 		r.Log.Warn(w)
 	}
+	if err := r.ds.OpenCache(cfg.Data.Cache, func(text string) { r.Log.Warn(text) }); err != nil {
+		return nil, exitcode.Wrap(exitcode.Usage, err)
+	}
 	dev := cpu.New(r.threads())
 	defer dev.Close()
 	if err := r.prepare(dev); err != nil {
