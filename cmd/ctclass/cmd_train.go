@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctclass/ctclass/internal/crossval"
 	"github.com/ctclass/ctclass/internal/train"
 )
 
@@ -15,6 +16,8 @@ type trainOptions struct {
 	resume   bool
 	threads  int
 	maxSteps int
+	folds    int
+	json     bool
 }
 
 func newTrainCommand(app *app) *cobra.Command {
@@ -27,10 +30,16 @@ config.yaml (the resolved configuration), environment.json (versions, machine, I
 data), status.json, history.jsonl (a line a step and an epoch), tensorboard/ (the same for TensorBoard),
 best.safetensors (the model of the best validation), last/ (everything to resume) and log.
 
-An interrupted run continues with --resume and ends in the same model as one that was not interrupted.`,
+An interrupted run continues with --resume and ends in the same model as one that was not interrupted.
+
+With --folds K the samples outside the test split are divided by patient into K folds that are alike in every label,
+and a model is trained for each on the others. The folder then holds a run folder for each fold (fold-1, …), folds.csv,
+out_of_fold.csv (every sample by the model that did not see it) and folds.json; the measures are those of the last
+epochs. An interrupted cross-validation continues with --resume.`,
 		Example: `  ctclass train -c configs/quickstart.yaml --out run
   ctclass train -c my.yaml --set train.epochs=20 --set model.name=resnet34_3d --out run34
-  ctclass train -c my.yaml --out run --resume`,
+  ctclass train -c my.yaml --out run --resume
+  ctclass train -c my.yaml --folds 5 --out cv`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runTrain(cmd.Context(), app, opts) },
 	}
@@ -40,6 +49,8 @@ An interrupted run continues with --resume and ends in the same model as one tha
 	f.BoolVar(&opts.resume, "resume", false, "continue the run in the folder")
 	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 takes train.threads")
 	f.IntVar(&opts.maxSteps, "max-steps", 0, "stop after this many optimiser steps; 0 means all")
+	f.IntVar(&opts.folds, "folds", 0, "cross-validation with this many folds; 0 means none")
+	f.BoolVar(&opts.json, "json", false, "print the result as one JSON object")
 	return cmd
 }
 
@@ -51,12 +62,26 @@ func runTrain(ctx context.Context, app *app, opts trainOptions) error {
 	if opts.out != "" {
 		cfg.Output.Dir = opts.out
 	}
-	res, err := train.Run(ctx, cfg, train.Options{
+	run := train.Options{
 		Dir: cfg.Output.Dir, Resume: opts.resume, Threads: opts.threads, MaxSteps: opts.maxSteps,
 		Log: app.log, Progress: app.progress,
-	})
+	}
+	if opts.folds != 0 {
+		res, err := crossval.Run(ctx, cfg, opts.folds, run)
+		if err != nil {
+			return err
+		}
+		if opts.json {
+			return printJSON(app.out, res)
+		}
+		return res.WriteTable(app.out)
+	}
+	res, err := train.Run(ctx, cfg, run)
 	if err != nil {
 		return err
+	}
+	if opts.json {
+		return printJSON(app.out, res)
 	}
 	if res.BestEpoch > 0 {
 		fmt.Fprintf(app.out, "%d steps; best validation %s %s in epoch %d\n", res.Steps, cfg.Train.Monitor, res.Best, res.BestEpoch)

@@ -185,16 +185,26 @@ func fields() []field {
 
 // macro averages each measure over the labels that define it.
 func macro(labels []Metrics) Metrics {
+	return Combine(labels, func(x []float64) float64 {
+		sum := 0.0
+		for _, v := range x {
+			sum += v
+		}
+		return sum / float64(len(x)) // 0/0 is NaN: undefined
+	})
+}
+
+// Combine makes one value of each measure: by of those that are defined, in order.
+func Combine(list []Metrics, by func([]float64) float64) Metrics {
 	var out Metrics
 	for _, f := range fields() {
-		sum, n := 0.0, 0
-		for i := range labels {
-			if s := *f.at(&labels[i]); s.Defined() {
-				sum += float64(s)
-				n++
+		var values []float64
+		for i := range list {
+			if s := *f.at(&list[i]); s.Defined() {
+				values = append(values, float64(s))
 			}
 		}
-		*f.at(&out) = Score(sum / float64(n)) // 0/0 is NaN: undefined
+		*f.at(&out) = Score(by(values))
 	}
 	return out
 }

@@ -37,10 +37,11 @@ type Options struct {
 
 // Result is what a run came to.
 type Result struct {
-	Steps     int
-	Best      eval.Score // monitored metric of the best model
-	BestEpoch int        // from 1; 0: there was no validation
-	ModelPath string     // the model that eval and predict use
+	Steps     int        `json:"steps"`
+	Best      eval.Score `json:"best"`       // monitored metric of the best model
+	BestEpoch int        `json:"best_epoch"` // from 1; 0: there was no validation
+	ModelPath string     `json:"model"`      // the model that eval and predict use
+	LastPath  string     `json:"last_model"` // the model of the last epoch
 }
 
 // run is a training run under way.
@@ -362,7 +363,8 @@ func (r *run) step(b *data.Batch) error {
 }
 
 func (r *run) result() *Result {
-	res := &Result{Steps: r.at.Step, Best: eval.Undefined(), BestEpoch: r.at.BestEpoch, ModelPath: filepath.Join(r.Dir, lastFile)}
+	res := &Result{Steps: r.at.Step, Best: eval.Undefined(), BestEpoch: r.at.BestEpoch, LastPath: filepath.Join(r.Dir, lastFile)}
+	res.ModelPath = res.LastPath
 	if r.at.Best != nil {
 		res.Best = eval.Score(*r.at.Best)
 	}
