@@ -107,7 +107,7 @@ func runWeightsImport(_ context.Context, app *app, opts weightsImportOptions) er
 	if err != nil {
 		return err
 	}
-	net, err := models.New(cfg.Model, len(labels))
+	net, err := models.ForInput(cfg.Model, cfg.Preprocess, len(labels))
 	if err != nil {
 		return exitcode.Wrap(exitcode.Usage, err)
 	}
@@ -139,7 +139,11 @@ func intensityText(p config.Preprocess) string {
 	if p.Intensity != "window" {
 		return "stored values"
 	}
-	return fmt.Sprintf("%v to %v HU as %v to %v", p.HUWindow[0], p.HUWindow[1], p.ScaleTo[0], p.ScaleTo[1])
+	var windows []string
+	for _, w := range p.Windows() {
+		windows = append(windows, fmt.Sprintf("%v to %v", w[0], w[1]))
+	}
+	return fmt.Sprintf("%s HU as %v to %v", strings.Join(windows, ", "), p.ScaleTo[0], p.ScaleTo[1])
 }
 
 // importLabels names the outputs: by the flag, the configuration, the file, or by numbers.

@@ -72,6 +72,23 @@ type Preprocess struct {
 	ScaleTo     [2]float64 `yaml:"scale_to"`    // what the window is mapped to
 	ShapeDHW    [3]int     `yaml:"shape_dhw"`
 	Fit         string     `yaml:"fit"` // resize | crop_pad
+
+	// The keys below were added later; their zero values stand for the defaults.
+	HUWindows     [][2]float64 `yaml:"hu_windows"`     // a channel each, in place of HUWindow
+	Interpolation string       `yaml:"interpolation"`  // linear | nearest
+	Antialias     string       `yaml:"antialias"`      // triangle | gaussian | none
+	Crop          string       `yaml:"crop"`           // none | body
+	CropMarginMM  float64      `yaml:"crop_margin_mm"` // around the body
+	Recipe        string       `yaml:"recipe"`         // standard | ct_rate_classifier
+}
+
+// Windows returns the HU windows, one for each channel of the network's input; with intensity raw it is one
+// that is not used.
+func (p Preprocess) Windows() [][2]float64 {
+	if p.Intensity == "window" && len(p.HUWindows) > 0 {
+		return p.HUWindows
+	}
+	return [][2]float64{p.HUWindow}
 }
 
 // Spacing is a target spacing in mm along d, h, w. In YAML it is the word keep or a list of three numbers.

@@ -55,6 +55,12 @@ func keyDocs() []keyDoc {
 		{key: "preprocess.scale_to", doc: "Values that the lower and upper end of the window are mapped to.", rule: ascending()},
 		{key: "preprocess.shape_dhw", doc: "Size of the network's input along d, h, w.", unit: "voxels", rule: each(whole(1, 4096), false)},
 		{key: "preprocess.fit", doc: "How a scan gets that size. resize: interpolate the whole field of view. crop_pad: cut or pad around the centre, spacing unchanged.", rule: oneOf("resize", "crop_pad")},
+		{key: "preprocess.hu_windows", doc: "Several windows, each a channel of the network's input, in place of hu_window: [[-1000, 400], [-160, 240], [-450, 1050]] for lung, soft tissue and bone. The network takes that many input channels by itself.", unit: "HU", rule: each(ascending(), true)},
+		{key: "preprocess.interpolation", doc: "linear: trilinear. nearest: the nearest voxel, for masks and label maps.", rule: oneOf("linear", "nearest")},
+		{key: "preprocess.antialias", doc: "Filter of an axis that shrinks by factor f. triangle: the linear kernel stretched by f, as PyTorch's antialias=True. gaussian: a Gaussian of sigma (f-1)/2 voxels before, as scikit-image and MONAI's anti_aliasing=True. none: plain trilinear interpolation.", rule: oneOf("triangle", "gaussian", "none")},
+		{key: "preprocess.crop", doc: "body: cut the scan to the box of the patient (the largest part above -500 HU, without the table) before it is fitted to the shape.", rule: oneOf("none", "body")},
+		{key: "preprocess.crop_margin_mm", doc: "What crop body leaves around the patient.", unit: "mm", rule: atLeast(0)},
+		{key: "preprocess.recipe", doc: "standard: as the other keys say. ct_rate_classifier: as the public CT-RATE_classifier weights were trained: spacing corner to corner, window, then area pooling to the shape, whose first size runs along the patient's right-left axis (configs/ct_rate_classifier.yaml).", rule: oneOf("standard", "ct_rate_classifier")},
 
 		{key: "loss", doc: "The training loss."},
 		{key: "loss.name", doc: "Loss to minimise."},
@@ -132,6 +138,8 @@ func Default() Config {
 			ScaleTo:     [2]float64{0, 1},
 			ShapeDHW:    [3]int{64, 128, 128},
 			Fit:         "resize",
+
+			Interpolation: "linear", Antialias: "triangle", Crop: "none", CropMarginMM: 10, Recipe: "standard",
 		},
 		Loss: Loss{Name: "focal", Alpha: 1, Gamma: 2, GammaPos: 1, GammaNeg: 4, Clip: 0.05, Reduction: "mean"},
 		Train: Train{

@@ -31,7 +31,7 @@ type Options struct {
 	// OpenVolume reads the scan of a sample and returns warnings about it; [Dataset.OpenVolume]
 	// is one. It is called by several workers at once.
 	OpenVolume func(Sample) (*volume.Volume, []string, error)
-	// Apply preprocesses a volume to the voxels [d][h][w] of a sample. It is called by several
+	// Apply preprocesses a volume to the voxels [c][d][h][w] of a sample. It is called by several
 	// workers at once. Nil: [preprocess.Apply].
 	Apply func(*volume.Volume, config.Preprocess) (voxels []float32, warnings []string, err error)
 
@@ -58,7 +58,7 @@ const DefaultCacheBytes = 1 << 30
 type Batch struct {
 	Samples []Sample
 	IDs     []uint64  // the samples' IDs
-	X       []float32 // [B][1][D][H][W], B = len(Samples)
+	X       []float32 // [B][C][D][H][W], B = len(Samples), C windows
 	Y       []float32 // [B][C], C values a target; NaN where one is missing
 	// Next is the position in the epoch's order behind the last sample of the batch: an epoch
 	// started there goes on with the next batch.
@@ -83,7 +83,7 @@ type buffer struct{ x, y []float32 }
 type Loader struct {
 	samples []Sample
 	o       Options
-	voxels  int // of a sample
+	voxels  int // values of a sample: channels times voxels
 	classes int // values of a target
 	cache   *memoryCache
 
@@ -124,6 +124,7 @@ func NewLoader(samples []Sample, o Options) (*Loader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loader: %w", err)
 	}
+	voxels *= len(o.Preprocess.Windows())
 	if o.BatchSize > 1<<40/voxels {
 		return nil, fmt.Errorf("loader: a batch of %d samples of shape %v is larger than any memory", o.BatchSize, o.Preprocess.ShapeDHW)
 	}
@@ -182,10 +183,9 @@ func applyPreprocess(v *volume.Volume, p config.Preprocess) (voxels []float32, w
 }
 
 // BytesBound returns the most bytes that the loader's buffers take when no scan has more than
-// maxVoxels voxels: the batches, the samples in flight, what the workers hold (the volume and two
-// arrays of preprocessing each, none larger than the volume or the sample), and the cache. What
-// reading a file takes besides the volume does not enter, nor what the garbage collector has not
-// freed yet.
+// maxVoxels voxels: the batches, the samples in flight, what the workers hold (the volume and the sample
+// made of it), and the cache. What reading a file takes besides the volume does not enter, nor the few planes
+// that preprocessing holds, nor what the garbage collector has not freed yet.
 func (l *Loader) BytesBound(maxVoxels int64) int64 {
 	sample := 4 * int64(l.voxels)
 	batches := int64(cap(l.free)) * int64(l.o.BatchSize) * (sample + 4*int64(l.classes))
@@ -193,7 +193,7 @@ func (l *Loader) BytesBound(maxVoxels int64) int64 {
 	if l.o.Stored != nil {
 		inFlight += int64(l.o.Workers) * 3 * sample // a sample is packed, compressed and written at a time
 	}
-	volumes := int64(l.o.Workers) * 4 * (maxVoxels + 2*max(maxVoxels, int64(l.voxels)))
+	volumes := int64(l.o.Workers) * (4*maxVoxels + sample)
 	return batches + inFlight + volumes + min(max(l.o.CacheBytes, 0), int64(len(l.samples))*sample)
 }
 

@@ -3,6 +3,7 @@ package data
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -122,7 +123,7 @@ func (l *Loader) fresh(s Sample) ([]float32, []string, error) {
 		return nil, nil, err
 	}
 	if len(x) != l.voxels {
-		return nil, nil, fmt.Errorf("preprocessing made %d voxels, not the %v of preprocess.shape_dhw", len(x), l.o.Preprocess.ShapeDHW)
+		return nil, nil, fmt.Errorf("preprocessing made %d values, not %d channels of preprocess.shape_dhw %v", len(x), len(l.o.Preprocess.Windows()), l.o.Preprocess.ShapeDHW)
 	}
 	return x, append(warnings, more...), nil
 }
@@ -220,7 +221,9 @@ func (l *Loader) add(b *Batch, epoch int, s Sample, px pixels, next int) {
 	x := b.X[i*l.voxels:]
 	px.copyTo(x)
 	if axes := l.flips(epoch, s.ID); axes != [3]bool{} {
-		preprocess.Flip(x, l.o.Preprocess.ShapeDHW, axes)
+		for channel := range slices.Chunk(x[:l.voxels], l.voxels/len(l.o.Preprocess.Windows())) {
+			preprocess.Flip(channel, l.o.Preprocess.ShapeDHW, axes)
+		}
 	}
 	for k, t := range s.Target {
 		b.Y[i*l.classes+k] = float32(t)

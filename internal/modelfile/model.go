@@ -2,19 +2,22 @@ package modelfile
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"strconv"
 
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/eval"
 )
 
-// FormatVersion is the version of the metadata this build writes and the newest it reads.
-const FormatVersion = 1
+// FormatVersion is the newest version of the metadata that this build reads. Version 2 added ways of
+// preprocessing; a model that uses none of them is written as version 1, which every ctclass reads.
+const FormatVersion = 2
 
 // modelKey is the metadata key that makes a safetensors file a model of ctclass.
 const modelKey = "ctclass"
@@ -66,6 +69,53 @@ type preprocessJSON struct {
 	ScaleTo     [2]float64  `json:"scale_to"`
 	ShapeDHW    [3]int      `json:"shape_dhw"`
 	Fit         string      `json:"fit"`
+	addedPreprocessJSON
+}
+
+// addedPreprocessJSON is the settings of version 2, absent where they are the default.
+type addedPreprocessJSON struct {
+	HUWindows     [][2]float64 `json:"hu_windows,omitempty"`
+	Interpolation string       `json:"interpolation,omitempty"`
+	Antialias     string       `json:"antialias,omitempty"`
+	Crop          string       `json:"crop,omitempty"`
+	CropMarginMM  *float64     `json:"crop_margin_mm,omitempty"`
+	Recipe        string       `json:"recipe,omitempty"`
+}
+
+// added returns the settings of version 2 that p differs from the defaults in.
+func added(p config.Preprocess) addedPreprocessJSON {
+	usual := config.Default().Preprocess
+	other := func(value, usual string) string {
+		if value == usual {
+			return ""
+		}
+		return value
+	}
+	a := addedPreprocessJSON{
+		HUWindows:     p.HUWindows,
+		Interpolation: other(p.Interpolation, usual.Interpolation),
+		Antialias:     other(p.Antialias, usual.Antialias),
+		Crop:          other(p.Crop, usual.Crop),
+		Recipe:        other(p.Recipe, usual.Recipe),
+	}
+	if a.Crop != "" { // without it the margin says nothing
+		a.CropMarginMM = &p.CropMarginMM
+	}
+	return a
+}
+
+// addTo sets the settings of version 2, the default where they are absent.
+func (a addedPreprocessJSON) addTo(p *config.Preprocess) {
+	usual := config.Default().Preprocess
+	p.HUWindows = a.HUWindows
+	p.Interpolation = cmp.Or(a.Interpolation, usual.Interpolation)
+	p.Antialias = cmp.Or(a.Antialias, usual.Antialias)
+	p.Crop = cmp.Or(a.Crop, usual.Crop)
+	p.Recipe = cmp.Or(a.Recipe, usual.Recipe)
+	p.CropMarginMM = usual.CropMarginMM
+	if a.CropMarginMM != nil {
+		p.CropMarginMM = *a.CropMarginMM
+	}
 }
 
 // Save writes the model to path, replacing an older file in one step. The same model always gives
@@ -107,7 +157,7 @@ func encodeModel(m *Model) (string, error) {
 	}
 	p := m.Preprocess
 	j := modelJSON{
-		FormatVersion: FormatVersion,
+		FormatVersion: 1,
 		Arch:          m.Arch,
 		Task:          m.Task,
 		Labels:        m.Labels,
@@ -118,11 +168,16 @@ func encodeModel(m *Model) (string, error) {
 			ScaleTo:     p.ScaleTo,
 			ShapeDHW:    p.ShapeDHW,
 			Fit:         p.Fit,
+
+			addedPreprocessJSON: added(p),
 		},
 		InputChannels:   m.InputChannels,
 		DataFingerprint: m.DataFingerprint,
 		Calibration:     m.Calibration,
 		OperatingPoints: m.OperatingPoints,
+	}
+	if !reflect.DeepEqual(j.Preprocess.addedPreprocessJSON, addedPreprocessJSON{}) {
+		j.FormatVersion = 2
 	}
 	if !p.SpacingMM.Keep {
 		j.Preprocess.SpacingMM = &p.SpacingMM.MM
@@ -192,6 +247,7 @@ func decodeModel(text string) (*Model, error) {
 	} else {
 		m.Preprocess.SpacingMM.Keep = true
 	}
+	j.Preprocess.addTo(&m.Preprocess)
 	if err := m.check(); err != nil {
 		return nil, fmt.Errorf("the model's description is not valid: %w", err)
 	}
@@ -226,6 +282,9 @@ func (m *Model) check() error {
 		return fmt.Errorf("the number of input channels is %d", m.InputChannels)
 	}
 	p := m.Preprocess
+	if n := len(p.HUWindows); n > 0 && n != m.InputChannels {
+		return fmt.Errorf("there are %d HU windows for %d input channels", n, m.InputChannels)
+	}
 	for _, n := range p.ShapeDHW {
 		if n < 1 {
 			return fmt.Errorf("the input shape is %v", p.ShapeDHW)

@@ -22,6 +22,7 @@ func exampleModel() *Model {
 		Preprocess: config.Preprocess{
 			Orientation: "LPS", SpacingMM: config.Spacing{MM: [3]float64{2.5, 1, 0.9765625}}, Intensity: "window",
 			HUWindow: [2]float64{-1000, 400}, ScaleTo: [2]float64{-1, 1}, ShapeDHW: [3]int{64, 96, 80}, Fit: "resize",
+			Interpolation: "linear", Antialias: "triangle", Crop: "none", CropMarginMM: 10, Recipe: "standard",
 		},
 		InputChannels:   1,
 		Metrics:         json.RawMessage(`{"macro": {"auroc": 0.8125, "f1": null}, "a": 1e-3}`),
@@ -82,13 +83,38 @@ func TestModelRoundTrip(t *testing.T) {
 // be added to the file format as well.
 func TestPreprocessIsComplete(t *testing.T) {
 	stored := map[string]bool{}
-	for f := range reflect.TypeFor[preprocessJSON]().Fields() {
-		stored[f.Tag.Get("json")] = true
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[preprocessJSON]()) {
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		stored[key] = true
 	}
 	for f := range reflect.TypeFor[config.Preprocess]().Fields() {
 		if key, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); !stored[key] {
 			t.Errorf("the model file does not store preprocess.%s", key)
 		}
+	}
+}
+
+// A model without the newer ways of preprocessing is one that older versions read; with them it is not.
+func TestAddedPreprocessing(t *testing.T) {
+	m := exampleModel()
+	text, err := Describe(m)
+	if err != nil || !strings.Contains(text, `"format_version":1,`) || strings.Contains(text, "antialias") || strings.Contains(text, "crop") {
+		t.Errorf("the defaults are written as %s, %v", text, err)
+	}
+	m.InputChannels = 3
+	p := &m.Preprocess
+	p.HUWindows = [][2]float64{{-1000, 400}, {-160, 240}, {-450, 1050}}
+	p.Interpolation, p.Antialias, p.Crop, p.CropMarginMM, p.Recipe = "nearest", "gaussian", "body", 0, "ct_rate_classifier"
+	if text, err = Describe(m); err != nil || !strings.Contains(text, `"format_version":2,`) {
+		t.Errorf("described as %s, %v", text, err)
+	}
+	got, err := decodeModel(text)
+	if err != nil || !reflect.DeepEqual(got.Preprocess, *p) {
+		t.Errorf("got %+v, want %+v, %v", got.Preprocess, *p, err)
+	}
+	m.InputChannels = 2
+	if _, err := Describe(m); err == nil || !strings.Contains(err.Error(), "3 HU windows for 2") {
+		t.Errorf("three windows for two channels: %v", err)
 	}
 }
 
@@ -143,7 +169,7 @@ func TestLoadRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	cases := []struct{ name, text, want string }{
-		{"newer", strings.Replace(text, `"format_version":1`, `"format_version":2`, 1), "newer ctclass"},
+		{"newer", strings.Replace(text, `"format_version":1`, `"format_version":3`, 1), "newer ctclass"},
 		{"newer, of another form", `{"format_version":9,"labels":"x"}`, "newer ctclass"},
 		{"no version", `{}`, "format_version"},
 		{"not JSON", `{`, "not valid"},

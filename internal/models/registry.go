@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/ctclass/ctclass/internal/config"
@@ -62,6 +63,26 @@ func New(c config.Model, classes int) (*Network, error) {
 		}
 	}
 	return nil, fmt.Errorf("unknown model %q%s; there are %s", c.Name, config.DidYouMean(c.Name, Names()), strings.Join(Names(), ", "))
+}
+
+// ForInput configures the network that c names for what preprocessing makes: an input channel for each window.
+// model.options.in_channels may say the same, nothing else.
+func ForInput(c config.Model, p config.Preprocess, classes int) (*Network, error) {
+	const option = "in_channels"
+	channels := len(p.Windows())
+	if _, given := c.Options[option]; !given && channels > 1 {
+		options := maps.Clone(c.Options)
+		if options == nil {
+			options = map[string]any{}
+		}
+		options[option] = channels
+		c.Options = options
+	}
+	n, err := New(c, classes)
+	if err == nil && n.InChannels != channels {
+		return nil, fmt.Errorf("model.options.in_channels is %d, but preprocess.hu_windows makes %d: leave in_channels out", n.InChannels, channels)
+	}
+	return n, err
 }
 
 // Network is a configured classifier.

@@ -66,8 +66,8 @@ type Predictor struct {
 
 // New brings a model into memory. Close gives the memory back.
 func New(m *Model, opt Options) (*Predictor, error) {
-	if m.InputChannels != 1 {
-		return nil, exitcode.Errorf(exitcode.Usage, "%s takes %d input channels, a scan has one", m.Path, m.InputChannels)
+	if n := len(m.Preprocess.Windows()); m.InputChannels != n {
+		return nil, exitcode.Errorf(exitcode.Usage, "%s takes %d input channels, its preprocessing makes %d", m.Path, m.InputChannels, n)
 	}
 	opt.Batch = max(1, opt.Batch)
 	p := &Predictor{model: m, opt: opt}

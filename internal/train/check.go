@@ -20,7 +20,7 @@ func parts(c *config.Config) (*models.Network, losses.Loss, error) {
 	if classes == 0 {
 		classes = publicClasses
 	}
-	net, err := models.New(c.Model, classes)
+	net, err := models.ForInput(c.Model, c.Preprocess, classes)
 	if err != nil {
 		return nil, nil, exitcode.Wrap(exitcode.Usage, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime/debug"
 
 	"github.com/ctclass/ctclass/internal/config"
@@ -97,7 +98,7 @@ func (r *run) loadPretrained() error {
 	if m := file.Model; m != nil {
 		theirs, ours := m.Preprocess, c.Preprocess
 		theirs.ShapeDHW = ours.ShapeDHW
-		if theirs != ours {
+		if !reflect.DeepEqual(theirs, ours) {
 			r.Log.Warn("the pretrained model was trained with other preprocessing", "its", fmt.Sprintf("%+v", theirs), "here", fmt.Sprintf("%+v", ours))
 		}
 	}

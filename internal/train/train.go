@@ -145,7 +145,7 @@ func (r *run) prepare(dev *cpu.Device) error {
 	labels := r.ds.Labels
 	classes := Outputs(r.ds.Task, labels)
 	var err error
-	if r.net, err = models.New(c.Model, classes); err != nil {
+	if r.net, err = models.ForInput(c.Model, c.Preprocess, classes); err != nil {
 		return exitcode.Wrap(exitcode.Usage, err)
 	}
 	if r.loss, err = r.newLoss(classes); err != nil {

@@ -25,9 +25,11 @@ func ExpectsHU(p config.Preprocess) bool {
 	if p.Intensity != "window" {
 		return false
 	}
-	for _, top := range []float64{1, 255, 4095, 65535} {
-		if p.HUWindow == [2]float64{0, top} {
-			return false
+	for _, window := range p.Windows() {
+		for _, top := range []float64{1, 255, 4095, 65535} {
+			if window == [2]float64{0, top} {
+				return false
+			}
 		}
 	}
 	return true

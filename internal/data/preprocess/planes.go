@@ -1,0 +1,308 @@
+package preprocess
+
+import (
+	"runtime"
+	"sync"
+
+	"github.com/ctclass/ctclass/internal/kernels"
+)
+
+// A volume is resampled plane by plane: a chain of sources, each made of the one before it, gives any rows of
+// any plane on demand. Nothing but a few planes is held at a time, and these stay in the processor's caches.
+// Planes are numbered along d, rows along h, columns along w. A chain belongs to one goroutine; what it gives
+// depends on the volume alone.
+
+// source gives parts of planes.
+type source interface {
+	// rows returns rows lo..hi-1 of a plane and the distance from one row to the next. They hold until the
+	// next call, those of a steady source until another plane than the last few is asked for.
+	rows(plane, lo, hi int) (data []float32, stride int)
+	// width is the number of columns of a row.
+	width() int
+}
+
+// stored is an array [d][h][w], read where it lies. It is steady.
+type stored struct {
+	data []float32
+	size [3]int
+}
+
+func (s *stored) rows(plane, lo, hi int) ([]float32, int) {
+	h, w := s.size[1], s.size[2]
+	return s.data[(plane*h+lo)*w : (plane*h+hi)*w], w
+}
+
+func (s *stored) width() int { return s.size[2] }
+
+// gatherGroup is how many neighbouring planes are gathered together: a cache line's worth of voxels.
+const gatherGroup = 16
+
+// gathered is an array whose axes are stored in another order, brought into planes a group at a time.
+type gathered struct {
+	data   []float32
+	size   [3]int // of d, h, w
+	stride [3]int
+	ring   ring
+}
+
+func newGathered(data []float32, size, stride [3]int, span int) *gathered {
+	g := &gathered{data: data, size: size, stride: stride}
+	groups := (span+gatherGroup-2)/gatherGroup + 1
+	g.ring = newRing(min(groups*gatherGroup, (size[0]+gatherGroup-1)/gatherGroup*gatherGroup), size[1]*size[2])
+	return g
+}
+
+func (g *gathered) rows(plane, lo, hi int) ([]float32, int) {
+	w := g.size[2]
+	p, ok := g.ring.get(plane)
+	if !ok {
+		first := plane / gatherGroup * gatherGroup
+		g.gather(first, min(gatherGroup, g.size[0]-first))
+		p, _ = g.ring.get(plane)
+	}
+	return p[lo*w : hi*w], w
+}
+
+// gather fills n planes from first on, along the axis whose voxels lie closest together.
+func (g *gathered) gather(first, n int) {
+	planes := make([][]float32, n)
+	for i := range planes {
+		planes[i] = g.ring.put(first + i)
+	}
+	h, w := g.size[1], g.size[2]
+	sd, sh, sw := g.stride[0], g.stride[1], g.stride[2]
+	switch {
+	case sd == 1:
+		for y := range h {
+			for x := range w {
+				from := g.data[y*sh+x*sw+first:][:n]
+				for i, v := range from {
+					planes[i][y*w+x] = v
+				}
+			}
+		}
+	case sh == 1:
+		for i, p := range planes {
+			for x := range w {
+				for y, v := range g.data[(first+i)*sd+x*sw:][:h] {
+					p[y*w+x] = v
+				}
+			}
+		}
+	default:
+		for i, p := range planes {
+			for y := range h {
+				copy(p[y*w:(y+1)*w], g.data[(first+i)*sd+y*sh:])
+			}
+		}
+	}
+}
+
+func (g *gathered) width() int { return g.size[2] }
+
+// ring keeps the last planes.
+type ring struct {
+	planes [][]float32
+	holds  []int // plane in each place; -1: none
+	size   int
+}
+
+func newRing(places, size int) ring {
+	r := ring{planes: make([][]float32, places), holds: make([]int, places), size: size}
+	for i := range r.holds {
+		r.holds[i] = -1
+	}
+	return r
+}
+
+func (r *ring) get(plane int) ([]float32, bool) {
+	i := plane % len(r.planes)
+	return r.planes[i], r.holds[i] == plane
+}
+
+// put returns the memory for a plane, which takes the place of an earlier one.
+func (r *ring) put(plane int) []float32 {
+	i := plane % len(r.planes)
+	if r.planes[i] == nil {
+		r.planes[i] = make([]float32, r.size)
+	}
+	r.holds[i] = plane
+	return r.planes[i]
+}
+
+// kept makes a source steady: it holds its last planes.
+type kept struct {
+	from   source
+	height int
+	ring   ring
+}
+
+func newKept(from source, height, span int) *kept {
+	return &kept{from: from, height: height, ring: newRing(span, height*from.width())}
+}
+
+func (k *kept) rows(plane, lo, hi int) ([]float32, int) {
+	w := k.width()
+	p, ok := k.ring.get(plane)
+	if !ok {
+		p = k.ring.put(plane)
+		for at := 0; at < k.height; {
+			n := min(tileRows(w), k.height-at)
+			data, stride := k.from.rows(plane, at, at+n)
+			for r := range n {
+				copy(p[(at+r)*w:(at+r+1)*w], data[r*stride:])
+			}
+			at += n
+		}
+	}
+	return p[lo*w : hi*w], w
+}
+
+func (k *kept) width() int { return k.from.width() }
+
+// alongD resamples along d. Its source is steady.
+type alongD struct {
+	from  source
+	taps  *taps
+	loops *kernels.Resampler
+	buf   []float32
+	part  [][]float32
+}
+
+func (a *alongD) rows(plane, lo, hi int) ([]float32, int) {
+	index, weight := a.taps.of(plane)
+	if a.taps.plain {
+		return a.from.rows(index[0], lo, hi)
+	}
+	a.part = a.part[:0]
+	stride := 0
+	for _, i := range index {
+		var p []float32
+		p, stride = a.from.rows(i, lo, hi)
+		a.part = append(a.part, p)
+	}
+	a.buf = grow(a.buf, (hi-lo)*stride)
+	a.loops.WeightedSum(a.buf, a.part, weight)
+	return a.buf, stride
+}
+
+func (a *alongD) width() int { return a.from.width() }
+
+// inPlane resamples along h and w.
+type inPlane struct {
+	from  source
+	h, w  *taps
+	loops *kernels.Resampler
+	buf   []float32
+	row   []float32
+	part  [][]float32
+}
+
+func (s *inPlane) rows(plane, lo, hi int) ([]float32, int) {
+	first, end := s.h.bounds(lo, hi)
+	data, stride := s.from.rows(plane, first, end)
+	n, m := s.from.width(), s.width()
+	s.buf = grow(s.buf, (hi-lo)*m)
+	for r := lo; r < hi; r++ {
+		index, weight := s.h.of(r)
+		var row []float32
+		if s.h.plain {
+			row = data[(index[0]-first)*stride:][:n]
+		} else {
+			s.part = s.part[:0]
+			for _, i := range index {
+				s.part = append(s.part, data[(i-first)*stride:][:n])
+			}
+			s.row = grow(s.row, n)
+			row = s.row
+			s.loops.WeightedSum(row, s.part, weight)
+		}
+		s.w.gather(s.buf[(r-lo)*m:(r-lo+1)*m], row)
+	}
+	return s.buf, m
+}
+
+func (s *inPlane) width() int { return s.w.count() }
+
+// windowed scales every voxel of its source to the first window.
+type windowed struct {
+	from   source
+	scaler *scaler
+	buf    []float32
+}
+
+func (s *windowed) rows(plane, lo, hi int) ([]float32, int) {
+	data, stride := s.from.rows(plane, lo, hi)
+	m := s.width()
+	s.buf = grow(s.buf, (hi-lo)*m)
+	for r := range hi - lo {
+		s.scaler.scale(0, s.buf[r*m:(r+1)*m], data[r*stride:][:m])
+	}
+	return s.buf, m
+}
+
+func (s *windowed) width() int { return s.from.width() }
+
+// tileRows is how many rows are made at a time, so that what they are made of stays in the second-level cache.
+func tileRows(width int) int { return max(1, 8192/max(width, 1)) }
+
+func grow(buf []float32, n int) []float32 {
+	if cap(buf) < n {
+		return make([]float32, n)
+	}
+	return buf[:n]
+}
+
+// gather applies the table to one contiguous row.
+func (t *taps) gather(dst, src []float32) {
+	if t.plain {
+		for o, i := range t.index[:len(dst)] {
+			dst[o] = src[i]
+		}
+		return
+	}
+	index, w := t.index, t.weight
+	for _, r := range t.runs {
+		out := dst[r.from:r.to]
+		switch r.taps {
+		case 2:
+			for o := 0; o < len(out) && len(index) >= 2 && len(w) >= 2; o++ {
+				out[o] = float32(w[0]*src[index[0]]) + float32(w[1]*src[index[1]])
+				index, w = index[2:], w[2:]
+			}
+		case 3:
+			for o := 0; o < len(out) && len(index) >= 3 && len(w) >= 3; o++ {
+				out[o] = float32(w[0]*src[index[0]]) + float32(w[1]*src[index[1]]) + float32(w[2]*src[index[2]])
+				index, w = index[3:], w[3:]
+			}
+		case 4:
+			for o := 0; o < len(out) && len(index) >= 4 && len(w) >= 4; o++ {
+				out[o] = float32(w[0]*src[index[0]]) + float32(w[1]*src[index[1]]) + float32(w[2]*src[index[2]]) + float32(w[3]*src[index[3]])
+				index, w = index[4:], w[4:]
+			}
+		default:
+			for o := range out {
+				sum := float32(w[0] * src[index[0]])
+				for k := 1; k < r.taps; k++ {
+					sum += float32(w[k] * src[index[k]])
+				}
+				out[o] = sum
+				index, w = index[r.taps:], w[r.taps:]
+			}
+		}
+	}
+}
+
+// parallel calls f on consecutive parts of 0..n-1, one for each processor, and waits.
+func parallel(n int, f func(lo, hi int)) {
+	parts := min(runtime.GOMAXPROCS(0), n)
+	if parts <= 1 {
+		f(0, n)
+		return
+	}
+	var wg sync.WaitGroup
+	for i := range parts {
+		wg.Go(func() { f(n*i/parts, n*(i+1)/parts) })
+	}
+	wg.Wait()
+}

@@ -1,0 +1,11 @@
+//go:build amd64 && !noasm
+
+package kernels
+
+// resampleTables returns the loops for an instruction set; those for AVX2 serve AVX-512 as well.
+func resampleTables(isa ISA) resampleTable {
+	if isa == Generic {
+		return resampleGeneric()
+	}
+	return resampleTable{weightedSumAVX2, windowScaleAVX2}
+}

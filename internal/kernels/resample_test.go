@@ -1,0 +1,61 @@
+package kernels
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestWeightedSum(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{0, 1, 7, 8, 31, 32, 33, 100, 4099} {
+		for _, rows := range []int{1, 2, 3, 5, 9} {
+			all, weight := make([][]float32, rows), make([]float32, rows)
+			for k := range all {
+				weight[k] = r.Float32()
+				for range n + k { // longer rows are fine
+					all[k] = append(all[k], float32(r.NormFloat64())*1000)
+				}
+			}
+			want := make([]float32, n)
+			for j := range want {
+				for k := range all {
+					want[j] += float32(weight[k] * all[k][j])
+				}
+			}
+			for _, isa := range Supported() {
+				got := make([]float32, n+1)
+				got[n] = 77
+				(&Resampler{resampleTables(isa)}).WeightedSum(got[:n], all, weight)
+				if !slices.Equal(got[:n], want) || got[n] != 77 {
+					t.Fatalf("%v, %d rows of %d: another result", isa, rows, n)
+				}
+			}
+		}
+	}
+}
+
+func TestWindowScale(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	src := []float32{-3000, -1000, -999.5, 0, 399.75, 400, 4000, inf, -inf, 12.25, 0.1}
+	want := make([]float32, len(src))
+	for i, x := range src {
+		c := math.Min(math.Max(float64(x), -1000), 400)
+		want[i] = float32((c+1000)*(2.0/1400) - 1)
+	}
+	for _, isa := range Supported() {
+		r := &Resampler{resampleTables(isa)}
+		got := make([]float32, len(src))
+		if r.WindowScale(got, src, -1000, 400, 2.0/1400, -1) || !slices.Equal(got, want) || got[0] != -1 || got[6] != 1 {
+			t.Errorf("%v: got %v, want %v without NaN", isa, got, want)
+		}
+		for i := range src {
+			odd := slices.Clone(src)
+			odd[i] = nan
+			if !r.WindowScale(odd, odd, -1000, 400, 2.0/1400, -1) || odd[i] != -1 {
+				t.Errorf("%v: a NaN at %d becomes %v", isa, i, odd[i])
+			}
+		}
+	}
+}
