@@ -37,10 +37,15 @@ type Conv struct {
 	forward *gatherPlan // blocked input
 	back    *gatherPlan
 	plain   *plainConv // plain input
+	choice  ConvChoice
+	wino    [3]*winograd // by pass, nil where the direct algorithm runs
 }
 
 // NewConv plans a convolution for an instruction set.
-func NewConv(spec ConvSpec, isa ISA) *Conv {
+func NewConv(spec ConvSpec, isa ISA) *Conv { return NewConvWith(spec, isa, DefaultChoice(spec, isa)) }
+
+// NewConvWith is NewConv with given algorithms; those that cannot do the convolution give way to the direct one.
+func NewConvWith(spec ConvSpec, isa ISA, choice ConvChoice) *Conv {
 	c := &Conv{
 		spec:    spec,
 		out:     spec.OutSize(),
@@ -56,13 +61,24 @@ func NewConv(spec ConvSpec, isa ISA) *Conv {
 		c.forward = newForwardGather(spec)
 		c.back = newBackwardGather(spec)
 	}
+	if winogradFits(spec) {
+		c.choice = choice
+		for pass, a := range choice {
+			if a != Direct {
+				c.wino[pass] = newWinograd(spec, isa, a.tile())
+			}
+		}
+	}
 	return c
 }
 
 // ConvForwardWorkspace returns the floats of workspace that ConvForward needs for n samples.
 func (m *Machine) ConvForwardWorkspace(c *Conv, n int) int {
-	if c.plain != nil {
+	switch w := c.wino[Forward]; {
+	case c.plain != nil:
 		return c.plain.workspace(n)
+	case w != nil:
+		return w.forward.workspace(n)
 	}
 	return c.forward.workspace(m.Threads())
 }
@@ -74,6 +90,12 @@ func (m *Machine) ConvForward(c *Conv, x Map, w []float32, y Map, ws []float32) 
 		m.plainForward(c, x, w, y, ws)
 		return
 	}
+	if wino := c.wino[Forward]; wino != nil {
+		u, ws := takeAligned(ws, wino.weightFloats())
+		m.winoForwardWeights(c, wino, u, w)
+		m.runWinograd(wino.forward, x, y, u, nil, ws)
+		return
+	}
 	m.runGather(&gatherRun{gatherPlan: c.forward, k: c.kernels, x: x, y: y, w: w}, ws)
 }
 
@@ -81,6 +103,9 @@ func (m *Machine) ConvForward(c *Conv, x Map, w []float32, y Map, ws []float32) 
 func (m *Machine) ConvBackwardDataWorkspace(c *Conv, n int) int {
 	if c.plain != nil {
 		return 0
+	}
+	if w := c.wino[BackwardData]; w != nil {
+		return m.Threads()*winoTransposeFloats + w.back.workspace(n)
 	}
 	transposed := c.WeightLen()
 	if c.transposeChunks() {
@@ -100,6 +125,13 @@ func (m *Machine) ConvBackwardData(c *Conv, w []float32, dy Map, dx Map, ws []fl
 		m.plainBackwardData(c, w, dy, dx)
 		return
 	}
+	if wino := c.wino[BackwardData]; wino != nil {
+		u, ws := takeAligned(ws, wino.weightFloats())
+		part, ws := ws[:m.Threads()*winoTransposeFloats], ws[m.Threads()*winoTransposeFloats:]
+		m.winoBackWeights(c, wino, u, w, part)
+		m.runWinograd(wino.back, dy, dx, u, nil, ws)
+		return
+	}
 	r := &gatherRun{gatherPlan: c.back, k: c.kernels, x: dy, y: dx, w: w}
 	if c.transposeChunks() {
 		r.transpose = c
@@ -113,8 +145,11 @@ func (m *Machine) ConvBackwardData(c *Conv, w []float32, dy Map, dx Map, ws []fl
 
 // ConvBackwardWeightsWorkspace returns the floats of workspace that ConvBackwardWeights needs for n samples.
 func (m *Machine) ConvBackwardWeightsWorkspace(c *Conv, n int) int {
-	if c.plain != nil {
+	switch w := c.wino[BackwardWeights]; {
+	case c.plain != nil:
 		return c.plain.workspace(n)
+	case w != nil:
+		return w.weightsWorkspace(n)
 	}
 	return 0
 }
@@ -124,6 +159,10 @@ func (m *Machine) ConvBackwardWeightsWorkspace(c *Conv, n int) int {
 func (m *Machine) ConvBackwardWeights(c *Conv, x Map, dy Map, dw []float32, ws []float32) {
 	if c.plain != nil {
 		m.plainBackwardWeights(c, x, dy, dw, ws)
+		return
+	}
+	if wino := c.wino[BackwardWeights]; wino != nil {
+		m.winoBackwardWeights(c, wino, x, dy, dw, ws)
 		return
 	}
 	m.blockedBackwardWeights(c, x, dy, dw)

@@ -21,6 +21,20 @@ func (k *convKernels) gather(a *gatherArgs, rows int, wide bool) {
 	}
 }
 
+// dense runs the dense kernel for at most tiles[0] rows.
+func (k *convKernels) dense(a *denseArgs, rows int, wide bool) {
+	if k.isa != AVX2 {
+		k.denseGather(a, rows, wide)
+		return
+	}
+	denseAVX2(a, rows, wide)
+	if wide {
+		second := *a
+		second.W, second.Y = unsafe.Add(a.W, Block*4), unsafe.Add(a.Y, a.YBlock)
+		denseAVX2(&second, rows, wide)
+	}
+}
+
 // plain runs the plain kernel for one of the row counts in tiles.
 func (k *convKernels) plain(a *plainArgs, rows int, wide bool) {
 	switch k.isa {
@@ -238,5 +252,40 @@ func outerAVX2(a *outerArgs, r int) {
 		outerAVX2Narrow2(p)
 	case 1:
 		outerAVX2Narrow1(p)
+	}
+}
+
+func denseAVX2(a *denseArgs, rows int, wide bool) {
+	p := (*byte)(unsafe.Pointer(a))
+	if wide {
+		switch rows {
+		case 6:
+			denseAVX2Wide6(p)
+		case 5:
+			denseAVX2Wide5(p)
+		case 4:
+			denseAVX2Wide4(p)
+		case 3:
+			denseAVX2Wide3(p)
+		case 2:
+			denseAVX2Wide2(p)
+		case 1:
+			denseAVX2Wide1(p)
+		}
+		return
+	}
+	switch rows {
+	case 6:
+		denseAVX2Narrow6(p)
+	case 5:
+		denseAVX2Narrow5(p)
+	case 4:
+		denseAVX2Narrow4(p)
+	case 3:
+		denseAVX2Narrow3(p)
+	case 2:
+		denseAVX2Narrow2(p)
+	case 1:
+		denseAVX2Narrow1(p)
 	}
 }

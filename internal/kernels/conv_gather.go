@@ -219,7 +219,7 @@ func (r *gatherRun) task(worker, panel, first, end int) {
 	for b := 0; b < r.inBlocks; b += r.chunk {
 		blocks := min(r.chunk, r.inBlocks-b)
 		if r.transpose != nil {
-			r.transpose.transposeBlocks(r.workerChunk(worker), r.w, panel, b, b+blocks)
+			r.transpose.transposeBlocks(r.workerChunk(worker), r.w, r.usedTaps, panel, b, b+blocks)
 		}
 		base := 0
 		for ci, c := range r.classes {

@@ -4,6 +4,8 @@ package kernels
 
 func (k *convKernels) gather(a *gatherArgs, rows int, wide bool) { gatherGeneric(a, rows, wide) }
 
+func (k *convKernels) dense(a *denseArgs, rows int, wide bool) { k.denseGather(a, rows, wide) }
+
 func (k *convKernels) plain(a *plainArgs, rows int, wide bool) { plainGeneric(a, rows, wide) }
 
 func (k *convKernels) outer(a *outerArgs, r int, wide bool) { outerGeneric(a, r, wide) }

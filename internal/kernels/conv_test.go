@@ -154,6 +154,7 @@ type convCase struct {
 	y, dx, dw  []float64
 	xExtra     int
 	dxLen, yLn int
+	choice     *ConvChoice // nil: the default
 }
 
 func newConvCase(r *rand.Rand, spec ConvSpec, n int) *convCase {
@@ -199,6 +200,9 @@ func (c *convCase) run(t *testing.T, m *Machine, n int) convResult {
 	t.Helper()
 	s := c.spec
 	conv := NewConv(s, m.ISA)
+	if c.choice != nil {
+		conv = NewConvWith(s, m.ISA, *c.choice)
+	}
 	w := filled(conv.WeightLen())
 	conv.PackWeights(w, c.w)
 	var res convResult
@@ -246,7 +250,10 @@ func testMachine(t testing.TB, isa ISA, threads int) *Machine {
 // check runs a case on every instruction set, thread count and a smaller batch.
 func (c *convCase) check(t *testing.T) {
 	t.Helper()
-	const bound = 1e-5
+	bound := 1e-5
+	if c.choice != nil && c.choice[Forward] == Winograd4 {
+		bound = 5e-5
+	}
 	for _, isa := range Supported() {
 		var first convResult
 		for _, threads := range []int{1, 2, 3, 7} {

@@ -63,20 +63,20 @@ func (m *Machine) transposeWeights(c *Conv, dst, src []float32) {
 	m.Run(panels*ceilDiv(c.outCh, group), func(_, i int) {
 		panel, first := i%panels, i/panels*group
 		at := panel*c.outCh*c.taps*Block*panelWidth + first*c.taps*Block*widthOfPanel(panel, c.inCh)
-		c.transposeBlocks(dst[at:], src, panel, first, min(first+group, c.outCh))
+		c.transposeBlocks(dst[at:], src, c.back.usedTaps, panel, first, min(first+group, c.outCh))
 	})
 }
 
-// transposeBlocks writes to dst the part of a panel of input channels that belongs to the output blocks
-// [first, end).
-func (c *Conv) transposeBlocks(dst, src []float32, panel, first, end int) {
+// transposeBlocks writes to dst the given taps of the part of a panel of input channels that belongs to the
+// output blocks [first, end).
+func (c *Conv) transposeBlocks(dst, src []float32, taps []int, panel, first, end int) {
 	width := widthOfPanel(panel, c.inCh)
 	for kb := first; kb < end; kb++ {
 		from := widthOfPanel(kb/2, c.outCh)
 		base := kb/2*c.inCh*c.taps*Block*panelWidth + kb%2*Block
 		for cb := range width / Block {
 			row := base + (2*panel+cb)*c.taps*Block*from
-			for _, t := range c.back.usedTaps {
+			for _, t := range taps {
 				to := ((kb-first)*c.taps+t)*Block*width + cb*Block
 				c.kernels.transpose(&dst[to], &src[row+t*Block*from], width, from)
 			}

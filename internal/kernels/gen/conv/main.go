@@ -11,7 +11,7 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// Byte offsets of the fields of gatherArgs, gatherTap, plainArgs and outerArgs.
+// Byte offsets of the fields of gatherArgs, gatherTap, plainArgs, outerArgs and denseArgs.
 const (
 	gatherX, gatherTab, gatherW, gatherY           = 0, 8, 16, 24
 	gatherTaps, gatherInBlocks                     = 32, 40
@@ -23,6 +23,8 @@ const (
 	plainXOff, plainYOff                           = 56, 152
 	outerX, outerDY, outerDW, outerN               = 0, 8, 16, 24
 	outerXStep, outerDYStep, outerBlock, outerStep = 48, 72, 96, 104
+	denseX, denseW, denseY, denseBlocks            = 0, 8, 16, 24
+	denseXStep, denseWStep                         = 32, 40
 )
 
 // shape is the register tile of a micro-kernel: rows of one or two vectors.
@@ -260,6 +262,35 @@ func (s shape) plain() {
 	s.store(p, plainY, plainYOff, plainYBlock)
 }
 
+// dense computes 16 channels of rows that follow each other in memory.
+func (s shape) dense() {
+	p := s.text("dense", "is denseArgs' sum for a fixed number of rows.")
+	get := func(offset int) reg.Register {
+		r := GP64()
+		MOVQ(field(p, offset), r)
+		return r
+	}
+	x, w, blocks := get(denseX), get(denseW), get(denseBlocks)
+	xStep, wStep := get(denseXStep), get(denseWStep)
+	s.zeroAcc()
+	Label("block")
+	for c := range 16 {
+		s.step(w, c*s.rowBytes(), func(r int) Mem { return field(x, r*64+c*4) })
+	}
+	ADDQ(xStep, x)
+	ADDQ(wStep, w)
+	DECQ(blocks)
+	JNZ(LabelRef("block"))
+	y := get(denseY)
+	for r := range s.rows {
+		for v := range s.vecs {
+			VMOVUPS(s.acc(r, v), field(y, r*64+v*s.size))
+		}
+	}
+	VZEROUPPER()
+	RET()
+}
+
 func main() {
 	ConstraintExpr("!noasm")
 	zeros := GLOBL("convZeros", RODATA|NOPTR)
@@ -281,6 +312,8 @@ func main() {
 	}
 	for rows := 6; rows > 0; rows-- {
 		avx2(rows, false).outer()
+		avx2(rows, false).dense()
+		avx2(rows, true).dense()
 	}
 	transpose()
 	Generate()

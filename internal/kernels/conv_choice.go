@@ -1,0 +1,42 @@
+package kernels
+
+// Algorithm is a way to compute a convolution. Algorithms agree to rounding.
+type Algorithm uint8
+
+const (
+	Direct    Algorithm = iota // a product for each tap
+	Winograd2                  // F(2,3)³
+	Winograd4                  // F(4,3)³
+)
+
+// String returns the name used in run records and tuning tables.
+func (a Algorithm) String() string { return [...]string{"direct", "winograd2", "winograd4"}[a] }
+
+// tile returns the edge of an output tile.
+func (a Algorithm) tile() int { return int(a) * 2 }
+
+// The passes of a convolution.
+const (
+	Forward = iota
+	BackwardData
+	BackwardWeights
+)
+
+// ConvChoice is the algorithm of each pass.
+type ConvChoice [3]Algorithm
+
+// DefaultChoice returns the algorithms that serve a per-sample shape well on an instruction set.
+func DefaultChoice(s ConvSpec, _ ISA) ConvChoice {
+	if !winogradFits(s) {
+		return ConvChoice{}
+	}
+	voxels := volume3(s.OutSize())
+	channels := s.In.Blocks() * s.Out.Blocks() * Block * Block
+	switch {
+	case voxels < 6*6*6:
+		return ConvChoice{}
+	case voxels >= 12*12*12 && channels <= 256*256 || voxels >= 20*20*20:
+		return ConvChoice{Winograd4, Winograd4, Winograd4}
+	}
+	return ConvChoice{Winograd2, Winograd2, Winograd2}
+}

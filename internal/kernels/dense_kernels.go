@@ -1,0 +1,40 @@
+package kernels
+
+import "unsafe"
+
+// denseArgs are the arguments of the dense kernel. It computes for each row i
+//
+//	y[i][:] = sum over b < Blocks, c < 16 of x[b][i][c] * w[b][c][:]
+//
+// where rows of x and y, 16 channels each, follow each other in memory. Steps are in bytes.
+type denseArgs struct {
+	X, W, Y unsafe.Pointer
+	Blocks  int
+	XStep   int // between input blocks
+	WStep   int // between input blocks
+	YBlock  int // between the two output blocks of a panel
+}
+
+// denseRows computes n rows.
+func (k *convKernels) denseRows(a *denseArgs, n int, wide bool) {
+	x, y := a.X, a.Y
+	for i := 0; i < n; i += k.tiles[0] {
+		a.X, a.Y = unsafe.Add(x, i*Block*4), unsafe.Add(y, i*Block*4)
+		k.dense(a, min(k.tiles[0], n-i), wide)
+	}
+}
+
+// denseGather computes the rows with the gather kernel.
+func (k *convKernels) denseGather(a *denseArgs, rows int, wide bool) {
+	var tab gatherTap
+	g := gatherArgs{
+		X: a.X, Tab: unsafe.Pointer(&tab), W: a.W, Y: a.Y, Taps: 1,
+		InBlocks: a.Blocks, XStep: a.XStep, WStep: a.WStep, YBlock: a.YBlock,
+	}
+	tile := k.tileFor(rows)
+	for i := range tile {
+		tab.Row[i] = min(i, rows-1) * Block * 4
+		g.YOff[i] = tab.Row[i]
+	}
+	k.gather(&g, tile, wide)
+}

@@ -1,0 +1,313 @@
+// Command winograd generates the transforms of the Winograd convolutions F(2,3)³ and F(4,3)³: three passes of a
+// one-dimensional transform over a small cube of vectors, along w and h plane by plane, then along d (or the
+// other way round). The plain Go function winoGeneric says what they compute; the argument structure they
+// take lies in winograd_kernels.go.
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// Byte offsets of the fields of winoArgs.
+const (
+	argSrc, argDst, argScratch = 0, 8, 16
+	argSrcStep, argDstStep     = 24, 32
+	argRows, argCols, argMask  = 40, 48, 56
+	argWidth, argCount         = 64, 72
+	argShift, argAdd, argFloor = 80, 88, 96
+)
+
+// The vectors that a transform works on: 6 values, 4 temporaries, 6 constants.
+var ymm = [16]reg.VecPhysical{
+	reg.Y0, reg.Y1, reg.Y2, reg.Y3, reg.Y4, reg.Y5, reg.Y6, reg.Y7,
+	reg.Y8, reg.Y9, reg.Y10, reg.Y11, reg.Y12, reg.Y13, reg.Y14, reg.Y15,
+}
+
+const (
+	vector = 32 // bytes of a vector
+	temps  = 6  // number of the first temporary
+	consts = 10 // number of the first constant
+)
+
+func field(p reg.Register, offset int) Mem { return Mem{Base: p, Disp: offset} }
+
+func load(p reg.Register, offset int) reg.GPVirtual {
+	r := GP64()
+	MOVQ(field(p, offset), r)
+	return r
+}
+
+// line is a one-dimensional transform of values in ymm[0:in]; apply returns where the out results are.
+type line struct {
+	in, out   int
+	constants []float64
+	apply     func() []int
+}
+
+// cube is a kernel: line along all three axes.
+type cube struct {
+	name, doc string
+	line
+	fromMap bool // reads rows of a map: table of row offsets, clamped columns and masks; otherwise elements a step apart
+	toMap   bool // writes rows of a map: row offsets, negative ones are left out, and a number of columns
+	shift   bool // adds a shift per channel and clamps from below
+	add     bool // adds another map before that
+
+	src, dst, count, shiftAt, addAt Mem // arguments that change from vector to vector
+}
+
+// steps returns the places of n elements, a step apart, from base on: at most 6.
+func steps(base, step reg.Register, n int) []Mem {
+	at := []Mem{
+		{Base: base},
+		{Base: base, Index: step, Scale: 1},
+		{Base: base, Index: step, Scale: 2},
+	}
+	if n > 3 {
+		far := GP64()
+		LEAQ(Mem{Base: base, Index: step, Scale: 2}, far)
+		ADDQ(step, far)
+		at = append(at, Mem{Base: far}, Mem{Base: far, Index: step, Scale: 1}, Mem{Base: far, Index: step, Scale: 2})
+	}
+	return at[:n]
+}
+
+func (c cube) run(in, out []Mem) {
+	for i, m := range in {
+		VMOVUPS(m, ymm[i])
+	}
+	for i, r := range c.apply() {
+		VMOVUPS(ymm[r], out[i])
+	}
+}
+
+// strip returns n places in scratch memory, step vectors apart.
+func strip(base reg.Register, at, step, n int) []Mem {
+	m := make([]Mem, n)
+	for i := range m {
+		m[i] = field(base, (at+i*step)*vector)
+	}
+	return m
+}
+
+func (c cube) generate() {
+	TEXT(c.name, NOSPLIT, "func(a *byte)")
+	Pragma("noescape")
+	Doc(c.name + " " + c.doc)
+	p := Load(Param("a"), GP64())
+	if len(c.constants) > 0 {
+		table := GLOBL(c.name+"Constants", RODATA|NOPTR)
+		for i, v := range c.constants {
+			DATA(4*i, F32(v))
+			VBROADCASTSS(table.Offset(4*i), ymm[consts+i])
+		}
+	}
+	frame := AllocLocal(40)
+	c.src, c.dst, c.count, c.shiftAt, c.addAt = frame, frame.Offset(8), frame.Offset(16), frame.Offset(24), frame.Offset(32)
+	c.keep(p, argSrc, c.src)
+	c.keep(p, argDst, c.dst)
+	c.keep(p, argCount, c.count)
+	if c.shift {
+		c.keep(p, argShift, c.shiftAt)
+	}
+	if c.add {
+		c.keep(p, argAdd, c.addAt)
+	}
+	Label("vector")
+	if c.toMap {
+		c.elementsToMap(p)
+	} else {
+		c.toElements(p)
+	}
+	VZEROUPPER()
+	RET()
+}
+
+func (c cube) keep(p reg.Register, arg int, to Mem) { MOVQ(load(p, arg), to) }
+
+// get returns one of the arguments that change.
+func get(m Mem) reg.GPVirtual {
+	r := GP64()
+	MOVQ(m, r)
+	return r
+}
+
+// toElements goes along w and h in each plane, then along d, and writes elements a step apart.
+func (c cube) toElements(p reg.Register) {
+	n, m := c.in, c.out
+	scratch := load(p, argScratch)
+	planes := GP64()
+	LEAQ(field(scratch, n*m*vector), planes)
+	plane := GP64()
+	MOVQ(planes, plane)
+	count := GP64()
+	MOVQ(U32(uint32(n)), count)
+	if c.fromMap {
+		rows := load(p, argRows)
+		Label("plane")
+		for h := range n {
+			// A row outside the map counts as zeros.
+			row := load(rows, 8*h)
+			TESTQ(row, row)
+			zero, done := c.name+"zero"+digit(h), c.name+"row"+digit(h)
+			JS(LabelRef(zero))
+			ADDQ(c.src, row)
+			cols, mask := load(p, argCols), load(p, argMask)
+			for w := range n {
+				at := load(cols, 8*w)
+				VMOVUPS(field(mask, w*vector), ymm[temps])
+				VANDPS(Mem{Base: row, Index: at, Scale: 1}, ymm[temps], ymm[w])
+			}
+			for i, r := range c.apply() {
+				VMOVUPS(ymm[r], field(scratch, (h*m+i)*vector))
+			}
+			JMP(LabelRef(done))
+			Label(zero)
+			VXORPS(ymm[0], ymm[0], ymm[0])
+			for i := range m {
+				VMOVUPS(ymm[0], field(scratch, (h*m+i)*vector))
+			}
+			Label(done)
+		}
+		ADDQ(U8(8*n), rows)
+	} else {
+		src, step := get(c.src), load(p, argSrcStep)
+		Label("plane")
+		for h := range n {
+			c.run(steps(src, step, n), strip(scratch, h*m, 1, m))
+			next := GP64()
+			LEAQ(Mem{Base: src, Index: step, Scale: 2}, next)
+			ADDQ(step, next)
+			for range n - 3 {
+				ADDQ(step, next)
+			}
+			MOVQ(next, src)
+		}
+	}
+	for w := range m {
+		c.run(strip(scratch, w, m, n), strip(plane, w, m, m))
+	}
+	ADDQ(U32(uint32(m*m*vector)), plane)
+	DECQ(count)
+	JNZ(LabelRef("plane"))
+
+	dst, step := get(c.dst), load(p, argDstStep)
+	deep := GP64() // from one plane of elements to the next
+	IMUL3Q(U8(uint8(m*m)), step, deep)
+	MOVQ(U32(uint32(m*m)), count)
+	Label("element")
+	c.run(strip(planes, 0, m*m, n), steps(dst, deep, m))
+	ADDQ(step, dst)
+	ADDQ(U8(vector), planes)
+	DECQ(count)
+	JNZ(LabelRef("element"))
+	c.next()
+}
+
+// next goes on to the next vector, which follows in memory at both ends.
+func (c cube) next() {
+	ADDQ(U8(vector), c.src)
+	ADDQ(U8(vector), c.dst)
+	if c.shift {
+		ADDQ(U8(vector), c.shiftAt)
+	}
+	if c.add {
+		ADDQ(U8(vector), c.addAt)
+	}
+	DECQ(c.count)
+	JNZ(LabelRef("vector"))
+}
+
+// elementsToMap goes along d, then along h and w in each plane, and writes rows of a map.
+func (c cube) elementsToMap(p reg.Register) {
+	n, m := c.in, c.out
+	scratch := load(p, argScratch)
+	src, step := get(c.src), load(p, argSrcStep)
+	deep := GP64()
+	IMUL3Q(U8(uint8(n*n)), step, deep)
+	count, at := GP64(), GP64()
+	MOVQ(U32(uint32(n*n)), count)
+	MOVQ(scratch, at)
+	Label("element")
+	c.run(steps(src, deep, n), strip(at, 0, n*n, m))
+	ADDQ(step, src)
+	ADDQ(U8(vector), at)
+	DECQ(count)
+	JNZ(LabelRef("element"))
+
+	rows := load(p, argRows)
+	MOVQ(U32(uint32(m)), count)
+	plane := GP64()
+	MOVQ(scratch, plane)
+	Label("plane")
+	for w := range n {
+		c.run(strip(plane, w, n, n), strip(plane, w, n, m))
+	}
+	for h := range m {
+		row := load(rows, 8*h)
+		TESTQ(row, row)
+		done := c.name + "row" + digit(h)
+		JS(LabelRef(done))
+		for w := range n {
+			VMOVUPS(field(plane, (h*n+w)*vector), ymm[w])
+		}
+		out := c.apply()
+		c.store(p, row, out, done)
+		Label(done)
+	}
+	ADDQ(U8(uint8(8*m)), rows)
+	ADDQ(U32(uint32(n*n*vector)), plane)
+	DECQ(count)
+	JNZ(LabelRef("plane"))
+	c.next()
+}
+
+// store writes the results to as many columns of a row of the map as it has.
+func (c cube) store(p reg.Register, row reg.GPVirtual, out []int, done string) {
+	const shift, floor = temps, temps + 1
+	var add reg.GPVirtual
+	if c.add {
+		add = get(c.addAt)
+		ADDQ(row, add)
+	}
+	if c.shift {
+		VMOVUPS(field(get(c.shiftAt), 0), ymm[shift])
+		VMOVUPS(field(load(p, argFloor), 0), ymm[floor])
+	}
+	ADDQ(c.dst, row)
+	width := load(p, argWidth)
+	for w, r := range out {
+		if w > 0 {
+			CMPQ(width, U8(uint8(w)))
+			JLE(LabelRef(done))
+		}
+		if c.shift {
+			VADDPS(ymm[shift], ymm[r], ymm[r])
+		}
+		if c.add {
+			VADDPS(field(add, w*64), ymm[r], ymm[r])
+		}
+		if c.shift {
+			VMAXPS(ymm[r], ymm[floor], ymm[r]) // not-a-number stays
+		}
+		VMOVUPS(ymm[r], field(row, w*64))
+	}
+}
+
+func digit(i int) string { return string(rune('0' + i)) }
+
+func main() {
+	ConstraintExpr("!noasm")
+	for _, s := range sizes() {
+		cube{name: "wino" + s.name + "Input", doc: "is winoGeneric for the input of a convolution.", line: s.input, fromMap: true}.generate()
+		cube{name: "wino" + s.name + "Output", doc: "is winoGeneric for the output of a convolution.", line: s.output, toMap: true}.generate()
+		cube{name: "wino" + s.name + "OutputShift", doc: "is winoGeneric for the output of a convolution with a shift.", line: s.output, toMap: true, shift: true}.generate()
+		cube{name: "wino" + s.name + "OutputShiftAdd", doc: "is winoGeneric for the output of a convolution with a shift and a sum.", line: s.output, toMap: true, shift: true, add: true}.generate()
+		cube{name: "wino" + s.name + "Weight", doc: "is winoGeneric for the weights.", line: s.weight}.generate()
+		cube{name: "wino" + s.name + "Gradient", doc: "is winoGeneric for the gradient of the output.", line: s.gradient, fromMap: true}.generate()
+		cube{name: "wino" + s.name + "WeightGradient", doc: "is winoGeneric for the gradient of the weights.", line: s.weightGradient}.generate()
+	}
+	Generate()
+}

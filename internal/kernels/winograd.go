@@ -1,0 +1,244 @@
+package kernels
+
+import "unsafe"
+
+// A Winograd convolution F(m, 3)³ cuts the output into tiles of m³ voxels. In place of a product for each tap it
+// has one for each of the (m+2)³ elements of the transformed tile: V = BᵀxB, M = V·U over the input channels with
+// U the transformed weights, y = AᵀMA. For F(4, 3) that is an eighth of the multiplications of the direct
+// algorithm. Tiles of all samples are taken in blocks; the phases of a block share V and M between the workers,
+// and every result is a sum in an order that depends on neither.
+
+// winograd is the plan of the three passes of a 3³ convolution of stride 1.
+type winograd struct {
+	k             *winoKernels
+	m, t          int // edge of an output tile and of an input tile
+	inCh, outCh   int // blocks of 16 channels
+	forward, back *winoPass
+}
+
+// winoPass is a pass whose output is tiled.
+type winoPass struct {
+	*winograd
+	in, out             [3]int
+	tiles               [3]int
+	pad                 [3]int
+	inBlocks, outBlocks int
+	columns             []winoColumns // of the input, by tile of the last axis
+	outColumns          []winoColumns // of the output
+}
+
+// winogradFits says whether a convolution has Winograd passes.
+func winogradFits(s ConvSpec) bool {
+	return !s.PlainIn && s.Kernel == [3]int{3, 3, 3} && s.Stride == [3]int{1, 1, 1} &&
+		max(s.Pad[0], s.Pad[1], s.Pad[2]) <= 2
+}
+
+func newWinograd(s ConvSpec, isa ISA, m int) *winograd {
+	w := &winograd{k: winoKernelsFor(isa, m), m: m, t: m + 2, inCh: s.In.Blocks(), outCh: s.Out.Blocks()}
+	w.forward = w.pass(s.Size, s.OutSize(), s.Pad, w.inCh, w.outCh)
+	w.back = w.pass(s.OutSize(), s.Size, [3]int{2 - s.Pad[0], 2 - s.Pad[1], 2 - s.Pad[2]}, w.outCh, w.inCh)
+	return w
+}
+
+func (w *winograd) pass(in, out, pad [3]int, inBlocks, outBlocks int) *winoPass {
+	p := &winoPass{winograd: w, in: in, out: out, pad: pad, inBlocks: inBlocks, outBlocks: outBlocks}
+	for a := range p.tiles {
+		p.tiles[a] = ceilDiv(out[a], w.m)
+	}
+	p.columns = winoColumnsOf(p.tiles[2], w.m, w.t, pad[2], in[2])
+	p.outColumns = winoColumnsOf(p.tiles[2], w.m, w.m, 0, out[2])
+	return p
+}
+
+// winoColumnsOf returns the columns of n tiles, m apart and of the given edge, of a map of the given width.
+func winoColumnsOf(n, m, edge, pad, width int) []winoColumns {
+	all := make([]winoColumns, n)
+	for i := range all {
+		for j := range edge {
+			w := i*m - pad + j
+			all[i].offset[j] = min(max(w, 0), width-1) * Block * 4
+			if w >= 0 && w < width {
+				all[i].mask[j] = [8]uint32{^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0)}
+			}
+		}
+	}
+	return all
+}
+
+// elements is the number of products of a tile for each pair of channels.
+func (w *winograd) elements() int { return w.t * w.t * w.t }
+
+// winoStride returns the floats from one element to the next of an array of n floats for each: an odd number of
+// cache lines, so that the elements of a tile do not meet in one cache set.
+func winoStride(n int) int { return (n/Block | 1) * Block }
+
+// weightStride is that of the transformed weights.
+func (w *winograd) weightStride() int { return winoStride(w.inCh * w.outCh * Block * Block) }
+
+func (w *winograd) weightFloats() int { return w.elements() * w.weightStride() }
+
+// blockTiles returns how many tiles of all make a block: enough for the transformed weights to be worth their
+// way through memory, few enough for V and M to stay in the last cache.
+func (w *winograd) blockTiles(all int) int {
+	perTile := w.elements() * (w.inCh + w.outCh) * Block
+	room := max(2<<20, w.weightFloats()) / perTile
+	blocks := ceilDiv(all, max(24, room))
+	return ceilDiv(ceilDiv(all, blocks), 6) * 6
+}
+
+func (p *winoPass) blockFor(n int) int { return p.blockTiles(n * volume3(p.tiles)) }
+
+func (p *winoPass) workspace(n int) int {
+	t := p.blockFor(n)
+	return p.weightFloats() + p.elements()*(winoStride(p.inBlocks*t*Block)+winoStride(p.outBlocks*t*Block)) + 3*Block
+}
+
+// epilogue is what happens to the output of a convolution before it is written.
+type epilogue struct {
+	shift []float32 // one value per physical channel; nil: nothing happens
+	add   *Map      // added after the shift
+	floor float32   // the lower bound of the result
+}
+
+// winoRun is one execution of a pass.
+type winoRun struct {
+	*winoPass
+	machine  *Machine
+	x, y     Map
+	u        []float32 // transformed weights
+	v, m     []float32
+	block    int // tiles for which v and m have room
+	strideU  int
+	strideV  int
+	strideM  int
+	epilogue *epilogue
+}
+
+// runWinograd computes y from x with the transformed weights u, which take the first part of ws.
+func (m *Machine) runWinograd(p *winoPass, x, y Map, u []float32, e *epilogue, ws []float32) {
+	all := x.N * volume3(p.tiles)
+	r := &winoRun{winoPass: p, machine: m, x: x, y: y, u: u, epilogue: e, block: p.blockFor(x.N), strideU: p.weightStride()}
+	r.strideV, r.strideM = winoStride(p.inBlocks*r.block*Block), winoStride(p.outBlocks*r.block*Block)
+	r.v, ws = takeAligned(ws, p.elements()*r.strideV)
+	r.m, _ = takeAligned(ws, p.elements()*r.strideM)
+	for first := 0; first < all; first += r.block {
+		n := min(r.block, all-first)
+		m.runGrouped(n*p.inBlocks, func(i int) { r.input(first, i%n, i/n) })
+		r.products(n)
+		m.runGrouped(n*p.outBlocks, func(i int) { r.output(first, i%n, i/n) })
+	}
+}
+
+// takeAligned cuts n floats that start at a cache line from ws.
+func takeAligned(ws []float32, n int) (part, rest []float32) {
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(ws)))%64) / 4
+	return ws[skip:][:n], ws[skip+n:]
+}
+
+// runGrouped calls f for every i in [0, n), several at a time where there are many.
+func (m *Machine) runGrouped(n int, f func(i int)) {
+	group := max(1, n/(16*m.Threads()))
+	m.Run(ceilDiv(n, group), func(_, g int) {
+		for i := g * group; i < min(n, (g+1)*group); i++ {
+			f(i)
+		}
+	})
+}
+
+// tileAt returns sample and index of a tile, counted through all samples.
+func (p *winoPass) tileAt(tile int) (sample int, at [3]int) {
+	at[2] = tile % p.tiles[2]
+	tile /= p.tiles[2]
+	at[1] = tile % p.tiles[1]
+	tile /= p.tiles[1]
+	at[0] = tile % p.tiles[0]
+	return tile / p.tiles[0], at
+}
+
+// rows fills the row offsets of the cube of the given edge at first (d, h) of a map.
+func winoRows(rows *[winoMaxTile * winoMaxTile]int, first [2]int, edge int, size [3]int) {
+	i := 0
+	for d := first[0]; d < first[0]+edge; d++ {
+		for h := first[1]; h < first[1]+edge; h++ {
+			rows[i] = -1
+			if d >= 0 && d < size[0] && h >= 0 && h < size[1] {
+				rows[i] = (d*size[1] + h) * size[2] * Block * 4
+			}
+			i++
+		}
+	}
+}
+
+// mapBlock returns where a block of channels of a sample begins.
+func mapBlock(x Map, sample, block int) unsafe.Pointer {
+	return unsafe.Pointer(&x.Data[sample*x.Stride+block*x.D*x.H*x.W*Block])
+}
+
+// toElements transforms one block of channels of a cube of a map to elements at dst.
+func (p *winoPass) toElements(kind winoKind, x Map, sample, block int, at, pad [3]int, edge int, cols *winoColumns, dst *float32, stride int) {
+	var scratch winoScratch
+	var rows [winoMaxTile * winoMaxTile]int
+	winoRows(&rows, [2]int{at[0]*p.m - pad[0], at[1]*p.m - pad[1]}, edge, [3]int{x.D, x.H, x.W})
+	p.k.transform(kind, &winoArgs{
+		Src: mapBlock(x, sample, block), Dst: unsafe.Pointer(dst), Scratch: unsafe.Pointer(&scratch),
+		DstStep: stride * 4, Rows: &rows[0], Cols: &cols.offset, Mask: &cols.mask, Count: Block / 8,
+	})
+}
+
+// input transforms one block of channels of tile first+i.
+func (r *winoRun) input(first, i, block int) {
+	sample, at := r.tileAt(first + i)
+	r.toElements(winoInput, r.x, sample, block, at, r.pad, r.t, &r.columns[at[2]], &r.v[(block*r.block+i)*Block], r.strideV)
+}
+
+// products multiplies for each element the first n tiles with the weights.
+func (r *winoRun) products(n int) {
+	panels := ceilDiv(r.outBlocks, 2)
+	k := convKernelsFor(r.k.isa)
+	r.machine.runGrouped(r.elements()*panels, func(i int) {
+		e, panel := i/panels, i%panels
+		width := widthOfPanel(panel, r.outBlocks)
+		a := denseArgs{
+			X:      unsafe.Pointer(&r.v[e*r.strideV]),
+			W:      unsafe.Pointer(&r.u[e*r.strideU+panel*r.inBlocks*Block*panelWidth]),
+			Y:      unsafe.Pointer(&r.m[e*r.strideM+panel*2*r.block*Block]),
+			Blocks: r.inBlocks,
+			XStep:  r.block * Block * 4,
+			WStep:  Block * width * 4,
+			YBlock: r.block * Block * 4,
+		}
+		k.denseRows(&a, n, width == panelWidth)
+	})
+}
+
+// output writes one block of channels of tile first+i.
+func (r *winoRun) output(first, i, block int) {
+	sample, at := r.tileAt(first + i)
+	var scratch winoScratch
+	var rows [winoMaxTile * winoMaxTile]int
+	winoRows(&rows, [2]int{at[0] * r.winograd.m, at[1] * r.winograd.m}, r.winograd.m, r.out)
+	left := at[2] * r.winograd.m
+	for i := range rows[:r.winograd.m*r.winograd.m] {
+		if rows[i] >= 0 {
+			rows[i] += left * Block * 4
+		}
+	}
+	a := winoArgs{
+		Src: unsafe.Pointer(&r.m[(block*r.block+i)*Block]), Dst: mapBlock(r.y, sample, block), Scratch: unsafe.Pointer(&scratch),
+		SrcStep: r.strideM * 4, Rows: &rows[0], Width: min(r.winograd.m, r.out[2]-left), Count: Block / 8,
+	}
+	kind := winoOutput
+	if e := r.epilogue; e != nil {
+		var floor winoLane
+		for l := range floor {
+			floor[l] = e.floor
+		}
+		a.Shift, a.Floor = unsafe.Pointer(&e.shift[block*Block]), unsafe.Pointer(&floor)
+		kind = winoOutputShift
+		if e.add != nil {
+			kind = winoOutputShiftAdd
+			a.Add = mapBlock(*e.add, sample, block)
+		}
+	}
+	r.k.transform(kind, &a)
+}

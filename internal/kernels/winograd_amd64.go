@@ -1,0 +1,56 @@
+//go:build amd64 && !noasm
+
+package kernels
+
+import "unsafe"
+
+// transform runs a transform. Machines with AVX-512 take the AVX2 code too: the transforms wait for memory.
+func (k *winoKernels) transform(kind winoKind, a *winoArgs) {
+	p := (*byte)(unsafe.Pointer(a))
+	switch {
+	case k.isa == Generic:
+		k.winoGeneric(kind, a)
+	case k.m == 2:
+		winoTwo(kind, p)
+	default:
+		winoFour(kind, p)
+	}
+}
+
+func winoTwo(kind winoKind, p *byte) {
+	switch kind {
+	case winoInput:
+		wino2Input(p)
+	case winoOutput:
+		wino2Output(p)
+	case winoOutputShift:
+		wino2OutputShift(p)
+	case winoOutputShiftAdd:
+		wino2OutputShiftAdd(p)
+	case winoWeight:
+		wino2Weight(p)
+	case winoGradient:
+		wino2Gradient(p)
+	case winoWeightGradient:
+		wino2WeightGradient(p)
+	}
+}
+
+func winoFour(kind winoKind, p *byte) {
+	switch kind {
+	case winoInput:
+		wino4Input(p)
+	case winoOutput:
+		wino4Output(p)
+	case winoOutputShift:
+		wino4OutputShift(p)
+	case winoOutputShiftAdd:
+		wino4OutputShiftAdd(p)
+	case winoWeight:
+		wino4Weight(p)
+	case winoGradient:
+		wino4Gradient(p)
+	case winoWeightGradient:
+		wino4WeightGradient(p)
+	}
+}

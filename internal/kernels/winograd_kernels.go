@@ -1,0 +1,199 @@
+package kernels
+
+import "unsafe"
+
+//go:generate go -C gen run ./winograd -pkg kernels -out ../winograd_amd64.s -stubs ../winograd_stubs_amd64.go
+
+// winoKind is one of the transforms of a Winograd convolution (Winograd 1980; Lavin and Gray 2016). Each takes a
+// cube of n³ vectors to one of m³ by the same matrix along all three axes.
+type winoKind int
+
+const (
+	winoInput          winoKind = iota // Bᵀ: input of the convolution → elements
+	winoOutput                         // Aᵀ: elements → output
+	winoOutputShift                    // the same, plus a shift per channel, clamped from below
+	winoOutputShiftAdd                 // the same, plus another map before the clamp
+	winoWeight                         // G: filters → elements
+	winoGradient                       // A: gradient of the output → elements
+	winoWeightGradient                 // Gᵀ: elements → gradient of the filters
+)
+
+// winoLane is what a transform takes at a time: 8 channels.
+type winoLane = lanes8
+
+// winoColumns say where a row of a tile finds its columns: their byte offsets, and for columns outside the map
+// any offset and a mask of zeros.
+type winoColumns struct {
+	offset [winoMaxTile]int
+	mask   [winoMaxTile][8]uint32
+}
+
+// winoMaxTile is the edge of the largest cube.
+const winoMaxTile = 6
+
+// winoArgs are the arguments of a transform. The cube lies in a map (Rows holds the byte offset of each row (d, h)
+// from Src or Dst, negative for one outside the map) or is made of elements a step of bytes apart, in the order
+// (d, h, w). Count vectors that follow each other at both ends are transformed one after another.
+type winoArgs struct {
+	Src, Dst, Scratch unsafe.Pointer
+	SrcStep, DstStep  int
+	Rows              *int
+	Cols              *[winoMaxTile]int
+	Mask              *[winoMaxTile][8]uint32
+	Width             int // columns of the output that lie in the map
+	Count             int
+	Shift, Add, Floor unsafe.Pointer // Floor is 8 times the lower bound
+}
+
+// winoScratch is what a transform needs at most.
+type winoScratch [256]winoLane
+
+// winoKernels are the transforms of F(m, 3) on one instruction set.
+type winoKernels struct {
+	isa      ISA
+	m        int
+	matrices [3][][]float32 // Bᵀ, Aᵀ and G
+}
+
+func winoKernelsFor(isa ISA, m int) *winoKernels {
+	k := &winoKernels{isa: isa, m: m}
+	if m == 2 {
+		k.matrices = [3][][]float32{
+			{{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}},
+			{{1, 1, 1, 0}, {0, 1, -1, -1}},
+			{{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}},
+		}
+		return k
+	}
+	// The points 0, ±a, ±b and infinity: rounding errors are a tenth of those of 1 and 2.
+	const a, b = 0.75, 1.5
+	const ca, cb = 1 / (2 * a * a * (a*a - b*b)), 1 / (2 * b * b * (b*b - a*a))
+	k.matrices = [3][][]float32{
+		{
+			{a * a * b * b, 0, -(a*a + b*b), 0, 1, 0},
+			{0, -a * b * b, -b * b, a, 1, 0},
+			{0, a * b * b, -b * b, -a, 1, 0},
+			{0, -a * a * b, -a * a, b, 1, 0},
+			{0, a * a * b, -a * a, -b, 1, 0},
+			{0, a * a * b * b, 0, -(a*a + b*b), 0, 1},
+		},
+		{
+			{1, 1, 1, 1, 1, 0},
+			{0, a, -a, b, -b, 0},
+			{0, a * a, a * a, b * b, b * b, 0},
+			{0, a * a * a, -a * a * a, b * b * b, -b * b * b, 1},
+		},
+		{
+			{1 / (a * a * b * b), 0, 0},
+			{ca, ca * a, ca * a * a},
+			{ca, -ca * a, ca * a * a},
+			{cb, cb * b, cb * b * b},
+			{cb, -cb * b, cb * b * b},
+			{0, 0, 1},
+		},
+	}
+	return k
+}
+
+// matrix returns the matrix of a kind.
+func (k *winoKernels) matrix(kind winoKind) [][]float32 {
+	switch kind {
+	case winoInput:
+		return k.matrices[0]
+	case winoOutput, winoOutputShift, winoOutputShiftAdd:
+		return k.matrices[1]
+	case winoWeight:
+		return k.matrices[2]
+	case winoGradient:
+		return transposed(k.matrices[1])
+	}
+	return transposed(k.matrices[2])
+}
+
+func transposed(a [][]float32) [][]float32 {
+	t := make([][]float32, len(a[0]))
+	for i := range t {
+		t[i] = make([]float32, len(a))
+		for j := range a {
+			t[i][j] = a[j][i]
+		}
+	}
+	return t
+}
+
+// winoGeneric is the plain Go of every transform.
+func (k *winoKernels) winoGeneric(kind winoKind, a *winoArgs) {
+	matrix := k.matrix(kind)
+	n, m := len(matrix[0]), len(matrix)
+	var x, y winoScratch
+	for v := range a.Count {
+		at := v * int(unsafe.Sizeof(winoLane{}))
+		src, dst := unsafe.Add(a.Src, at), unsafe.Add(a.Dst, at)
+		for i := range n * n * n {
+			switch {
+			case kind != winoInput && kind != winoGradient:
+				x[i] = *(*winoLane)(unsafe.Add(src, i*a.SrcStep))
+			default:
+				row := unsafe.Slice(a.Rows, n*n)[i/n]
+				if row < 0 || a.Mask[i%n][0] == 0 {
+					x[i] = winoLane{}
+				} else {
+					x[i] = *(*winoLane)(unsafe.Add(src, row+a.Cols[i%n]))
+				}
+			}
+		}
+		along(&y, &x, matrix, n*n, 1, 1, n, m) // w: [d][h][w] → [d][h][w']
+		along(&x, &y, matrix, n, m, m, n, m)   // h: [d][h][w'] → [d][h'][w']
+		along(&y, &x, matrix, 1, m*m, m*m, n, m)
+		for i := range m * m * m {
+			if kind == winoWeight || kind == winoInput || kind == winoGradient || kind == winoWeightGradient {
+				*(*winoLane)(unsafe.Add(dst, i*a.DstStep)) = y[i]
+				continue
+			}
+			row := unsafe.Slice(a.Rows, m*m)[i/m]
+			if row < 0 || i%m >= a.Width {
+				continue
+			}
+			offset := row + i%m*Block*4
+			if kind != winoOutput {
+				k.winoFinish(&y[i], a, at, offset, kind == winoOutputShiftAdd)
+			}
+			*(*winoLane)(unsafe.Add(dst, offset)) = y[i]
+		}
+	}
+}
+
+// winoFinish adds a shift and perhaps another map, and clamps from below.
+func (k *winoKernels) winoFinish(y *winoLane, a *winoArgs, at, offset int, add bool) {
+	shift := (*winoLane)(unsafe.Add(a.Shift, at))
+	floor := *(*float32)(a.Floor)
+	for l := range y {
+		y[l] += shift[l]
+		if add {
+			y[l] += (*winoLane)(unsafe.Add(a.Add, at+offset))[l]
+		}
+		if y[l] < floor {
+			y[l] = floor
+		}
+	}
+}
+
+// along applies the matrix along one axis of length n of [outer][n][inner]; the result is [outer][m][inner].
+func along(dst, src *winoScratch, matrix [][]float32, outer, inner, step, n, m int) {
+	for o := range outer {
+		for in := range inner {
+			for i, row := range matrix {
+				var sum winoLane
+				for j, f := range row {
+					if f == 0 {
+						continue
+					}
+					for l, v := range src[(o*n+j)*step+in] {
+						sum[l] += f * v
+					}
+				}
+				dst[(o*m+i)*step+in] = sum
+			}
+		}
+	}
+}

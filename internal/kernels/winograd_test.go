@@ -1,0 +1,89 @@
+package kernels
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+)
+
+func TestWinogradRandomSpecs(t *testing.T) {
+	for seed := range uint64(12) {
+		r := rand.New(rand.NewPCG(seed, 11))
+		s := ConvSpec{Kernel: cube(3), Stride: cube(1)}
+		for range 1 + r.IntN(3) {
+			s.In = append(s.In, 1+r.IntN(24))
+			s.Out = append(s.Out, 1+r.IntN(24))
+		}
+		for a := range 3 {
+			s.Pad[a] = r.IntN(3)
+			s.Size[a] = max(1+r.IntN(9), 3-2*s.Pad[a])
+		}
+		n := 1 + r.IntN(3)
+		a := []Algorithm{Winograd2, Winograd4}[seed%2]
+		t.Run(fmt.Sprintf("%d/%v", seed, a), func(t *testing.T) {
+			c := newConvCase(r, s, n)
+			c.choice = &ConvChoice{a, a, a}
+			c.check(t)
+			if t.Failed() {
+				t.Logf("%+v, batch %d", s, n)
+			}
+		})
+	}
+}
+
+// TestWinogradManyTiles takes several blocks of tiles and more channels than a panel.
+func TestWinogradManyTiles(t *testing.T) {
+	for _, a := range []Algorithm{Winograd2, Winograd4} {
+		s := ConvSpec{In: Channels{40}, Out: Channels{24, 30}, Size: [3]int{14, 9, 21}, Kernel: cube(3), Stride: cube(1), Pad: cube(1)}
+		c := newConvCase(rand.New(rand.NewPCG(5, 6)), s, 2)
+		c.choice = &ConvChoice{a, a, a}
+		c.check(t)
+	}
+}
+
+// TestWinogradTransforms compares the assembly with plain Go, lane by lane.
+func TestWinogradTransforms(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, m := range []int{2, 4} {
+		for kind := winoInput; kind <= winoWeightGradient; kind++ {
+			for _, isa := range Supported()[1:] {
+				testTransform(t, r, winoKernelsFor(isa, m), winoKernelsFor(Generic, m), kind)
+			}
+		}
+	}
+}
+
+func testTransform(t *testing.T, r *rand.Rand, k, plain *winoKernels, kind winoKind) {
+	matrix := k.matrix(kind)
+	n, m := len(matrix[0]), len(matrix)
+	const width = 11
+	src, add := randomSlice(r, 6*6*width*Block), randomSlice(r, 6*6*width*Block)
+	shift := randomSlice(r, Block)
+	rows := make([]int, 36)
+	for i := range rows {
+		rows[i] = i * width * Block * 4
+		if r.IntN(5) == 0 {
+			rows[i] = -1
+		}
+	}
+	cols := winoColumnsOf(1, k.m, n, r.IntN(3), n-r.IntN(2))
+	floor := [8]float32{}
+	run := func(k *winoKernels) []float32 {
+		dst := filled(6 * 6 * width * Block)
+		var scratch winoScratch
+		k.transform(kind, &winoArgs{
+			Src: unsafe.Pointer(&src[0]), Dst: unsafe.Pointer(&dst[0]), Scratch: unsafe.Pointer(&scratch),
+			SrcStep: 64, DstStep: 64, Rows: &rows[0], Cols: &cols[0].offset, Mask: &cols[0].mask, Width: 1 + m/2, Count: 2,
+			Shift: unsafe.Pointer(&shift[0]), Add: unsafe.Pointer(&add[0]), Floor: unsafe.Pointer(&floor[0]),
+		})
+		return dst
+	}
+	got, want := run(k), run(plain)
+	for i, v := range want {
+		if d := math.Abs(float64(got[i] - v)); !(d <= 1e-4) {
+			t.Fatalf("%v F(%d,3) kind %d: element %d is %v, want %v", k.isa, k.m, kind, i, got[i], v)
+		}
+	}
+}
