@@ -76,7 +76,7 @@ func runDemo(ctx context.Context, app *app, opts demoOptions) error {
 	}
 
 	step("3. Evaluating it on the test scans, which it has not seen")
-	ev, err := predict.Evaluate(ctx, cfg, res.ModelPath, app.log, app.progress)
+	ev, err := predict.Evaluate(ctx, cfg, predict.EvalOptions{Models: []string{res.ModelPath}}, app.log, app.progress)
 	if err != nil {
 		return err
 	}

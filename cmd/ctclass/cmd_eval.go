@@ -2,15 +2,20 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"encoding/csv"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctclass/ctclass/internal/atomicfile"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/predict"
 	"github.com/ctclass/ctclass/internal/train"
@@ -18,8 +23,12 @@ import (
 
 type evalOptions struct {
 	config  configFlags
-	model   string
+	models  []string
+	compare []string
+	by      []string
+	point   string
 	split   string
+	csv     string
 	threads int
 	json    bool
 }
@@ -27,22 +36,37 @@ type evalOptions struct {
 func newEvalCommand(app *app) *cobra.Command {
 	var opts evalOptions
 	cmd := &cobra.Command{
-		Use:   "eval MODEL|DIR",
+		Use:   "eval MODEL|DIR...",
 		Short: "Measure a trained model on a split of a data set",
-		Long: `Eval runs a model on a split of a labelled data set and prints its metrics: AUROC, AUPRC, F1, accuracy,
-sensitivity and specificity of each label, macro and micro. A run folder brings its own configuration; for
-a model file outside of one, -c says where the data are. Preprocessing, task and labels are the model's own.`,
+		Long: `Eval runs a model on a split of a labelled data set and prints its metrics with their 95 % confidence intervals:
+AUROC, AUPRC, Brier score and calibration error of the probabilities; sensitivity, specificity, PPV, NPV, F1 and
+accuracy of the decisions; of each label, macro and micro. What the data do not define is "n/a", null with --json.
+
+A run folder brings its own configuration; for a model file outside of one, -c says where the data are.
+Preprocessing, task, labels, calibration and operating points are the model's own. Several models answer together
+by the mean of their probabilities (eval.ensemble). --compare tests the difference to another model on the same
+scans; given more than once, those models answer together too.
+
+Patients, not scans, are what the intervals count: see data.group_column. AUROC has DeLong's interval, shares have
+Wilson's, everything else has the percentiles of resampled patients (eval.resamples).`,
 		Example: `  ctclass eval run --split test
-  ctclass eval run/best.safetensors -c my.yaml --json`,
-		Args: cobra.ExactArgs(1),
+  ctclass eval run/best.safetensors -c my.yaml --json
+  ctclass eval run --by sex --by scanner
+  ctclass eval run1 run2 run3 --compare run4
+  ctclass eval run --set eval.flip=w --operating-point sensitivity=0.95`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts.model = args[0]
+			opts.models = args
 			return runEval(cmd.Context(), app, opts)
 		},
 	}
 	opts.config.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&opts.split, "split", "", "split to evaluate: train, val or test; the default is eval.split of the configuration")
+	f.StringArrayVar(&opts.compare, "compare", nil, "`model` or run folder to compare with; may be repeated")
+	f.StringArrayVar(&opts.by, "by", nil, "`column` of the table whose values make subgroups; may be repeated")
+	f.StringVar(&opts.point, "operating-point", "", "operating `point` that decides; the default is the first one of each label")
+	f.StringVar(&opts.csv, "csv", "", "also write the probabilities of each scan to this CSV `file`")
 	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 takes train.threads")
 	f.BoolVar(&opts.json, "json", false, "print one JSON object")
 	return cmd
@@ -52,7 +76,7 @@ func runEval(ctx context.Context, app *app, opts evalOptions) error {
 	flags := opts.config
 	if flags.path == "" {
 		var err error
-		if flags.path, err = runConfig(opts.model); err != nil {
+		if flags.path, err = runConfig(opts.models[0]); err != nil {
 			return err
 		}
 	}
@@ -66,16 +90,91 @@ func runEval(ctx context.Context, app *app, opts evalOptions) error {
 	if opts.split != "" {
 		cfg.Eval.Split = opts.split
 	}
-	res, err := predict.Evaluate(ctx, cfg, opts.model, app.log, app.progress)
+	if opts.by != nil {
+		cfg.Eval.Subgroups = opts.by
+	}
+	if opts.csv != "" {
+		if err := checkOutputFile("--csv", opts.csv); err != nil {
+			return err
+		}
+	}
+	res, err := predict.Evaluate(ctx, cfg, predict.EvalOptions{Models: opts.models, Compare: opts.compare, Point: opts.point}, app.log, app.progress)
 	if err != nil {
 		return err
 	}
-	if opts.json {
-		enc := json.NewEncoder(app.out)
-		return enc.Encode(res)
+	if opts.csv != "" {
+		if err := writeCasesCSV(opts.csv, res); err != nil {
+			return err
+		}
 	}
-	fmt.Fprintf(app.out, "%s on %s: %d samples\n", res.Model, res.Split, res.Samples)
-	return res.WriteTable(app.out)
+	if opts.json {
+		return printJSON(app.out, res)
+	}
+	return printEvaluation(app.out, res)
+}
+
+// printEvaluation shows an evaluation as text.
+func printEvaluation(w io.Writer, e *predict.Evaluation) error {
+	fmt.Fprintf(w, "%s on %s\n", modelList(e.Models, e.Ensemble), e.Split)
+	if len(e.Flips) > 0 {
+		fmt.Fprintf(w, "mean over flips along %s\n", strings.Join(e.Flips, ", "))
+	}
+	if err := e.WriteTable(w); err != nil {
+		return err
+	}
+	for _, g := range e.Subgroups {
+		fmt.Fprintf(w, "\n%s = %s\n", g.Column, g.Value)
+		if err := g.WriteTable(w); err != nil {
+			return err
+		}
+	}
+	if c := e.Comparison; c != nil {
+		fmt.Fprintf(w, "\ncompared with %s\n", modelList(c.Models, "mean"))
+		return c.WriteTable(w)
+	}
+	return nil
+}
+
+// modelList names the models that answer together.
+func modelList(models []predict.ModelInfo, mean string) string {
+	var names []string
+	for _, m := range models {
+		name := m.Path
+		if m.Calibration != nil {
+			name += " (calibrated: " + m.Calibration.Method + ")"
+		}
+		names = append(names, name)
+	}
+	if len(names) == 1 {
+		return names[0]
+	}
+	return "mean " + mean + " of " + strings.Join(names, ", ")
+}
+
+// writeCasesCSV writes a line for each scan: what it is, what is true and what the model says.
+func writeCasesCSV(path string, e *predict.Evaluation) error {
+	c := e.Cases()
+	return atomicfile.Write(path, func(w io.Writer) error {
+		out := csv.NewWriter(w)
+		head := []string{"name", "patient"}
+		for _, label := range c.Labels {
+			head = append(head, label+" truth", label+" probability")
+		}
+		out.Write(head)
+		for i := range c.Prob {
+			line := []string{c.Names[i], c.Patients[i]}
+			for k, p := range c.Prob[i] {
+				truth := ""
+				if t := c.Truth(i, k); !math.IsNaN(t) {
+					truth = strconv.Itoa(int(t))
+				}
+				line = append(line, truth, strconv.FormatFloat(p, 'g', -1, 64))
+			}
+			out.Write(line)
+		}
+		out.Flush()
+		return out.Error()
+	})
 }
 
 // runConfig finds the configuration of the run that a model or run folder belongs to.

@@ -6,7 +6,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/crossval"
+	"github.com/ctclass/ctclass/internal/data"
+	"github.com/ctclass/ctclass/internal/predict"
 	"github.com/ctclass/ctclass/internal/train"
 )
 
@@ -80,6 +83,9 @@ func runTrain(ctx context.Context, app *app, opts trainOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := calibrateTrained(ctx, app, *cfg, opts.threads, res); err != nil {
+		return err
+	}
 	if opts.json {
 		return printJSON(app.out, res)
 	}
@@ -90,4 +96,24 @@ func runTrain(ctx context.Context, app *app, opts trainOptions) error {
 	}
 	fmt.Fprintf(app.out, "model: %s\n", res.ModelPath)
 	return nil
+}
+
+// calibrateTrained fits calibration and operating points of a finished run on its validation split, where they are asked
+// for.
+func calibrateTrained(ctx context.Context, app *app, cfg config.Config, threads int, res *train.Result) error {
+	switch {
+	case !res.Finished || cfg.Eval.Calibration == predict.NoCalibration && len(cfg.Eval.OperatingPoints) == 0:
+		return nil
+	case res.BestEpoch == 0:
+		app.log.Warn("no calibration and no operating points, because there are no validation samples")
+		return nil
+	}
+	if threads > 0 {
+		cfg.Train.Threads = threads
+	}
+	cfg.Eval.Split = data.Val
+	_, err := predict.Calibrate(ctx, &cfg, predict.CalibrateOptions{
+		Model: res.ModelPath, Method: cfg.Eval.Calibration, Points: cfg.Eval.OperatingPoints,
+	}, app.log, app.progress)
+	return err
 }

@@ -30,6 +30,7 @@ func commands(app *app) []*cobra.Command {
 	return []*cobra.Command{
 		newTrainCommand(app),
 		newEvalCommand(app),
+		newCalibrateCommand(app),
 		newDemoCommand(app),
 		newRunsCommand(app),
 		newBenchCommand(app),

@@ -206,6 +206,13 @@ type Eval struct {
 	Split     string  `yaml:"split"`
 	BatchSize int     `yaml:"batch_size"` // 0: train.batch_size
 	Threshold float64 `yaml:"threshold"`
+
+	Flip            []string `yaml:"flip"`             // axes of test-time augmentation: d, h, w
+	Ensemble        string   `yaml:"ensemble"`         // probabilities | logits: what the mean over several models is of
+	Resamples       int      `yaml:"resamples"`        // of the patients, for intervals; 0: none
+	Subgroups       []string `yaml:"subgroups"`        // columns of the table
+	Calibration     string   `yaml:"calibration"`      // none | temperature | isotonic, at the end of training
+	OperatingPoints []string `yaml:"operating_points"` // rules, at the end of training
 }
 
 // Output says where a run writes.

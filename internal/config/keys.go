@@ -109,7 +109,13 @@ func keyDocs() []keyDoc {
 		{key: "eval", doc: "Evaluation of a trained model."},
 		{key: "eval.split", doc: "Split that `ctclass eval` uses.", rule: notEmpty()},
 		{key: "eval.batch_size", doc: "Scans in one forward pass. 0: train.batch_size. The result does not depend on it.", rule: whole(0, 65536)},
-		{key: "eval.threshold", doc: "Probability from which a label counts as present, for F1, accuracy, sensitivity and specificity.", rule: within(0, 1, false, false)},
+		{key: "eval.threshold", doc: "Probability from which a label counts as present, for F1, accuracy, sensitivity and specificity, where the model has no operating point for it.", rule: within(0, 1, false, false)},
+		{key: "eval.flip", doc: "Test-time augmentation: the logits are the mean over the scan as it is and flipped along every combination of these axes. Each axis doubles the time.", rule: each(oneOf("d", "h", "w"), true)},
+		{key: "eval.ensemble", doc: "How several models answer together: by the mean of their probabilities, or of their logits.", rule: oneOf("probabilities", "logits")},
+		{key: "eval.resamples", doc: "Resamples of the patients behind the confidence intervals, drawn from train.seed. 0: no such intervals.", rule: whole(0, 1_000_000)},
+		{key: "eval.subgroups", doc: "Columns of the table; the metrics are given for each of their values too, or for quarters of the scans where a column holds many numbers.", rule: each(notEmpty(), true)},
+		{key: "eval.calibration", doc: "Calibration of the probabilities that is fitted on the validation split at the end of training and goes into the model file; `ctclass calibrate` does the same later.", rule: oneOf("none", "temperature", "isotonic")},
+		{key: "eval.operating_points", doc: "Thresholds that are chosen for each label on the validation split at the end of training and go into the model file. The first one decides.", rule: each(operatingPoint(), true)},
 
 		{key: "output", doc: "What a run leaves behind."},
 		{key: "output.dir", doc: "Run folder. A relative path starts from the working folder.", rule: notEmpty()},
@@ -151,7 +157,7 @@ func Default() Config {
 			Monitor:       "auroc",
 			ValidateEvery: 1,
 		},
-		Eval:   Eval{Split: "test", Threshold: 0.5},
+		Eval:   Eval{Split: "test", Threshold: 0.5, Ensemble: "probabilities", Resamples: 2000, Calibration: "none"},
 		Output: Output{Dir: "run", Save: "best", TensorBoard: true, MLflow: MLflow{Experiment: "ctclass"}},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -180,6 +181,17 @@ func posWeightRule() *rule {
 			}
 			return !w.Auto || len(w.Values) == 0
 		},
+	}
+}
+
+// operatingPoint allows the rules that eval.ParseRule reads.
+func operatingPoint() *rule {
+	const pattern = `^(youden|(sensitivity|specificity)=(0?\.[0-9]+|1)|cost=[0-9]*\.?[0-9]+:[0-9]*\.?[0-9]+)$`
+	re := regexp.MustCompile(pattern)
+	return &rule{
+		text:   "youden, sensitivity=SHARE, specificity=SHARE or cost=FP:FN (sensitivity=0.95, cost=1:5)",
+		ok:     func(v any) bool { return re.MatchString(v.(string)) },
+		schema: func(s *schemaNode) { s.Pattern = pattern },
 	}
 }
 

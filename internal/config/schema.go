@@ -22,6 +22,7 @@ type schemaNode struct {
 	ExclusiveMinimum *float64 `json:"exclusiveMinimum,omitempty"`
 	ExclusiveMaximum *float64 `json:"exclusiveMaximum,omitempty"`
 	MinLength        *int     `json:"minLength,omitempty"`
+	Pattern          string   `json:"pattern,omitempty"`
 
 	Items       *schemaNode `json:"items,omitempty"`
 	MinItems    *int        `json:"minItems,omitempty"`

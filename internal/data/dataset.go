@@ -66,6 +66,8 @@ type Dataset struct {
 	images   map[string]images // MedMNIST volumes by array
 	metadata map[uint64]facts  // by sample ID; nil without data.metadata
 	store    *cache.Store      // nil without a cache on disk
+	table    *table            // nil for MedMNIST
+	row      map[uint64]int    // of the table, by sample ID
 }
 
 // Subset returns the samples of a split in the order of the table.
@@ -77,6 +79,25 @@ func (d *Dataset) Subset(split string) []Sample {
 		}
 	}
 	return s
+}
+
+// Column returns the cells of a column of the table for the given samples, and all different ones of the table.
+func (d *Dataset) Column(name string, samples []Sample) (cells, all []string, err error) {
+	if d.table == nil {
+		return nil, nil, fmt.Errorf("a MedMNIST archive has no columns, so none named %q", name)
+	}
+	k, err := d.table.column(name, "eval.subgroups")
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range samples {
+		cells = append(cells, d.table.rows[d.row[s.ID]][k])
+	}
+	for _, row := range d.table.rows {
+		all = append(all, row[k])
+	}
+	slices.Sort(all)
+	return cells, slices.Compact(all), nil
 }
 
 // Fingerprint returns the SHA-256, in hex, over the task, the label names and every sample's

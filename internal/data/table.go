@@ -158,7 +158,7 @@ func (tableLayout) labels(config.Data, []string) []string { return nil }
 
 // openTable builds the data set of a table whose scans lie as lay says.
 func openTable(c config.Data, t *table, seed uint64, lay layout) (*Dataset, error) {
-	d := &Dataset{Task: c.Task}
+	d := &Dataset{Task: c.Task, table: t, row: map[uint64]int{}}
 	pathCol, err := t.column(lay.pathColumn(c), "data.path_column")
 	if err != nil {
 		return nil, err
@@ -197,6 +197,7 @@ func openTable(c config.Data, t *table, seed uint64, lay layout) (*Dataset, erro
 		}
 		s := Sample{Name: filepath.ToSlash(filepath.Clean(cell)), Path: lay.locate(root, cell), Target: targets[i]}
 		s.ID = sampleID(s.Name)
+		d.row[s.ID] = i
 		if line, ok := lineOf[s.Path]; ok {
 			return nil, fmt.Errorf("%s: lines %d and %d name the same scan %s: keep one", t.file, line, t.lines[i], cell)
 		}

@@ -87,6 +87,17 @@ func (c *Cases) checkShape(thresholds []Threshold) error {
 	return nil
 }
 
+// Truth returns 1 when sample i has label k, 0 when not, and NaN when it is not known.
+func (c *Cases) Truth(i, k int) float64 {
+	switch positive, known := c.positive(i, k); {
+	case !known:
+		return math.NaN()
+	case positive:
+		return 1
+	}
+	return 0
+}
+
 // positive says whether sample i has label k, if it is known.
 func (c *Cases) positive(i, k int) (positive, known bool) {
 	if c.Task == Multiclass {

@@ -8,7 +8,6 @@ import (
 	"github.com/ctclass/ctclass/internal/eval"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/losses"
-	"github.com/ctclass/ctclass/internal/session"
 )
 
 // Evaluation is what a model does on a set of samples.
@@ -21,9 +20,14 @@ type Evaluation struct {
 	Targets [][]float64
 }
 
-// Evaluate runs the session on every sample of the loader, in order. after is called with the number of
+// Network gives logits (n, classes) for n samples x (n, C, D, H, W); a session is one.
+type Network interface {
+	Logits(x []float32, n int) ([]float32, error)
+}
+
+// Evaluate runs the network on every sample of the loader, in order. after is called with the number of
 // samples of each batch.
-func Evaluate(ctx context.Context, s *session.Session, l *data.Loader, task string, labels []string, threshold float64,
+func Evaluate(ctx context.Context, s Network, l *data.Loader, task string, labels []string, threshold float64,
 	loss losses.Loss, after func(n int),
 ) (*Evaluation, error) {
 	e := &Evaluation{Loss: math.NaN()}

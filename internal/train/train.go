@@ -38,6 +38,7 @@ type Options struct {
 // Result is what a run came to.
 type Result struct {
 	Steps     int        `json:"steps"`
+	Finished  bool       `json:"finished"`   // no epoch is left
 	Best      eval.Score `json:"best"`       // monitored metric of the best model
 	BestEpoch int        `json:"best_epoch"` // from 1; 0: there was no validation
 	ModelPath string     `json:"model"`      // the model that eval and predict use
@@ -363,7 +364,7 @@ func (r *run) step(b *data.Batch) error {
 }
 
 func (r *run) result() *Result {
-	res := &Result{Steps: r.at.Step, Best: eval.Undefined(), BestEpoch: r.at.BestEpoch, LastPath: filepath.Join(r.Dir, lastFile)}
+	res := &Result{Steps: r.at.Step, Finished: r.at.Finished, Best: eval.Undefined(), BestEpoch: r.at.BestEpoch, LastPath: filepath.Join(r.Dir, lastFile)}
 	res.ModelPath = res.LastPath
 	if r.at.Best != nil {
 		res.Best = eval.Score(*r.at.Best)
