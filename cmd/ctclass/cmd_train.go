@@ -112,8 +112,12 @@ func calibrateTrained(ctx context.Context, app *app, cfg config.Config, threads 
 		cfg.Train.Threads = threads
 	}
 	cfg.Eval.Split = data.Val
-	_, err := predict.Calibrate(ctx, &cfg, predict.CalibrateOptions{
+	done, err := predict.Calibrate(ctx, &cfg, predict.CalibrateOptions{
 		Model: res.ModelPath, Method: cfg.Eval.Calibration, Points: cfg.Eval.OperatingPoints,
 	}, app.log, app.progress)
-	return err
+	if err != nil {
+		return err
+	}
+	app.log.Info("calibrated", "method", cfg.Eval.Calibration, "operating points", cfg.Eval.OperatingPoints, "samples of the validation split", done.Samples)
+	return nil
 }

@@ -60,7 +60,7 @@ func Analyze(c *Cases, o Options) (*Report, error) {
 		for name, v := range column.proportions(t.units) {
 			l.Intervals[name] = v
 		}
-		column.auroc(l.Intervals, t.units)
+		column.auroc(l.AUROC, l.Intervals, t.units)
 		l.Note = note(l.Positive, l.Valid-l.Positive)
 		l.Reliability = column.reliability()
 		for _, p := range o.Points {
@@ -119,16 +119,15 @@ func (r *ranked) independent(units int) bool {
 	return true
 }
 
-// auroc puts the interval for the AUROC where one by resampling is not the best.
-func (r *ranked) auroc(out Intervals, units int) {
+// auroc puts the interval of the AUROC where one by resampling is not the best.
+func (r *ranked) auroc(area Score, out Intervals, units int) {
 	if r.independent(units) {
 		if v, ok := r.aurocInterval(); ok {
 			out["auroc"] = v
 		}
 		return
 	}
-	// Resamples of samples in perfect order are in perfect order.
-	if v, ok := out["auroc"]; ok && v.Low == v.High {
+	if area == 0 || area == 1 { // resamples of samples in perfect order are in perfect order
 		var of [2]map[int32]bool // patients with negatives, with positives
 		of[0], of[1] = map[int32]bool{}, map[int32]bool{}
 		for i, u := range r.unit {
@@ -138,7 +137,7 @@ func (r *ranked) auroc(out Intervals, units int) {
 				of[0][u] = true
 			}
 		}
-		out["auroc"] = newcombe(float64(v.Low), len(of[1]), len(of[0]))
+		out["auroc"] = newcombe(float64(area), len(of[1]), len(of[0]))
 	}
 }
 

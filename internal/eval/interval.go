@@ -105,8 +105,8 @@ func (r *ranked) proportions(units int) Intervals {
 	return out
 }
 
-// percentiles returns the interval that holds the middle of the defined values; it reports false when fewer than 19
-// of 20 are defined.
+// percentiles returns the interval that holds the middle of the defined values. It reports false when fewer than 19 of
+// 20 are defined, and when it has no width: resamples of cases without a mistake have none either, which says nothing.
 func percentiles(values []float64) (Interval, bool) {
 	defined := slices.DeleteFunc(slices.Clone(values), math.IsNaN)
 	if len(defined) < 2 || 20*len(defined) < 19*len(values) {
@@ -118,5 +118,6 @@ func percentiles(values []float64) (Interval, bool) {
 		i := min(int(x), len(defined)-2)
 		return Score(defined[i] + (x-float64(i))*(defined[i+1]-defined[i]))
 	}
-	return Interval{at((1 - Confidence) / 2), at((1 + Confidence) / 2), Bootstrap}, true
+	v := Interval{at((1 - Confidence) / 2), at((1 + Confidence) / 2), Bootstrap}
+	return v, v.Low < v.High
 }

@@ -16,7 +16,8 @@ func (r *Report) WriteTable(w io.Writer) error {
 	decisions := newTable("label", "from", "sensitivity", "specificity", "PPV", "NPV", "F1", "accuracy", "bal. acc.", "TP", "FP", "TN", "FN")
 	add := func(name string, m *Metrics, x Extras, n, positive, from any, c *Counts) {
 		probabilities.AppendRow(append(table.Row{name, n, positive}, cells(m, x.Intervals, "auroc", "auprc", "brier", "ece")...))
-		row := append(table.Row{name, from}, cells(m, x.Intervals, "sensitivity", "specificity", "ppv", "npv", "f1", "accuracy", "balanced_accuracy")...)
+		row := append(table.Row{name, from}, cells(m, x.Intervals, "sensitivity", "specificity", "ppv", "npv")...)
+		row = append(row, m.F1, m.Accuracy, m.BalancedAccuracy)
 		if c == nil {
 			row = append(row, "", "", "", "")
 		} else {

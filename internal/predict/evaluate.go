@@ -53,6 +53,7 @@ func (e *Evaluation) Cases() *eval.Cases { return e.cases }
 // ModelInfo describes one of the models of an evaluation.
 type ModelInfo struct {
 	Path            string            `json:"path"`
+	ID              string            `json:"id"` // first digits of the SHA-256 of the file
 	Architecture    string            `json:"architecture"`
 	Calibration     *eval.Calibration `json:"calibration"`      // null: none
 	DataFingerprint string            `json:"data_fingerprint"` // of the data that it was trained on
@@ -132,7 +133,7 @@ func Evaluate(ctx context.Context, c *config.Config, opt EvalOptions, log *slog.
 func infos(models []*Model) []ModelInfo {
 	var out []ModelInfo
 	for _, m := range models {
-		out = append(out, ModelInfo{m.Path, m.Arch, m.Calibration, m.DataFingerprint})
+		out = append(out, ModelInfo{m.Path, m.ID, m.Arch, m.Calibration, m.DataFingerprint})
 	}
 	return out
 }
