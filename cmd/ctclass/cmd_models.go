@@ -145,7 +145,7 @@ func describeModel(dev *cpu.Device, e models.Entry, shape [3]int, opts modelsOpt
 	if err != nil {
 		return info, err
 	}
-	adam := session.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
+	adam := session.Optimizer{Rule: session.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}}
 	info.TrainPeakBytes = peak(session.Options{Training: &session.Training{Loss: loss, BatchSizes: []int{opts.batch}, Optimizer: adam}})
 	return info, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/eval"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/losses"
 	"github.com/ctclass/ctclass/internal/models"
@@ -88,7 +89,7 @@ func (a *app) debug() bool { return a.getenv("CTCLASS_DEBUG") == "1" }
 
 // names are the models and losses that a configuration may name.
 func (a *app) names() config.Names {
-	return config.Names{Models: models.Names(), Losses: losses.Names()}
+	return config.Names{Models: models.Names(), Losses: losses.Names(), Metrics: append(eval.MetricNames(), "loss")}
 }
 
 // configFlags are the flags of every command that reads a configuration.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 )
 
 // Write creates or replaces the file at path with what write produces. The bytes go to a
@@ -67,6 +68,28 @@ func createTemp(path string) (*os.File, error) {
 			continue
 		}
 		return f, err
+	}
+}
+
+// IsDiskFull reports whether err says that there is no room left on the disk, or in the user's share of it.
+func IsDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// Free returns the bytes that can still be written below a folder; ok is false where the system does not tell.
+func Free(folder string) (bytes int64, ok bool) { return free(folder) }
+
+// RemoveLeftovers removes the temporary files that processes which were killed while they wrote have left in a
+// folder. No other process may be writing there.
+func RemoveLeftovers(folder string) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if ok, _ := filepath.Match(".*.*-*.tmp", e.Name()); ok && e.Type().IsRegular() {
+			os.Remove(filepath.Join(folder, e.Name())) // what cannot be removed takes room, and does no other harm
+		}
 	}
 }
 

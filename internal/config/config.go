@@ -159,35 +159,47 @@ type Train struct {
 	BatchSize     int       `yaml:"batch_size"` // samples per forward pass (micro-batch)
 	Accumulate    int       `yaml:"accumulate"` // micro-batches per optimiser step
 	DropLast      bool      `yaml:"drop_last"`
+	Sampler       string    `yaml:"sampler"` // shuffle | balanced | class_aware
+	Mixup         float64   `yaml:"mixup"`   // 0: off
 	Seed          uint64    `yaml:"seed"`
 	Threads       int       `yaml:"threads"` // 0: all cores
 	Optimizer     Optimizer `yaml:"optimizer"`
+	LayerDecay    float64   `yaml:"layer_decay"` // 1: all layers learn at the same rate
 	Schedule      Schedule  `yaml:"schedule"`
 	ClipNorm      float64   `yaml:"clip_norm"` // 0: off
+	EMA           float64   `yaml:"ema"`       // 0: off
+	OnNaN         string    `yaml:"on_nan"`    // stop | skip
 	EarlyStop     EarlyStop `yaml:"early_stop"`
-	Monitor       string    `yaml:"monitor"` // metric that picks best: auroc, auprc, f1, accuracy, loss
+	Monitor       string    `yaml:"monitor"` // metric that picks best: loss, or one of the evaluation's
 	ValidateEvery int       `yaml:"validate_every"`
-	Freeze        []string  `yaml:"freeze"` // patterns of parameter names
+	SaveMinutes   float64   `yaml:"save_every_minutes"` // 0: at the end of epochs only
+	Freeze        []string  `yaml:"freeze"`             // patterns of parameter names
 }
 
-// Optimizer sets AdamW.
+// Optimizer sets the optimiser.
 type Optimizer struct {
-	Name        string     `yaml:"name"` // adamw
+	Name        string     `yaml:"name"` // adamw | sgd | lion
 	LR          float64    `yaml:"lr"`
-	Betas       [2]float64 `yaml:"betas"`
-	Eps         float64    `yaml:"eps"`
+	Betas       [2]float64 `yaml:"betas"`    // adamw, lion
+	Momentum    float64    `yaml:"momentum"` // sgd
+	Eps         float64    `yaml:"eps"`      // adamw
 	WeightDecay float64    `yaml:"weight_decay"`
 	DecayOn     string     `yaml:"decay_on"` // matrices | all
 }
 
 // Schedule sets the learning rate over the optimiser steps.
 type Schedule struct {
-	Name        string  `yaml:"name"`         // constant | cosine | one_cycle
-	WarmupSteps int     `yaml:"warmup_steps"` // cosine, constant: linear warm-up
-	MinLR       float64 `yaml:"min_lr"`       // cosine: final learning rate
+	Name        string  `yaml:"name"`         // constant | cosine | one_cycle | multistep | plateau
+	WarmupSteps int     `yaml:"warmup_steps"` // all but one_cycle: linear warm-up
+	MinLR       float64 `yaml:"min_lr"`       // cosine: final learning rate; plateau: lowest one
 	PctStart    float64 `yaml:"pct_start"`    // one_cycle: share of steps rising
 	DivFactor   float64 `yaml:"div_factor"`   // one_cycle: lr/div_factor at the start
 	FinalDiv    float64 `yaml:"final_div_factor"`
+	Milestones  []int   `yaml:"milestones"` // multistep: epochs after which the rate falls
+	Factor      float64 `yaml:"factor"`     // multistep, plateau: of the rate at each fall
+	Patience    int     `yaml:"patience"`   // plateau: validations without improvement before a fall
+	Threshold   float64 `yaml:"threshold"`  // plateau: relative change that is an improvement
+	Cooldown    int     `yaml:"cooldown"`   // plateau: validations after a fall that do not count
 }
 
 // EarlyStop ends training when the monitored metric stops improving.

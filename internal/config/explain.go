@@ -56,11 +56,8 @@ func (f *field) explain(b *strings.Builder, def *Config, known Names) {
 		return
 	}
 	allowed := f.allowed()
-	switch {
-	case f.key == "model.name" && len(known.Models) > 0:
-		allowed = strings.Join(known.Models, ", ")
-	case f.key == "loss.name" && len(known.Losses) > 0:
-		allowed = strings.Join(known.Losses, ", ")
+	if names := known.of(f.key); len(names) > 0 {
+		allowed = strings.Join(names, ", ")
 	}
 	wrap(b, "allowed: "+allowed)
 	if f.doc.unit != "" {

@@ -105,11 +105,8 @@ func leafSchema(f *field, def *Config, known Names) *schemaNode {
 	if f.doc.rule != nil && f.doc.rule.schema != nil {
 		f.doc.rule.schema(s)
 	}
-	switch f.key {
-	case "model.name":
-		s.Enum = known.Models
-	case "loss.name":
-		s.Enum = known.Losses
+	if names := known.of(f.key); len(names) > 0 {
+		s.Enum = names
 	}
 	switch v := f.value(def).(type) {
 	case nil, map[string]any:
@@ -117,7 +114,7 @@ func leafSchema(f *field, def *Config, known Names) *schemaNode {
 		s.Default = "keep"
 	case PosWeight:
 		s.Default = []any{}
-	case []string, []float64:
+	case []string, []float64, []int:
 		s.Default = []any{}
 	default:
 		s.Default = v

@@ -8,8 +8,22 @@ import (
 
 // Names are the names that other packages give meaning to. An empty list is not checked.
 type Names struct {
-	Models []string // allowed values of model.name
-	Losses []string // allowed values of loss.name
+	Models  []string // allowed values of model.name
+	Losses  []string // allowed values of loss.name
+	Metrics []string // allowed values of train.monitor
+}
+
+// of returns the names that the key may have.
+func (n Names) of(key string) []string {
+	switch key {
+	case "model.name":
+		return n.Models
+	case "loss.name":
+		return n.Losses
+	case "train.monitor":
+		return n.Metrics
+	}
+	return nil
 }
 
 // Validate checks a whole configuration: every value, how values go together, and the names against known.
@@ -55,6 +69,7 @@ func checkNames(c *Config, known Names) []crossProblem {
 	}
 	check("model.name", "known model", c.Model.Name, known.Models)
 	check("loss.name", "known loss", c.Loss.Name, known.Losses)
+	check("train.monitor", "known metric", c.Train.Monitor, known.Metrics)
 	return out
 }
 
@@ -131,7 +146,14 @@ func crossCheck(c *Config) []crossProblem {
 	if s.WarmupSteps > 0 && s.Name == "one_cycle" {
 		report([]string{"train.schedule.warmup_steps", "train.schedule.name"}, "got %d, allowed: 0 for one_cycle, which rises by itself (pct_start)", s.WarmupSteps)
 	}
-	if s.MinLR > 0 && s.Name != "cosine" {
+	if (s.Name == "multistep") != (len(s.Milestones) > 0) {
+		text := "is empty, allowed: the epochs after which the rate falls, for train.schedule.name multistep"
+		if len(s.Milestones) > 0 {
+			text = "is only for train.schedule.name multistep"
+		}
+		report([]string{"train.schedule.milestones", "train.schedule.name"}, "%s", text)
+	}
+	if s.MinLR > 0 && s.Name != "cosine" && s.Name != "plateau" {
 		report([]string{"train.schedule.min_lr", "train.schedule.name"}, "got %s, allowed: 0 for %s, which has no use for it", number(s.MinLR), s.Name)
 	} else if s.MinLR > c.Train.Optimizer.LR {
 		report([]string{"train.schedule.min_lr", "train.optimizer.lr"}, "got %s, allowed: at most train.optimizer.lr (%s)", number(s.MinLR), number(c.Train.Optimizer.LR))

@@ -20,6 +20,8 @@ import (
 type Options struct {
 	BatchSize int
 	Shuffle   bool    // a new order each epoch; otherwise the order of the samples
+	Sampler   Sampler // which samples an epoch draws; all but Each shuffle
+	Task      string  // of the targets, for the samplers that go by class
 	DropLast  bool    // leave out a last batch of fewer than BatchSize samples
 	Seed      uint64  // of the order and the flips
 	Flip      [3]bool // axes d, h, w that are flipped with probability 1/2 each
@@ -57,7 +59,7 @@ const DefaultCacheBytes = 1 << 30
 // the loop over the epoch ends, or until Release.
 type Batch struct {
 	Samples []Sample
-	IDs     []uint64  // the samples' IDs
+	IDs     []uint64  // name the draws in random streams: the samples' IDs, where a sample is drawn once
 	X       []float32 // [B][C][D][H][W], B = len(Samples), C windows
 	Y       []float32 // [B][C], C values a target; NaN where one is missing
 	// Next is the position in the epoch's order behind the last sample of the batch: an epoch
@@ -86,6 +88,7 @@ type Loader struct {
 	voxels  int // values of a sample: channels times voxels
 	classes int // values of a target
 	cache   *memoryCache
+	byClass [][]int // indices of the samples, for the samplers that go by class
 
 	running atomic.Bool
 	free    chan *buffer // the batch buffers not in use
@@ -140,6 +143,11 @@ func NewLoader(samples []Sample, o Options) (*Loader, error) {
 	}
 	for range cap(l.free) {
 		l.free <- &buffer{}
+	}
+	if o.Sampler != Each {
+		if l.byClass = classesOf(samples, o.Task); len(l.byClass) == 0 {
+			return nil, fmt.Errorf("loader: none of the %d samples has a known label to balance by", len(samples))
+		}
 	}
 	return l, nil
 }
@@ -201,20 +209,7 @@ func (l *Loader) BytesBound(maxVoxels int64) int64 {
 // a batch: one more than there are workers, so that a worker need not idle while its last sample waits.
 func (o *Options) lookahead() int { return o.Workers + 1 }
 
-// Order returns the order of an epoch: indices into the samples.
-func (l *Loader) Order(epoch int) []int {
-	if l.o.Shuffle {
-		s := rng.New(rng.Key(l.o.Seed, "shuffle", uint64(epoch)))
-		return s.Perm(len(l.samples))
-	}
-	order := make([]int, len(l.samples))
-	for i := range order {
-		order[i] = i
-	}
-	return order
-}
-
-// flips returns the axes along which a sample is flipped in an epoch.
+// flips returns the axes along which the draw of a sample is flipped in an epoch.
 func (l *Loader) flips(epoch int, id uint64) [3]bool {
 	s := rng.New(rng.Key(l.o.Seed, "augment", uint64(epoch), id))
 	var axes [3]bool

@@ -16,7 +16,8 @@ import (
 type pipeline struct {
 	l      *Loader
 	epoch  int
-	order  []int // positions of the epoch still to come, indices into the samples
+	order  []int    // positions of the epoch still to come, indices into the samples
+	draws  []uint64 // their names in random streams
 	cancel context.CancelFunc
 	group  sync.WaitGroup
 	jobs   chan job
@@ -39,8 +40,9 @@ type prepared struct {
 
 func (l *Loader) startPipeline(ctx context.Context, epoch, start int) *pipeline {
 	ctx, cancel := context.WithCancel(ctx)
+	order := l.Order(epoch)
 	p := &pipeline{
-		l: l, epoch: epoch, order: l.Order(epoch)[start:], cancel: cancel,
+		l: l, epoch: epoch, order: order[start:], draws: l.draws(order)[start:], cancel: cancel,
 		jobs: make(chan job, l.o.lookahead()), out: make(chan *Batch, cap(l.free)),
 	}
 	for range l.o.Workers {
@@ -132,6 +134,7 @@ func (l *Loader) fresh(s Sample) ([]float32, []string, error) {
 func (p *pipeline) assemble(ctx context.Context, start int) error {
 	type pending struct {
 		sample Sample
+		draw   uint64
 		next   int // position behind the sample
 		done   <-chan prepared
 	}
@@ -147,15 +150,15 @@ func (p *pipeline) assemble(ctx context.Context, start int) error {
 	usable := false
 	for position := start; ; {
 		for len(queue) < l.o.lookahead() && len(p.order) > 0 {
-			s := l.samples[p.order[0]]
-			p.order = p.order[1:]
+			s, draw := l.samples[p.order[0]], p.draws[0]
+			p.order, p.draws = p.order[1:], p.draws[1:]
 			position++
 			if l.isBad(s) {
 				continue
 			}
 			done := make(chan prepared, 1)
 			p.jobs <- job{s, done} // has room for all that is looked ahead
-			queue = append(queue, pending{s, position, done})
+			queue = append(queue, pending{s, draw, position, done})
 		}
 		if len(queue) == 0 {
 			break
@@ -185,7 +188,7 @@ func (p *pipeline) assemble(ctx context.Context, start int) error {
 				return ctx.Err()
 			}
 		}
-		l.add(batch, p.epoch, head.sample, got.pixels, head.next)
+		l.add(batch, p.epoch, head.sample, head.draw, got.pixels, head.next)
 		if len(batch.Samples) == l.o.BatchSize {
 			p.out <- batch // has room for every batch there is
 			batch = nil
@@ -210,17 +213,17 @@ func (l *Loader) newBatch(buf *buffer) *Batch {
 	return &Batch{X: buf.x[:0], Y: buf.y[:0], release: func() { l.free <- buf }}
 }
 
-// add puts a sample into the next place of a batch.
-func (l *Loader) add(b *Batch, epoch int, s Sample, px pixels, next int) {
+// add puts a sample into the next place of a batch; draw names it in random streams.
+func (l *Loader) add(b *Batch, epoch int, s Sample, draw uint64, px pixels, next int) {
 	i := len(b.Samples)
 	b.Samples = append(b.Samples, s)
-	b.IDs = append(b.IDs, s.ID)
+	b.IDs = append(b.IDs, draw)
 	b.X = b.X[:(i+1)*l.voxels]
 	b.Y = b.Y[:(i+1)*l.classes]
 	b.Next = next
 	x := b.X[i*l.voxels:]
 	px.copyTo(x)
-	if axes := l.flips(epoch, s.ID); axes != [3]bool{} {
+	if axes := l.flips(epoch, draw); axes != [3]bool{} {
 		for channel := range slices.Chunk(x[:l.voxels], l.voxels/len(l.o.Preprocess.Windows())) {
 			preprocess.Flip(channel, l.o.Preprocess.ShapeDHW, axes)
 		}

@@ -25,7 +25,7 @@ import (
 type adam struct{ clip float64 }
 
 func (adam) Op(_ string, _ []int, clipped bool) graph.Op {
-	return ops.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: 0.01, Clipped: clipped}
+	return ops.AdamW{Update: ops.Update{Decay: 0.01, Rate: 1, Clipped: clipped}, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
 }
 func (adam) States() []string    { return []string{"m", "v"} }
 func (a adam) ClipNorm() float64 { return a.clip }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"unsafe"
 
@@ -102,6 +103,32 @@ func (s *State) GetInto(dst []float32, name string) []float32 {
 	}
 	s.dev.Export(dst[:n], e.layout, e.buf)
 	return dst[:n]
+}
+
+// Copy gives a tensor of the state the values of another one of the same form.
+func (s *State) Copy(to, from string) {
+	a, b := s.sameForm(to, from)
+	copy(a, b)
+}
+
+// Swap exchanges the values of two tensors of the state, which have the same form.
+func (s *State) Swap(x, y string) {
+	a, b := s.sameForm(x, y)
+	var tmp [4096]byte
+	for len(a) > 0 {
+		n := copy(tmp[:], a)
+		copy(a, b[:n])
+		copy(b, tmp[:n])
+		a, b = a[n:], b[n:]
+	}
+}
+
+func (s *State) sameForm(x, y string) (a, b Buf) {
+	ex, ey := s.entries[x], s.entries[y]
+	if ex == nil || ey == nil || !ex.layout.Equal(ey.layout) {
+		panic(fmt.Sprintf("engine: %s and %s do not have the same form", x, y))
+	}
+	return ex.buf, ey.buf
 }
 
 // Exec owns the memory of a set of programs over one state and runs them one at a time.
@@ -242,16 +269,31 @@ func (e *Exec) Run(p *Program, info *RunInfo) { e.RunEach(p, info, nil) }
 
 // RunEach executes the program and calls after, if given, behind each instruction.
 func (e *Exec) RunEach(p *Program, info *RunInfo, after func(in *Instr)) {
-	b := e.programs[p]
-	if t := p.Inputs["one"]; t != nil && t.Role == graph.One {
-		e.dev.Import(b.inputs["one"], t.Layout, []float32{1})
-	}
-	for i, in := range p.Instrs {
-		c := b.calls[i]
-		c.Info = info
-		in.kernel.Run(&c)
+	for in := range e.steps(p, info, nil) {
 		if after != nil {
 			after(in)
+		}
+	}
+}
+
+// steps executes the program one instruction after the other and yields each behind it; only those are run that
+// wanted, if given, says yes to.
+func (e *Exec) steps(p *Program, info *RunInfo, wanted func(in *Instr) bool) iter.Seq2[*Instr, *Call] {
+	return func(yield func(*Instr, *Call) bool) {
+		b := e.programs[p]
+		if t := p.Inputs["one"]; t != nil && t.Role == graph.One {
+			e.dev.Import(b.inputs["one"], t.Layout, []float32{1})
+		}
+		for i, in := range p.Instrs {
+			if wanted != nil && !wanted(in) {
+				continue
+			}
+			c := b.calls[i]
+			c.Info = info
+			in.kernel.Run(&c)
+			if !yield(in, &c) {
+				return
+			}
 		}
 	}
 }

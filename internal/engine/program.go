@@ -105,6 +105,9 @@ type RunInfo struct {
 	LR        float64  // learning rate of this step
 	Step      int      // optimiser step, from 1
 	First     bool     // first micro-batch of a step: accumulators are overwritten
+
+	// NotApplied is set by the run: an update has left out a gradient, or a part of it, that is not finite.
+	NotApplied bool
 }
 
 // Call carries the arguments of one kernel call.

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"math"
+
 	"github.com/ctclass/ctclass/internal/ops"
 	"github.com/ctclass/ctclass/internal/rng"
 )
@@ -21,6 +23,14 @@ func LossGradient(f ops.LossFunc, logits, targets, grad []float64, n int) {
 	for i := range n {
 		f.Row(logits[i*c:][:c], targets[i*t:][:t], grad[i*c:][:c])
 	}
+}
+
+// ClipFactor returns the factor of gradients whose squares have the given sum; NaN where it is not finite.
+func ClipFactor(op ops.ClipFactor, squares float64) float64 {
+	if squares-squares != 0 {
+		return math.NaN()
+	}
+	return min(1, op.MaxNorm/(math.Sqrt(squares)+1e-6))
 }
 
 // DropoutKey is the key of the random stream that draws the dropout mask of sample n of the batch.

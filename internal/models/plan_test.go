@@ -23,7 +23,7 @@ func plan(t *testing.T, dev *cpu.Device, c config.Model, shapeDHW [3]int) *sessi
 	}
 	p, err := session.Compile(dev, session.Options{
 		Network: net, ShapeDHW: shapeDHW, EvalBatch: 1,
-		Training: &session.Training{Loss: loss, BatchSizes: []int{1}, Optimizer: session.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}},
+		Training: &session.Training{Loss: loss, BatchSizes: []int{1}, Optimizer: session.Optimizer{Rule: session.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}}},
 	})
 	if err != nil {
 		t.Fatal(err)

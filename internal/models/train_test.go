@@ -50,7 +50,7 @@ func start(t *testing.T, dev *cpu.Device, c config.Model, shape [3]int, classes,
 	}
 	p, err := session.Compile(dev, session.Options{
 		Network: net, ShapeDHW: shape, EvalBatch: evalBatch,
-		Training: &session.Training{Loss: loss, BatchSizes: []int{n}, Optimizer: session.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}},
+		Training: &session.Training{Loss: loss, BatchSizes: []int{n}, Optimizer: session.Optimizer{Rule: session.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}}},
 	})
 	if err != nil {
 		t.Fatal(err)

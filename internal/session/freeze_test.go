@@ -35,7 +35,7 @@ func TestFrozen(t *testing.T) {
 		defer dev.Close()
 		plan, err := Compile(dev, Options{Network: net, ShapeDHW: [3]int{8, 8, 8}, Training: &Training{
 			Loss: loss, BatchSizes: []int{2}, Accumulate: accumulate, Frozen: frozen,
-			Optimizer: AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: 0.1, DecayAll: true},
+			Optimizer: Optimizer{Rule: AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, Decay: 0.1, DecayAll: true},
 		}})
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -33,7 +34,7 @@ type Training struct {
 	Loss       losses.Loss
 	BatchSizes []int // of the micro-batches, such as the usual one and that of a shorter last one
 	Accumulate bool  // gradients of several micro-batches make a step
-	Optimizer  AdamW
+	Optimizer  Optimizer
 	Frozen     func(param string) bool // parameters that stay as they are; nil: none
 }
 
@@ -257,43 +258,40 @@ type Step struct {
 }
 
 // Train makes one optimiser step over the micro-batches and returns the loss over all of them: the sum over
-// their valid labels ÷ their count (or the plain sum).
+// their valid labels ÷ their count (or the plain sum). It reports ErrDiverged or ErrGradient where the loss or a
+// gradient is not a finite number; gradients that are not, or with Optimizer.Gate the whole step, are not applied.
 func (s *Session) Train(batches []MicroBatch, step Step, sum bool) (float64, error) {
 	t := s.opt.Training
-	var count float64
-	for _, b := range batches {
-		count += t.Loss.Count(b.Targets)
-	}
-	scale := 1.0
-	if !sum && count > 0 {
-		scale = 1 / count
-	}
 	if len(batches) == 0 || len(batches) > 1 && !t.Accumulate {
 		return 0, fmt.Errorf("session: %d micro-batches in a step, accumulation %v", len(batches), t.Accumulate)
 	}
+	scale := s.scale(batches, sum)
 	var loss float64
+	notApplied := false
 	for i, b := range batches {
 		p := s.train[len(b.IDs)]
 		if p == nil {
 			return 0, fmt.Errorf("session: no program for a batch of %d", len(b.IDs))
 		}
-		for name, v := range map[string][]float32{"x": b.X, "targets": b.Targets, "scale": {float32(scale)}} {
-			if err := s.exec.SetInput(p, name, v); err != nil {
-				return 0, err
-			}
+		if err := s.set(p, b, scale); err != nil {
+			return 0, err
 		}
-		info := engine.RunInfo{
-			Seed: step.Seed, Epoch: uint64(step.Epoch), SampleIDs: b.IDs, LR: step.LR, Step: step.Number, First: i == 0,
-		}
-		s.exec.Run(p, &info)
+		info := s.runInfo(b, step, i == 0)
+		s.exec.Run(p, info)
 		loss += float64(s.exec.Output(p, 0)[0])
 		s.batches++
+		notApplied = notApplied || info.NotApplied
 	}
 	if s.update != nil {
-		s.exec.Run(s.update, &engine.RunInfo{LR: step.LR, Step: step.Number})
+		info := engine.RunInfo{LR: step.LR, Step: step.Number}
+		s.exec.Run(s.update, &info)
+		notApplied = notApplied || info.NotApplied
 	}
-	if math.IsNaN(loss) || math.IsInf(loss, 0) {
+	switch {
+	case math.IsNaN(loss) || math.IsInf(loss, 0):
 		return loss, ErrDiverged
+	case notApplied:
+		return loss, ErrGradient
 	}
 	return loss, nil
 }
@@ -311,27 +309,8 @@ func (s *Session) Finite() bool {
 	return true
 }
 
-// ErrDiverged says that the loss is no longer a finite number.
-var ErrDiverged = fmt.Errorf("the loss is not a finite number any more")
-
-// AdamW is Adam with decoupled weight decay, as an engine.Optimizer.
-type AdamW struct {
-	Beta1, Beta2, Eps, Decay float64
-	DecayAll                 bool    // also norms and biases; otherwise only tensors of two axes or more
-	Clip                     float64 // global norm of the gradients; 0: none
-}
-
-// Op returns a parameter's update.
-func (a AdamW) Op(_ string, shape []int, clipped bool) graph.Op {
-	decay := a.Decay
-	if !a.DecayAll && len(shape) < 2 {
-		decay = 0
-	}
-	return ops.AdamW{Beta1: a.Beta1, Beta2: a.Beta2, Eps: a.Eps, Decay: decay, Clipped: clipped}
-}
-
-// States names the moments.
-func (AdamW) States() []string { return []string{"m", "v"} }
-
-// ClipNorm returns the largest global norm.
-func (a AdamW) ClipNorm() float64 { return a.Clip }
+// What Train says of a step that came to values that are not finite numbers.
+var (
+	ErrDiverged = errors.New("the loss is not a finite number any more")
+	ErrGradient = errors.New("a gradient is not a finite number any more")
+)

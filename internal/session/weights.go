@@ -75,6 +75,21 @@ func (s *Session) SaveState(path string, metadata map[string]string) error {
 	return modelfile.SaveTensors(path, tensors, metadata)
 }
 
+// SavedBytes returns about how large the file of SaveState is.
+func (s *Session) SavedBytes() int64 {
+	n := int64(64 << 10) // names and metadata
+	for _, name := range s.state.Names() {
+		if !strings.HasPrefix(name, engine.GradientPrefix) {
+			elements := 4
+			for _, d := range s.state.Shape(name) {
+				elements *= d
+			}
+			n += int64(elements)
+		}
+	}
+	return n
+}
+
 // LoadState brings back what SaveState wrote. accept judges the metadata before anything is changed.
 func (s *Session) LoadState(path string, accept func(metadata map[string]string) error) error {
 	var want []modelfile.Spec

@@ -30,7 +30,7 @@ func small(t *testing.T, seed uint64, train bool) *Session {
 		if err != nil {
 			t.Fatal(err)
 		}
-		opt.Training = &Training{Loss: loss, BatchSizes: []int{2}, Optimizer: AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}}
+		opt.Training = &Training{Loss: loss, BatchSizes: []int{2}, Optimizer: plainAdamW()}
 	}
 	dev := cpu.New(1)
 	t.Cleanup(dev.Close)

@@ -48,7 +48,7 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, repo
 	opt := session.Options{Network: net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: b.Batch}
 	if training {
 		b.Mode, b.Batch, opt.EvalBatch = "train", c.Train.BatchSize, 0
-		opt.Training = &session.Training{Loss: loss, BatchSizes: []int{b.Batch}, Optimizer: adamW(c.Train)}
+		opt.Training = &session.Training{Loss: loss, BatchSizes: []int{b.Batch}, Optimizer: optimizer(c.Train, net)}
 	}
 	plan, err := session.Compile(dev, opt)
 	if err != nil {

@@ -48,7 +48,7 @@ func Check(c *config.Config) error {
 	_, err = session.Compile(dev, session.Options{
 		Network: net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: EvalBatch(c),
 		Training: &session.Training{
-			Loss: loss, BatchSizes: []int{c.Train.BatchSize}, Accumulate: c.Train.Accumulate > 1, Optimizer: adamW(c.Train), Frozen: frozen,
+			Loss: loss, BatchSizes: []int{c.Train.BatchSize}, Accumulate: c.Train.Accumulate > 1, Optimizer: optimizer(c.Train, net), Frozen: frozen,
 		},
 	})
 	return exitcode.Wrap(exitcode.Usage, err)

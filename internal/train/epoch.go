@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
+	"github.com/ctclass/ctclass/internal/atomicfile"
 	"github.com/ctclass/ctclass/internal/eval"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/modelfile"
@@ -39,7 +41,11 @@ func (r *run) endEpoch(ctx context.Context, m *meter) error {
 	line := epochLine{Kind: epochKind, Step: r.at.Step, Epoch: r.at.Epoch + 1, TrainLoss: r.at.LossSum / float64(r.at.Steps)}
 	last := r.at.Epoch+1 == c.Epochs
 	if r.val != nil && (line.Epoch%c.ValidateEvery == 0 || last) {
-		ev, err := Evaluate(ctx, r.sess, r.val, r.ds.Task, r.ds.Labels, r.cfg.Eval.Threshold, r.loss, nil)
+		var ev *Evaluation
+		err := r.sess.WithAverages(func() (err error) {
+			ev, err = Evaluate(ctx, r.sess, r.val, r.ds.Task, r.ds.Labels, r.cfg.Eval.Threshold, r.loss, nil)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -77,6 +83,14 @@ func (r *run) endEpoch(ctx context.Context, m *meter) error {
 	return r.writeStatus(runs.Running, nil)
 }
 
+// saveInTime saves the state when the last saved one is older than the configuration allows.
+func (r *run) saveInTime() error {
+	if m := r.cfg.Train.SaveMinutes; m == 0 || time.Since(r.saved).Minutes() < m {
+		return nil
+	}
+	return r.saveProgress()
+}
+
 // save writes the last model and the state, from which the run can be continued.
 func (r *run) save(metrics *eval.Report) error {
 	if !r.sess.Finite() {
@@ -85,10 +99,33 @@ func (r *run) save(metrics *eval.Report) error {
 	if err := r.saveModel(lastFile, metrics); err != nil {
 		return err
 	}
+	return r.saveProgress()
+}
+
+// saveProgress writes the state.
+func (r *run) saveProgress() error {
 	if err := r.hist.sync(); err != nil {
 		return err
 	}
-	return saveState(r.Dir, r.sess, r.at)
+	if err := saveState(r.Dir, r.sess, r.at); err != nil {
+		return err
+	}
+	r.saved = time.Now()
+	return nil
+}
+
+// diskFull adds to the error of a full disk what is missing and how to go on.
+func (r *run) diskFull(err error) error {
+	if !atomicfile.IsDiskFull(err) {
+		return err
+	}
+	need := r.sess.SavedBytes()
+	missing := ""
+	if free, ok := atomicfile.Free(r.Dir); ok {
+		missing = fmt.Sprintf(", and %s are free", mebibytes(free))
+	}
+	return fmt.Errorf("%w: saving takes up to %s beside what is there%s; make room, then continue with --resume from what was saved before",
+		err, mebibytes(need), missing)
 }
 
 func (r *run) diverged() error {
@@ -114,6 +151,9 @@ func (r *run) judge(ev *Evaluation) (best bool, err error) {
 			r.at.BestEpoch = r.at.Epoch + 1
 		}
 		return best, nil
+	}
+	if s := r.cfg.Train.Schedule; s.Name == "plateau" && r.at.Plateau.observe(value, sign, s) {
+		r.Log.Info("the learning rate falls", "times", s.Factor, "metric", name)
 	}
 	if r.at.Best == nil || sign*(value-*r.at.Best) > r.cfg.Train.EarlyStop.MinDelta {
 		r.at.Best, r.at.BestEpoch, r.at.Stale = &value, r.at.Epoch+1, 0
@@ -158,5 +198,5 @@ func (r *run) saveModel(name string, metrics *eval.Report) error {
 	if m.History, err = json.Marshal(slices.Clone(r.at.Epochs)); err != nil {
 		return err
 	}
-	return modelfile.Save(path, m)
+	return r.sess.WithAverages(func() error { return modelfile.Save(path, m) })
 }

@@ -31,6 +31,8 @@ func configID(cfg *config.Config) (string, error) {
 		c.Data.Cache.Storage = "" // nothing is rounded to it
 	}
 	c.Data.Cache.Dir, c.Data.Cache.Size = "", ""
+	c.Train.SaveMinutes = 0
+	c.Train.OnNaN = "" // it decides what becomes of a step that would end the run, nothing else
 	raw, err := config.Marshal(&c)
 	if err != nil {
 		return "", err
@@ -104,7 +106,11 @@ func (r *run) writeStatus(state string, reason error) error {
 
 // observeStep tells the trackers about an optimiser step.
 func (r *run) observeStep(l stepLine) {
-	r.track.Log(l.Step, []tracking.Scalar{{Name: "train/loss", Value: l.Loss}, {Name: "train/lr", Value: l.LR}})
+	values := []tracking.Scalar{{Name: "train/lr", Value: l.LR}}
+	if l.Loss != nil {
+		values = append(values, tracking.Scalar{Name: "train/loss", Value: *l.Loss})
+	}
+	r.track.Log(l.Step, values)
 }
 
 // observeEpoch tells the trackers about an epoch.

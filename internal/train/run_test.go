@@ -51,7 +51,7 @@ func TestStepsOfAnEpoch(t *testing.T) {
 			t.Errorf("%s: the history has %d steps and %d epochs", name, len(steps), len(epochs))
 		}
 		for i, s := range steps {
-			if want := learningRate(c.Train.Optimizer.LR, c.Train.Schedule, i, 2*tt.steps); s.LR != want || s.Step != i+1 || s.Epoch != i/tt.steps+1 {
+			if want := learningRate(c.Train.Optimizer.LR, c.Train.Schedule, moment{Step: i, Total: 2 * tt.steps}); s.LR != want || s.Step != i+1 || s.Epoch != i/tt.steps+1 {
 				t.Errorf("%s: %+v, want learning rate %v", name, s, want)
 			}
 		}

@@ -54,7 +54,7 @@ func TestLearningRateAsPyTorch(t *testing.T) {
 		}},
 	} {
 		for step, want := range tt.want {
-			got := learningRate(tt.lr, tt.s, step, len(tt.want))
+			got := learningRate(tt.lr, tt.s, moment{Step: step, Total: len(tt.want)})
 			if !(math.Abs(got-want) <= 1e-12*tt.lr) {
 				t.Errorf("%s: step %d of %d: %v, want %v", tt.name, step, len(tt.want), got, want)
 			}
@@ -80,7 +80,7 @@ func TestLearningRateOfShortRuns(t *testing.T) {
 		{"constant, warming up", config.Schedule{Name: "constant", WarmupSteps: 4}, 2, 100, 0.75},
 		{"constant", config.Schedule{Name: "constant", WarmupSteps: 4}, 50, 100, 1},
 	} {
-		if got := learningRate(1, tt.s, tt.step, tt.total); !(math.Abs(got-tt.want) <= 1e-9) {
+		if got := learningRate(1, tt.s, moment{Step: tt.step, Total: tt.total}); !(math.Abs(got-tt.want) <= 1e-9) {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
@@ -96,7 +96,7 @@ func TestLearningRateStaysInRange(t *testing.T) {
 				{Name: "cosine", WarmupSteps: int(pct * 30), MinLR: 1e-7},
 			} {
 				for step := range total {
-					if lr := learningRate(1e-3, s, step, total); !(lr > 0 && lr <= 1e-3*(1+1e-12)) {
+					if lr := learningRate(1e-3, s, moment{Step: step, Total: total}); !(lr > 0 && lr <= 1e-3*(1+1e-12)) {
 						t.Fatalf("%+v, step %d of %d: %v", s, step, total, lr)
 					}
 				}

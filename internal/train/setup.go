@@ -57,7 +57,7 @@ func (r *run) openLoaders() error {
 	cache := int64(data.DefaultCacheBytes) / 2
 	warned := func(s data.Sample, w string) { r.Log.Warn(w, "scan", s.Name) }
 	if r.train, err = data.NewLoader(training, data.Options{
-		BatchSize: global, Shuffle: true, DropLast: c.Train.DropLast, Seed: c.Train.Seed, Flip: flip,
+		BatchSize: global, Shuffle: true, Sampler: samplers()[c.Train.Sampler], Task: r.ds.Task, DropLast: c.Train.DropLast, Seed: c.Train.Seed, Flip: flip,
 		Workers: workers(c, r.threads()), Preprocess: c.Preprocess, OpenVolume: r.ds.OpenVolume, Stored: r.ds.Stored(c.Preprocess),
 		Strict: c.Data.Strict, SkipErrors: c.Data.OnError == "skip", Warn: warned, CacheBytes: cache,
 	}); err != nil {
@@ -87,6 +87,11 @@ func workers(c *config.Config, threads int) int {
 		return c.Data.Workers
 	}
 	return threads
+}
+
+// samplers are the values of train.sampler.
+func samplers() map[string]data.Sampler {
+	return map[string]data.Sampler{"shuffle": data.Each, "balanced": data.Balanced, "class_aware": data.ClassAware}
 }
 
 func flips(axes []string) (flip [3]bool, err error) {

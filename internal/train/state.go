@@ -31,12 +31,14 @@ type state struct {
 	Position int     `json:"position"` // samples of it that are done
 	Step     int     `json:"step"`     // optimiser steps done
 	LossSum  float64 `json:"loss_sum"` // over the steps of this epoch
-	Steps    int     `json:"steps"`    // of this epoch
+	Steps    int     `json:"steps"`    // of this epoch, without those left out
+	Skipped  int     `json:"skipped"`  // steps of the run that are left out, see train.on_nan
 
 	Best      *float64          `json:"best,omitempty"` // monitored metric of the best model
 	BestEpoch int               `json:"best_epoch"`
-	Stale     int               `json:"stale"`   // validations without improvement
-	Epochs    []json.RawMessage `json:"epochs"`  // the epoch lines of the history
+	Stale     int               `json:"stale"`  // validations without improvement
+	Epochs    []json.RawMessage `json:"epochs"` // the epoch lines of the history
+	Plateau   plateau           `json:"plateau"`
 	Batches   int64             `json:"batches"` // micro-batches that the running statistics have seen
 	Finished  bool              `json:"finished"`
 	// Identity is what must not change between the parts of a run.

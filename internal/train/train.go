@@ -10,7 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
+	"time"
 
 	"github.com/ctclass/ctclass/internal/atomicfile"
 	"github.com/ctclass/ctclass/internal/config"
@@ -57,10 +57,12 @@ type run struct {
 	val   *data.Loader // nil: no validation samples
 	hist  *history
 	at    state
+	mix   *mixup
 	total int // optimiser steps of the whole run
 
 	planned int64 // bytes that the process will take
 	track   *tracking.Tracker
+	saved   time.Time
 }
 
 // Run trains as cfg says. A cancelled context saves the state and returns ctx.Err().
@@ -102,7 +104,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 		err = r.loop(ctx)
 	}
 	if err := errors.Join(err, r.closeTracking(ctx, err)); err != nil {
-		return nil, err
+		return nil, r.diskFull(err)
 	}
 	return r.result(), nil
 }
@@ -152,6 +154,11 @@ func (r *run) prepare(dev *cpu.Device) error {
 	if r.loss, err = r.newLoss(classes); err != nil {
 		return exitcode.Wrap(exitcode.Usage, err)
 	}
+	trained := r.loss
+	if c.Train.Mixup > 0 {
+		trained = losses.Mixed(r.loss, classes)
+		r.mix = &mixup{alpha: c.Train.Mixup, seed: c.Train.Seed}
+	}
 	if err := r.openLoaders(); err != nil {
 		return err
 	}
@@ -162,7 +169,7 @@ func (r *run) prepare(dev *cpu.Device) error {
 	plan, err := session.Compile(dev, session.Options{
 		Network: r.net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: EvalBatch(c),
 		Training: &session.Training{
-			Loss: r.loss, BatchSizes: r.batchSizes(), Accumulate: c.Train.Accumulate > 1, Optimizer: adamW(c.Train),
+			Loss: trained, BatchSizes: r.batchSizes(), Accumulate: c.Train.Accumulate > 1, Optimizer: optimizer(c.Train, r.net),
 			Frozen: frozen,
 		},
 	})
@@ -181,14 +188,8 @@ func (r *run) prepare(dev *cpu.Device) error {
 	if err := r.loadPretrained(); err != nil {
 		return err
 	}
+	r.sess.StartAverages()
 	return r.restore()
-}
-
-func adamW(t config.Train) session.AdamW {
-	o := t.Optimizer
-	return session.AdamW{
-		Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps, Decay: o.WeightDecay, DecayAll: o.DecayOn == "all", Clip: t.ClipNorm,
-	}
 }
 
 // promise states the peak memory and holds it against the budget.
@@ -231,7 +232,7 @@ func (r *run) restore() error {
 	if err != nil {
 		return err
 	}
-	r.at.Identity = id
+	r.at.Identity, r.at.Plateau.Falls = id, 1
 	if !r.Resume {
 		return nil
 	}
@@ -245,7 +246,7 @@ func (r *run) restore() error {
 		return exitcode.Wrap(exitcode.Usage, err)
 	}
 	r.at = at
-	r.Log.Info("resumed", "epoch", at.Epoch+1, "step", at.Step)
+	r.Log.Info("resumed", "epoch", min(at.Epoch+1, r.cfg.Train.Epochs), "step", at.Step)
 	return nil
 }
 
@@ -264,6 +265,7 @@ func (r *run) loop(ctx context.Context) error {
 	if r.MaxSteps > 0 {
 		goal = min(goal, r.MaxSteps)
 	}
+	r.saved = time.Now()
 	bar := r.Progress.Start("training", int64(goal))
 	defer bar.Done()
 	bar.Skip(r.at.Step)
@@ -313,9 +315,15 @@ func (r *run) runEpoch(ctx context.Context, bar *progress.Bar) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if err := r.saveInTime(); err != nil {
+			return err
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if r.at.Steps == 0 && r.at.Skipped > 0 {
+		return fmt.Errorf("every step of epoch %d was left out, because its loss or gradients were not finite numbers: lower train.optimizer.lr or set train.clip_norm", r.at.Epoch+1)
 	}
 	if r.at.Steps == 0 {
 		return exitcode.Errorf(exitcode.NoInput, "no training step in a whole epoch: too few scans could be used for a batch of %d", globalBatch(r.cfg.Train))
@@ -326,38 +334,46 @@ func (r *run) runEpoch(ctx context.Context, bar *progress.Bar) error {
 
 // stepLine is the history's record of an optimiser step.
 type stepLine struct {
-	Kind  string  `json:"kind"` // step
-	Step  int     `json:"step"` // from 1
-	Epoch int     `json:"epoch"`
-	Loss  float64 `json:"loss"`
-	LR    float64 `json:"lr"`
+	Kind  string   `json:"kind"` // step
+	Step  int      `json:"step"` // from 1
+	Epoch int      `json:"epoch"`
+	Loss  *float64 `json:"loss,omitempty"` // absent where the step is left out
+	LR    float64  `json:"lr"`
+	// Skipped marks a step that came to values that are not finite and changed nothing (train.on_nan: skip).
+	Skipped bool `json:"skipped,omitempty"`
 }
 
 // step makes one optimiser step of a global batch, cut into micro-batches.
 func (r *run) step(b *data.Batch) error {
-	lr := learningRate(r.cfg.Train.Optimizer.LR, r.cfg.Train.Schedule, r.at.Step, r.total)
+	c := r.cfg.Train
+	lr := learningRate(c.Optimizer.LR, c.Schedule, moment{r.at.Step, r.total, r.at.Epoch, r.at.Plateau.Falls})
+	if r.mix != nil {
+		r.mix.apply(b, r.at.Epoch)
+	}
 	micro := r.microBatches(b)
 	if len(micro) == 0 {
 		r.at.Position = b.Next
 		return nil
 	}
-	loss, err := r.sess.Train(micro, session.Step{Number: r.at.Step + 1, LR: lr, Seed: r.cfg.Train.Seed, Epoch: r.at.Epoch},
-		r.cfg.Loss.Reduction == "sum")
-	if errors.Is(err, session.ErrDiverged) {
-		var names []string
-		for _, s := range b.Samples {
-			names = append(names, s.Name)
+	line := stepLine{Kind: "step", Step: r.at.Step + 1, Epoch: r.at.Epoch + 1, LR: lr}
+	step := session.Step{Number: r.at.Step + 1 - r.at.Skipped, LR: lr, Seed: c.Seed, Epoch: r.at.Epoch}
+	loss, err := r.sess.Train(micro, step, r.cfg.Loss.Reduction == "sum")
+	switch {
+	case isNotFinite(err):
+		if err := r.notFinite(b, micro, step, err); err != nil {
+			return err
 		}
-		return fmt.Errorf("step %d: %w: lower train.optimizer.lr or set train.clip_norm; its scans: %s", r.at.Step+1, err, strings.Join(names, ", "))
-	}
-	if err != nil {
+		line.Skipped = true
+		r.at.Skipped++
+	case err != nil:
 		return fmt.Errorf("step %d: %w", r.at.Step+1, err)
+	default:
+		line.Loss = &loss
+		r.at.Steps++
+		r.at.LossSum += loss
 	}
 	r.at.Step++
-	r.at.Steps++
-	r.at.LossSum += loss
 	r.at.Position = b.Next
-	line := stepLine{"step", r.at.Step, r.at.Epoch + 1, loss, lr}
 	r.observeStep(line)
 	_, err = r.hist.add(line)
 	return err

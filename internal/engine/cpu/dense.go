@@ -1,8 +1,6 @@
 package cpu
 
 import (
-	"math"
-
 	"github.com/ctclass/ctclass/internal/engine"
 	"github.com/ctclass/ctclass/internal/graph"
 	"github.com/ctclass/ctclass/internal/ops"
@@ -121,6 +119,9 @@ func (d *Device) stateKernel(op graph.Op, in, _ []engine.Layout) (run, int) {
 		return func(a *args) {
 			for i := range c {
 				batch := float64(a.in[1][row+i]) * unbias
+				if batch-batch != 0 { // it would stay for ever
+					continue
+				}
 				a.out[0][i] = float32((1-op.Momentum)*float64(a.in[0][i]) + op.Momentum*batch)
 			}
 		}, 0
@@ -138,17 +139,44 @@ func (d *Device) stateKernel(op graph.Op, in, _ []engine.Layout) (run, int) {
 			for _, g := range a.in {
 				sum += m.SumSquares(g)
 			}
-			a.out[0][0] = float32(min(1, op.MaxNorm/(math.Sqrt(sum)+1e-6)))
+			a.out[0][0] = float32(engine.ClipFactor(op, sum))
 		}, 0
 	case ops.AdamW:
-		return func(a *args) {
-			g := a.in[3]
-			if op.Clipped { // nothing reads the gradient after its update
-				m.Scale(g, a.in[4][0], g)
-			}
-			m.AdamW(a.out[0], g, a.out[1], a.out[2], a.info.LR, op.Beta1, op.Beta2,
-				op.Eps, op.Decay, a.info.Step)
-		}, 0
+		return d.update(op.Update, 2, func(w, g []float32, states [][]float32, info *engine.RunInfo) bool {
+			return m.AdamW(w, g, states[0], states[1], info.LR*op.Rate, op.Beta1, op.Beta2, op.Eps, op.Decay, info.Step)
+		}), 0
+	case ops.SGD:
+		return d.update(op.Update, 1, func(w, g []float32, states [][]float32, info *engine.RunInfo) bool {
+			return m.SGDNesterov(w, g, states[0], info.LR*op.Rate, op.Momentum, op.Decay)
+		}), 0
+	case ops.Lion:
+		return d.update(op.Update, 1, func(w, g []float32, states [][]float32, info *engine.RunInfo) bool {
+			return m.Lion(w, g, states[0], info.LR*op.Rate, op.Beta1, op.Beta2, op.Decay)
+		}), 0
 	}
 	return nil, 0
+}
+
+// update is what the optimisers have in common around their step on w with gradient g, which reports whether g
+// was finite.
+func (d *Device) update(op ops.Update, states int, step func(w, g []float32, states [][]float32, info *engine.RunInfo) bool) run {
+	return func(a *args) {
+		g := a.in[len(a.out)]
+		if op.Clipped {
+			factor := a.in[len(a.out)+1][0]
+			if factor != factor {
+				a.info.NotApplied = true
+				return
+			}
+			if factor != 1 { // nothing reads the gradient after its update
+				d.m.Scale(g, factor, g)
+			}
+		}
+		if !step(a.out[0], g, a.out[1:1+states], a.info) {
+			a.info.NotApplied = true
+		}
+		if op.Average > 0 {
+			d.m.MovingAverage(a.out[1+states], a.out[0], op.AverageDecay(a.info.Step))
+		}
+	}
 }

@@ -113,7 +113,7 @@ func newJob(t *testing.T, op goldens.Op, form string) *job {
 		if op.Op == "optimizer_adamw" {
 			w := j.parameter(g, "w")
 			j.y = g.Apply(dot{}, w, g.Leaf(graph.Input, "gradient", w.Type))
-			j.req.Optimizer = adamW{ops.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: op.Attrs.WeightDecay}}
+			j.req.Optimizer = adamW{ops.AdamW{Update: ops.Update{Decay: op.Attrs.WeightDecay, Rate: 1}, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}}
 		} else {
 			j.enter(g)
 			if err := j.apply(g); err != nil {

@@ -5,6 +5,7 @@ package reference
 import (
 	"fmt"
 	"math"
+	"slices"
 	"unsafe"
 
 	"github.com/ctclass/ctclass/internal/engine"
@@ -404,6 +405,8 @@ func stateKernel[T ref.Float](op graph.Op, in []engine.Layout) func(args[T]) {
 		c := in[0].Type.Elements()
 		return func(a args[T]) {
 			mean, variance := make([]T, c), make([]T, c)
+			old := slices.Clone(a.out[0])
+			defer keepFinite(a.out[0], old)
 			if op.Variance {
 				ref.BNRunning(mean, a.out[0], a.in[1][:c], a.in[1][c:], op.Count, op.Momentum)
 			} else {
@@ -426,19 +429,57 @@ func stateKernel[T ref.Float](op graph.Op, in []engine.Layout) func(args[T]) {
 					sum += float64(v) * float64(v)
 				}
 			}
-			a.out[0][0] = T(min(1, op.MaxNorm/(math.Sqrt(sum)+1e-6)))
+			a.out[0][0] = T(engine.ClipFactor(op, sum))
 		}
 	case ops.AdamW:
-		return func(a args[T]) {
-			g := a.in[3]
-			if op.Clipped {
-				for i := range g {
-					g[i] *= a.in[4][0]
-				}
-			}
-			ref.AdamWStep(a.out[0], a.out[1], a.out[2], g, a.info.Step,
-				ref.AdamW{LR: a.info.LR, Beta1: op.Beta1, Beta2: op.Beta2, Eps: op.Eps, WeightDecay: op.Decay})
-		}
+		return update(op.Update, 2, func(w, g []T, states [][]T, info *engine.RunInfo) {
+			ref.AdamWStep(w, states[0], states[1], g, info.Step,
+				ref.AdamW{LR: info.LR * op.Rate, Beta1: op.Beta1, Beta2: op.Beta2, Eps: op.Eps, WeightDecay: op.Decay})
+		})
+	case ops.SGD:
+		return update(op.Update, 1, func(w, g []T, states [][]T, info *engine.RunInfo) {
+			ref.SGDStep(w, states[0], g, ref.SGD{LR: info.LR * op.Rate, Momentum: op.Momentum, WeightDecay: op.Decay, Nesterov: true})
+		})
+	case ops.Lion:
+		return update(op.Update, 1, func(w, g []T, states [][]T, info *engine.RunInfo) {
+			ref.LionStep(w, states[0], g, ref.Lion{LR: info.LR * op.Rate, Beta1: op.Beta1, Beta2: op.Beta2, WeightDecay: op.Decay})
+		})
 	}
 	return nil
+}
+
+// keepFinite takes back what a batch that is not finite would leave in running statistics for ever.
+func keepFinite[T ref.Float](now, old []T) {
+	for i, v := range now {
+		if v-v != 0 {
+			now[i] = old[i]
+		}
+	}
+}
+
+// update is what the optimisers have in common around their step on w with gradient g.
+func update[T ref.Float](op ops.Update, states int, step func(w, g []T, states [][]T, info *engine.RunInfo)) func(args[T]) {
+	return func(a args[T]) {
+		g := a.in[len(a.out)]
+		if op.Clipped {
+			factor := a.in[len(a.out)+1][0]
+			if factor != factor {
+				a.info.NotApplied = true
+				return
+			}
+			for i := range g {
+				g[i] *= factor
+			}
+		}
+		for _, v := range g {
+			if v-v != 0 {
+				a.info.NotApplied = true
+				return
+			}
+		}
+		step(a.out[0], g, a.out[1:1+states], a.info)
+		if op.Average > 0 {
+			ref.Average(a.out[1+states], a.out[0], op.AverageDecay(a.info.Step))
+		}
+	}
 }

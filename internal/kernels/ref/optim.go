@@ -47,3 +47,32 @@ func SGDStep[T Float](w, buffer, g []T, o SGD) {
 		w[i] = T(float64(w[i]) - o.LR*b)
 	}
 }
+
+// Lion holds the settings of Lion (Chen et al. 2023), whose weight decay is decoupled.
+type Lion struct{ LR, Beta1, Beta2, WeightDecay float64 }
+
+// LionStep does one step on the weights w with gradient g and the momentum m, which starts at zero:
+//
+//	w[i] -= LR * (sign(Beta1*m[i] + (1-Beta1)*g[i]) + WeightDecay*w[i])
+//	m[i] = Beta2*m[i] + (1-Beta2)*g[i]
+func LionStep[T Float](w, m, g []T, o Lion) {
+	for i, gi := range g {
+		d, mi := float64(gi), float64(m[i])
+		var sign float64
+		switch c := o.Beta1*mi + (1-o.Beta1)*d; {
+		case c > 0:
+			sign = 1
+		case c < 0:
+			sign = -1
+		}
+		w[i] = T(float64(w[i])*(1-o.LR*o.WeightDecay) - o.LR*sign)
+		m[i] = T(o.Beta2*mi + (1-o.Beta2)*d)
+	}
+}
+
+// Average moves the average towards w: average[i] = decay*average[i] + (1-decay)*w[i].
+func Average[T Float](average, w []T, decay float64) {
+	for i, v := range w {
+		average[i] = T(decay*float64(average[i]) + (1-decay)*float64(v))
+	}
+}
