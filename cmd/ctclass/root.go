@@ -37,6 +37,7 @@ func commands(app *app) []*cobra.Command {
 		newBenchCommand(app),
 		newPredictCommand(app),
 		newInspectCommand(app),
+		newIndexCommand(app),
 		newSplitCommand(app),
 		newCacheCommand(app),
 		newWeightsCommand(app),

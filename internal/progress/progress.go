@@ -134,6 +134,19 @@ func (b *Bar) Skip(n int) {
 	b.Add(n)
 }
 
+// Grow adds n steps to the total of a job whose size shows only as it goes on.
+func (b *Bar) Grow(n int) {
+	if b == nil {
+		return
+	}
+	b.r.mu.Lock()
+	defer b.r.mu.Unlock()
+	b.total += int64(n)
+	if b.live != nil {
+		b.live.ChangeMax64(b.total)
+	}
+}
+
 // Describe changes the text in front, for example to name the loss of the last step.
 func (b *Bar) Describe(text string) {
 	if b == nil {

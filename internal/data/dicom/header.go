@@ -9,11 +9,13 @@
 // every length against the file, picks out the wanted elements, which alone are handed to the library, and
 // finds the pixel data, which are decoded here (pixels.go).
 //
-// Attributes that identify a patient are never read. Errors and warnings name files and UIDs only.
+// Attributes that identify a patient are not read, but for the patient's ID, of which only a digest is kept, to tell
+// patients apart. Errors and warnings name files and UIDs only.
 package dicom
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,6 +36,7 @@ type Header struct {
 
 	SOPClassUID, SOPInstanceUID              string
 	StudyUID, SeriesUID, FrameOfReferenceUID string
+	Patient                                  uint64 // digest of the patient's ID and who gave it; 0 without an ID
 	Modality                                 string
 	ImageType                                []string // upper case, e.g. ORIGINAL, PRIMARY, AXIAL
 	SeriesNumber, AcquisitionNumber          int      // 0 when absent
@@ -87,7 +90,7 @@ func wantedVR(t tagID) string {
 		return "CS"
 	case 0x00080016, 0x00080018, 0x0020000D, 0x0020000E, 0x00200052, 0x00209161: // UIDs
 		return "UI"
-	case 0x0008103E, 0x00281054: // SeriesDescription, RescaleType
+	case 0x0008103E, 0x00281054, 0x00100020, 0x00100021: // SeriesDescription, RescaleType, PatientID and its issuer
 		return "LO"
 	case 0x00181210: // ConvolutionKernel
 		return "SH"
@@ -211,6 +214,10 @@ func (h *Header) fill(values map[tagID]sdicom.Value, s *structure) error {
 		h.SOPClassUID = s.metaSOPClass
 	}
 	h.StudyUID, h.SeriesUID, h.FrameOfReferenceUID = v.text(0x0020000D), v.text(0x0020000E), v.text(0x00200052)
+	if id := v.text(0x00100020); id != "" {
+		sum := sha256.Sum256([]byte(id + "\x00" + v.text(0x00100021)))
+		h.Patient = binary.LittleEndian.Uint64(sum[:])
+	}
 	h.concatenation = v.text(0x00209161)
 	h.Modality = strings.ToUpper(v.text(0x00080060))
 	for _, kind := range v.texts(0x00080008) {

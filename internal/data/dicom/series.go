@@ -44,17 +44,20 @@ func Group(headers []Header) ([]Series, []Rejected) {
 	slices.SortFunc(sorted, func(a, b Header) int { return cmp.Compare(a.Path, b.Path) })
 	var rejected []Rejected
 	var groups [][]Header
+	ofUID := make(map[string][]int) // the groups of a series, so that a long list of series takes no long search
 	for i := range sorted {
 		found, why := sorted[i].slices()
 		for _, reason := range why {
 			rejected = append(rejected, Rejected{sorted[i].Path, reason})
 		}
 		for _, h := range found {
-			at := slices.IndexFunc(groups, func(g []Header) bool { return sameStack(&g[0], &h) })
+			known := ofUID[h.SeriesUID]
+			at := slices.IndexFunc(known, func(g int) bool { return sameStack(&groups[g][0], &h) })
 			if at < 0 {
+				ofUID[h.SeriesUID] = append(known, len(groups))
 				groups = append(groups, []Header{h})
 			} else {
-				groups[at] = append(groups[at], h)
+				groups[known[at]] = append(groups[known[at]], h)
 			}
 		}
 	}

@@ -2,6 +2,8 @@ package scan
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,7 +16,7 @@ const All = "all"
 // Selection says which of several volumes is wanted.
 type Selection struct {
 	// Series is "" for the default rule, "largest" for the most voxels, All for every CT volume, else a
-	// series UID, or a series number. Where a UID or number still leaves several volumes, the default rule
+	// series UID, a UID as HashUID writes it, or a series number. Where a UID or number still leaves several volumes, the default rule
 	// decides among them.
 	Series string
 }
@@ -72,7 +74,7 @@ func (c *Contents) Select(sel Selection) ([]Choice, error) {
 	isNumber := err == nil
 	matching := slices.DeleteFunc(slices.Clone(all), func(i int) bool {
 		x := &c.Candidates[i]
-		return x.SeriesUID != sel.Series && !(isNumber && x.Format == "dicom" && x.SeriesNumber == number)
+		return x.SeriesUID != sel.Series && HashUID(x.SeriesUID) != sel.Series && !(isNumber && x.Format == "dicom" && x.SeriesNumber == number)
 	})
 	if len(matching) == 0 {
 		return nil, fmt.Errorf("%s: no series %s: found %s", c.Path, sel.Series, names(c.Candidates))
@@ -84,6 +86,29 @@ func (c *Contents) Select(sel Selection) ([]Choice, error) {
 		choice.Why = why + "; " + choice.Why
 	}
 	return []Choice{choice}, nil
+}
+
+// HashUID returns what stands for a UID where the UID itself should not: 32 hexadecimal digits of its SHA-256. It is
+// empty for no UID.
+func HashUID(uid string) string {
+	if uid == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(uid))
+	return hex.EncodeToString(sum[:16])
+}
+
+// Best returns which of some candidates the default rule of Select takes, and why. Their facts may come from a table:
+// nothing is read.
+func Best(candidates []Candidate) Choice {
+	c := Contents{Candidates: slices.Clone(candidates)}
+	all := make([]int, len(candidates))
+	for i := range all {
+		all[i] = i
+		x := &c.Candidates[i]
+		x.axial = x.axial || x.series == nil && len(x.Orientation) == 3 && strings.Contains("SI", x.Orientation[2:])
+	}
+	return c.byRule(all)
 }
 
 // byRule applies the default rule to some of the candidates and says what decided.

@@ -42,6 +42,7 @@ type Candidate struct {
 	Spacing             [3]float64 // mm along d, h, w, as stored
 	Orientation         string     // see package volume
 	Warnings            []string   // known before the voxels are read
+	Patient             uint64     // tells patients apart, see dicom.Header; 0 when the files name none
 	Err                 error      // why it cannot be read; nil when it can
 	series              *dicom.Series
 	files               files.Files // where a NIfTI file lies
@@ -54,6 +55,8 @@ type Skipped struct {
 	Reason string
 	// Damaged is set when the file is meant to be DICOM or NIfTI but cannot be read: a slice may be missing.
 	Damaged bool
+	// Archive is set for an archive among the files of a folder, which is not looked into.
+	Archive bool
 }
 
 // Contents is what a path holds. Close it when no more volumes are read from it.
@@ -87,11 +90,29 @@ func Find(path string) (*Contents, error) {
 		c.Close()
 		return nil, err
 	}
+	for _, d := range c.gather(in, paths, each) {
+		c.checkDirectory(in, d, paths)
+	}
+	c.warnOfStudies()
+	c.warnOfDamage()
+	return c, nil
+}
+
+// FindFiles is Find for some files of the disk, which are taken for all that path holds. Neither other folders nor
+// what a DICOMDIR names are looked at, and nothing is said about the files as a whole. run calls a function for 0 to
+// n-1, in any order and any number at a time.
+func FindFiles(path string, paths []string, run func(n int, f func(i int))) *Contents {
+	c := &Contents{Path: path}
+	c.gather(files.Disk{}, paths, run)
+	return c
+}
+
+// gather sorts files into candidates and skipped ones, and returns the DICOMDIRs among them.
+func (c *Contents) gather(in files.Files, paths []string, run func(n int, f func(i int))) (directories []string) {
 	found := make([]finding, len(paths))
-	each(len(paths), func(i int) { found[i] = inspect(in, paths[i]) })
+	run(len(paths), func(i int) { found[i] = inspect(in, paths[i]) })
 
 	var headers []dicom.Header
-	var directories []string
 	for i := range found {
 		f := &found[i]
 		switch {
@@ -114,12 +135,7 @@ func Find(path string) (*Contents, error) {
 	for i := range series {
 		c.Candidates = append(c.Candidates, dicomCandidate(&series[i]))
 	}
-	for _, d := range directories {
-		c.checkDirectory(in, d, paths)
-	}
-	c.warnOfStudies()
-	c.warnOfDamage()
-	return c, nil
+	return directories
 }
 
 func (c *Contents) skip(s Skipped) { c.Skipped = append(c.Skipped, s) }
@@ -178,7 +194,7 @@ func inspect(in files.Files, path string) finding {
 	case kindPart:
 		return finding{}
 	case kindArchive:
-		return finding{skip: Skipped{Reason: "an archive is only looked into when it is the path itself"}}
+		return finding{skip: Skipped{Reason: "an archive is only looked into when it is the path itself", Archive: true}}
 	case kindNIfTI:
 		info, err := nifti.HeaderIn(in, path)
 		if err != nil {
@@ -224,7 +240,7 @@ func dicomCandidate(s *dicom.Series) Candidate {
 		Modality: h.Modality, ImageType: strings.Join(h.ImageType, `\`), Kernel: h.Kernel,
 		TransferSyntax: dicom.SyntaxName(s.TransferSyntax()), SliceThickness: h.SliceThickness, Derived: h.Derived(),
 		Size: s.Size(), Spacing: volume.SpacingOf(s.Affine()), Orientation: volume.OrientationOf(s.Affine()),
-		Warnings: s.Warnings, Err: s.Err, series: s, axial: s.Axial(),
+		Patient: h.Patient, Warnings: s.Warnings, Err: s.Err, series: s, axial: s.Axial(),
 	}
 	if !s.OneFile() {
 		c.Path = filepath.Dir(h.Path)

@@ -14,14 +14,14 @@ import (
 // classDirectory is the SOP class of a DICOMDIR, an index and no image.
 const classDirectory = "1.2.840.10008.1.3.10"
 
-// tree lists folders. Links are followed; visited keeps a link to a parent from going round for ever.
-type tree struct {
+// Tree lists folders. Links are followed; visited keeps a link to a parent from going round for ever.
+type Tree struct {
 	visited map[string]bool
 }
 
-// list returns the files and folders directly in dir, each sorted by name. A folder that was listed before,
+// List returns the files and folders directly in dir, each sorted by name. A folder that was listed before,
 // under whatever path, is empty.
-func (t *tree) list(dir string) (paths, dirs []string, err error) {
+func (t *Tree) List(dir string) (paths, dirs []string, err error) {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, nil, err
@@ -56,15 +56,15 @@ func (t *tree) list(dir string) (paths, dirs []string, err error) {
 
 // walk returns all files below dir; folders that cannot be read are among the skipped.
 func walk(dir string) ([]string, []Skipped, error) {
-	var t tree
-	paths, dirs, err := t.list(dir)
+	var t Tree
+	paths, dirs, err := t.List(dir)
 	if err != nil {
 		return nil, nil, err
 	}
 	var skipped []Skipped
 	for len(dirs) > 0 {
 		next := dirs[0]
-		more, below, err := t.list(next)
+		more, below, err := t.List(next)
 		if err != nil {
 			skipped = append(skipped, Skipped{Path: next, Reason: err.Error(), Damaged: true})
 		}
@@ -108,7 +108,7 @@ func Expand(path string) ([]string, error) {
 	if !info.IsDir() {
 		return []string{path}, nil
 	}
-	var t tree
+	var t Tree
 	f, err := t.survey(path, 0)
 	if err != nil {
 		return nil, err
@@ -132,11 +132,11 @@ func stat(path string) (os.FileInfo, error) {
 // maxFolders bounds the depth of a folder tree.
 const maxFolders = 64
 
-func (t *tree) survey(dir string, depth int) (*folder, error) {
+func (t *Tree) survey(dir string, depth int) (*folder, error) {
 	if depth > maxFolders {
 		return nil, fmt.Errorf("%s: folders are nested more than %d deep", dir, maxFolders)
 	}
-	paths, dirs, err := t.list(dir)
+	paths, dirs, err := t.List(dir)
 	if err != nil {
 		return nil, err
 	}
