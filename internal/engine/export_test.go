@@ -9,21 +9,11 @@ import (
 
 // CompileUnfused is Compile without fusion, and so with every value stored.
 func CompileUnfused(dev Device, req Request) (*Program, error) {
-	l := &lowering{
-		prog:    &Program{Device: dev, Inputs: map[string]*Tensor{}},
-		tensors: map[*graph.Value]*Tensor{},
-		byState: map[string]*Tensor{},
-	}
-	if err := l.lower(req); err != nil {
+	src, err := prepare(dev, req, func(*Program) {})
+	if err != nil {
 		return nil, err
 	}
-	if err := l.optimize(req); err != nil {
-		return nil, err
-	}
-	if err := recompute(l.prog); err != nil {
-		return nil, err
-	}
-	return l.prog, finish(l.prog)
+	return src.compile(src.marked())
 }
 
 // memory is a symbolic run of a program: each element of the arena holds the identity of the value that was

@@ -40,26 +40,35 @@ type lowering struct {
 
 // Compile lowers the request for the device and plans its memory.
 func Compile(dev Device, req Request) (*Program, error) {
-	l := &lowering{
-		prog:    &Program{Device: dev, Inputs: map[string]*Tensor{}},
-		tensors: map[*graph.Value]*Tensor{},
-		byState: map[string]*Tensor{},
-	}
-	if err := l.lower(req); err != nil {
+	src, err := prepare(dev, req, fuse)
+	if err != nil {
 		return nil, err
 	}
-	if err := l.optimize(req); err != nil {
+	return src.compile(src.marked())
+}
+
+// compile makes the program of a schedule.
+func (s *source) compile(sched *schedule) (*Program, error) {
+	p, err := s.arrange(sched)
+	if err != nil {
 		return nil, err
 	}
-	fuse(l.prog)
-	if err := recompute(l.prog); err != nil {
+	if err := bind(p); err != nil {
 		return nil, err
 	}
-	applyEarly(l.prog)
-	if err := finish(l.prog); err != nil {
+	plan(p)
+	return p, nil
+}
+
+// arrange makes the program of a schedule and shares storage: all but kernels and places.
+func (s *source) arrange(sched *schedule) (*Program, error) {
+	p, err := emit(s, sched)
+	if err != nil {
 		return nil, err
 	}
-	return l.prog, nil
+	applyEarly(p)
+	share(p)
+	return p, nil
 }
 
 // CompileUpdate compiles the program that applies the accumulated gradients of prog.

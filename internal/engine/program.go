@@ -49,6 +49,7 @@ type Tensor struct {
 	base   *Tensor // the tensor that this one is a part of, or nil
 	offset int     // elements from the start of base
 	place  int64   // byte offset in the arena, for computed tensors without a base
+	apart  bool    // outlives the concatenation that it is joined to, and so must not lie in it
 }
 
 // root returns the tensor that owns t's storage and t's element offset in it.
@@ -69,7 +70,8 @@ type Instr struct {
 	Backward bool
 	Clone    bool // recomputes a value that was not kept
 	kernel   Kernel
-	work     int64 // byte offset of the workspace in the arena
+	work     int64  // byte offset of the workspace in the arena
+	source   *Instr // what this is a copy or clone of
 }
 
 func (i *Instr) String() string { return fmt.Sprintf("%s (%s)", i.Op.Kind(), i.Name) }
@@ -84,6 +86,8 @@ type Program struct {
 	ArenaBytes int64
 	// LowerBoundBytes is what liveness alone asks for: no plan can be smaller.
 	LowerBoundBytes int64
+	// FLOP counts the operations of a run as ops.StepFLOP does, AddedFLOP those of them that recompute values.
+	FLOP, AddedFLOP int64
 
 	states []*Tensor // parameters, buffers and optimiser state, in creation order
 }

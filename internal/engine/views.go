@@ -33,7 +33,7 @@ func shareParts(p *Program) {
 			}
 		default: // a concatenation: the inputs are parts of the output
 			for i, t := range in.In {
-				if views[i].Ok && t.Role == graph.Computed && t.base == nil && !t.output && t != out {
+				if views[i].Ok && t.Role == graph.Computed && t.base == nil && !t.output && !t.apart && t != out {
 					t.base, t.offset = out, views[i].Offset
 				}
 			}

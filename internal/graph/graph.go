@@ -91,6 +91,7 @@ type Value struct {
 type Mark struct {
 	Segment int  // >0: dropped after the forward part; values of one segment are recomputed together
 	Drop    bool // dropped and recomputed on its own, also inside a segment
+	Block   int  // >0: values of one block are kept or recomputed by one choice of the memory planner
 }
 
 // Dim returns the size of axis i.

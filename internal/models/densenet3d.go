@@ -56,11 +56,13 @@ func densenet3D(saving bool, growth, initFeatures int, blocks ...int) constructo
 func (n *DenseNet3D) build(b *nn.Builder, x *graph.Value) *graph.Value {
 	n.checkSize(b, x)
 	b.In("features", func() {
-		x = n.stem(b, x) // (N, InitFeatures, D/4, H/4, W/4)
+		b.Block(func() { x = n.stem(b, x) }) // (N, InitFeatures, D/4, H/4, W/4)
 		for i, layers := range n.Blocks {
 			block := strconv.Itoa(i + 1)
 			b.Recomputed(n.UseCheckpointing, func() {
-				b.In("denseblock"+block, func() { x = n.denseBlock(b, x, layers) }) // (N, C + layers·Growth, …)
+				b.Block(func() {
+					b.In("denseblock"+block, func() { x = n.denseBlock(b, x, layers) }) // (N, C + layers·Growth, …)
+				})
 			})
 			if i < len(n.Blocks)-1 {
 				b.In("transition"+block, func() { x = n.transition(b, x) }) // (N, C/2, D/2, …)

@@ -49,7 +49,7 @@ func resnet3D(blocks ...int) constructor {
 
 // build adds the network: x (N, C, D, H, W) → logits (N, Classes).
 func (n *ResNet3D) build(b *nn.Builder, x *graph.Value) *graph.Value {
-	x = n.stem(b, x) // (N, 64, D/4, H/4, W/4)
+	b.Block(func() { x = n.stem(b, x) }) // (N, 64, D/4, H/4, W/4)
 	for s, width := range n.Widths {
 		b.Recomputed(n.UseCheckpointing, func() {
 			b.In("layer"+strconv.Itoa(s+1), func() { x = n.stage(b, x, s, width) }) // (N, width, D/4/2ˢ, …)
@@ -80,7 +80,9 @@ func (n *ResNet3D) stage(b *nn.Builder, x *graph.Value, s, width int) *graph.Val
 		if s > 0 && i == 0 {
 			stride = 2
 		}
-		b.In(strconv.Itoa(i), func() { x = n.block(b, x, width, stride) })
+		b.Block(func() {
+			b.In(strconv.Itoa(i), func() { x = n.block(b, x, width, stride) })
+		})
 	}
 	return x
 }

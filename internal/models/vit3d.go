@@ -78,7 +78,9 @@ func (n *ViT3D) build(b *nn.Builder, x *graph.Value) *graph.Value {
 	x = b.Dropout("pos_drop", x, n.DropRate) // (N, T+1, E)
 	for i := range n.Depth {
 		b.Recomputed(n.UseCheckpointing, func() {
-			b.In("blocks."+strconv.Itoa(i), func() { x = n.block(b, x) }) // (N, T+1, E)
+			b.Block(func() {
+				b.In("blocks."+strconv.Itoa(i), func() { x = n.block(b, x) }) // (N, T+1, E)
+			})
 		})
 	}
 	x = b.FirstToken(b.LayerNorm("norm", x)) // (N, E)

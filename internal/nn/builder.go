@@ -17,7 +17,7 @@ type Builder struct {
 	// Params lists the parameters and buffers in the order of creation.
 	Params []Param
 
-	segments int
+	segments, blocks int
 }
 
 // Param is a parameter or buffer of a network.
@@ -50,7 +50,18 @@ func (b *Builder) Recomputed(on bool, f func()) {
 		return
 	}
 	b.segments++
-	b.Marked(graph.Mark{Segment: b.segments}, f)
+	m := b.CurrentMark()
+	m.Segment, m.Drop = b.segments, false
+	b.Marked(m, f)
+}
+
+// Block runs f, which adds one link of the chain that the network is, such as a residual block: the memory
+// planner chooses for each of them what of it is kept for backward.
+func (b *Builder) Block(f func()) {
+	b.blocks++
+	m := b.CurrentMark()
+	m.Block = b.blocks
+	b.Marked(m, f)
 }
 
 // Dropped runs f, whose values, including those that later layers read, are recomputed in backward, if on
