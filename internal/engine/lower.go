@@ -48,7 +48,7 @@ func Compile(dev Device, req Request) (*Program, error) {
 }
 
 // compile makes the program of a schedule.
-func (s *source) compile(sched *schedule) (*Program, error) {
+func (s *Source) compile(sched *schedule) (*Program, error) {
 	p, err := s.arrange(sched)
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func (s *source) compile(sched *schedule) (*Program, error) {
 }
 
 // arrange makes the program of a schedule and shares storage: all but kernels and places.
-func (s *source) arrange(sched *schedule) (*Program, error) {
+func (s *Source) arrange(sched *schedule) (*Program, error) {
 	p, err := emit(s, sched)
 	if err != nil {
 		return nil, err

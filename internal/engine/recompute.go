@@ -28,7 +28,7 @@ type schedule struct {
 // the nested form of rotor (Beaumont, Herrmann et al. 2019). Clones change no state and replay dropout
 // masks, so gradients are bit-identical to those without recomputation.
 type emitter struct {
-	src     *source
+	src     *Source
 	out     []*Instr
 	same    map[*Tensor]*Tensor // source tensors that exist once: leaves, and those of the backward part
 	now     map[*Tensor]*Tensor // values of the forward part → the tensor that holds them now
@@ -38,7 +38,7 @@ type emitter struct {
 }
 
 // emit returns the program of the source under a schedule, without storage.
-func emit(src *source, s *schedule) (*Program, error) {
+func emit(src *Source, s *schedule) (*Program, error) {
 	e := &emitter{src: src, same: map[*Tensor]*Tensor{}, now: map[*Tensor]*Tensor{}}
 	p := &Program{Device: src.prog.Device, Inputs: map[string]*Tensor{}, FLOP: src.flop}
 	for name, t := range src.prog.Inputs {

@@ -7,9 +7,9 @@ import (
 	"github.com/ctclass/ctclass/internal/ops"
 )
 
-// source is a lowered and fused program of which it is not decided yet what it recomputes. Its tensors have
+// Source is a lowered and fused program of which it is not decided yet what it recomputes. Its tensors have
 // layouts and its instructions kernels; emit makes programs of it.
-type source struct {
+type Source struct {
 	prog    *Program
 	forward int // the number of instructions of the forward part, which come first
 	def     map[*Tensor]*Instr
@@ -22,7 +22,7 @@ type source struct {
 }
 
 // prepare lowers the request and lets fuse join instructions.
-func prepare(dev Device, req Request, fuse func(*Program)) (*source, error) {
+func prepare(dev Device, req Request, fuse func(*Program)) (*Source, error) {
 	l := &lowering{
 		prog:    &Program{Device: dev, Inputs: map[string]*Tensor{}},
 		tensors: map[*graph.Value]*Tensor{},
@@ -38,12 +38,12 @@ func prepare(dev Device, req Request, fuse func(*Program)) (*source, error) {
 	return newSource(l.prog)
 }
 
-func newSource(p *Program) (*source, error) {
+func newSource(p *Program) (*Source, error) {
 	assignLayouts(p)
 	if err := bind(p); err != nil {
 		return nil, err
 	}
-	s := &source{prog: p, def: definers(p), use: uses(p), written: map[*Tensor]bool{}}
+	s := &Source{prog: p, def: definers(p), use: uses(p), written: map[*Tensor]bool{}}
 	for s.forward < len(p.Instrs) && !p.Instrs[s.forward].Backward {
 		for _, t := range p.Instrs[s.forward].Out {
 			if t.state != "" {
@@ -68,18 +68,18 @@ func (i *Instr) FLOP() int64 {
 }
 
 // isForward reports whether the forward part computes the tensor.
-func (s *source) isForward(t *Tensor) bool {
+func (s *Source) isForward(t *Tensor) bool {
 	d := s.def[t]
 	return d != nil && !d.Backward
 }
 
 // isLarge reports whether whether to keep the tensor is a question at all.
-func (s *source) isLarge(t *Tensor) bool {
+func (s *Source) isLarge(t *Tensor) bool {
 	return s.isForward(t) && !t.output && t.Type.Elements() > smallTensor
 }
 
 // cut divides the forward part into stages: runs of instructions whose results have the same key.
-func (s *source) cut(key func(m graph.Mark) int) {
+func (s *Source) cut(key func(m graph.Mark) int) {
 	s.stages, s.stage = nil, map[*Tensor]int{}
 	last := 0
 	for _, in := range s.prog.Instrs[:s.forward] {
@@ -100,7 +100,7 @@ func (s *source) cut(key func(m graph.Mark) int) {
 }
 
 // marked returns the schedule that the layers' marks ask for, nil for a program without backward part.
-func (s *source) marked() *schedule {
+func (s *Source) marked() *schedule {
 	if s.forward == len(s.prog.Instrs) {
 		return nil
 	}
@@ -133,14 +133,14 @@ func (s *source) marked() *schedule {
 }
 
 // leaves reports whether the forward part of a later stage than i reads the tensor.
-func (s *source) leaves(t *Tensor, i int) bool {
+func (s *Source) leaves(t *Tensor, i int) bool {
 	return slices.ContainsFunc(s.use[t], func(u *Instr) bool {
 		return !u.Backward && u.Out[0].state == "" && s.stage[u.Out[0]] > i
 	})
 }
 
 // withParts adds to the tensors what lies in the storage of a concatenation among them.
-func (s *source) withParts(keep map[*Tensor]bool) map[*Tensor]bool {
+func (s *Source) withParts(keep map[*Tensor]bool) map[*Tensor]bool {
 	for _, in := range slices.Backward(s.prog.Instrs[:s.forward]) {
 		if _, ok := in.Op.(ops.Concat); ok && keep[in.Out[0]] {
 			for _, t := range in.In {
