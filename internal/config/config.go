@@ -210,7 +210,7 @@ type EarlyStop struct {
 
 // Memory bounds what a run may use.
 type Memory struct {
-	Budget string `yaml:"budget"` // bytes with a unit (8GiB), or empty
+	Budget string `yaml:"budget"` // see ParseBudget
 }
 
 // Eval sets evaluation.

@@ -204,7 +204,7 @@ func TestProblems(t *testing.T) {
 		},
 		{
 			name: "set",
-			sets: []string{"train.epochs=0", "train.epoch=1", "novalue", "train.seed=-1", "model.optons.x=1", "data.val_fraction=[", "memory.budget=50%"},
+			sets: []string{"train.epochs=0", "train.epoch=1", "novalue", "train.seed=-1", "model.optons.x=1", "data.val_fraction=[", "memory.budget=500%"},
 			want: []string{
 				`--set train.epochs=0: train.epochs: got 0, allowed: a whole number from 1 to 1000000`,
 				`--set train.epoch=1: unknown key "train.epoch"; did you mean "train.epochs"?`,
@@ -212,7 +212,7 @@ func TestProblems(t *testing.T) {
 				`--set train.seed=-1: train.seed: got -1, allowed: a whole number of at least 0`,
 				`--set model.optons.x=1: unknown key "model.optons.x"; did you mean "model.options"?`,
 				`--set data.val_fraction=[: data.val_fraction: "[" is not valid YAML: did not find expected node content`,
-				`--set memory.budget=50%: memory.budget: got "50%", allowed: a size such as 8GiB, 512MB or 1.5GiB (units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB), or empty`,
+				`--set memory.budget=500%: memory.budget: got "500%", allowed: a size such as 8GiB, 512MB or 1.5GiB (units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB); a share of what is available such as 50%; auto; or none`,
 			},
 		},
 		{
@@ -336,7 +336,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 		c.Train.Seed = rapid.Uint64().Draw(rt, "seed")
 		c.Train.Optimizer.LR = rapid.Float64Range(1e-300, 1e300).Draw(rt, "lr")
-		c.Memory.Budget = rapid.SampledFrom([]string{"", "8GiB", "1.5 GB"}).Draw(rt, "budget")
+		c.Memory.Budget = rapid.SampledFrom([]string{"", "8GiB", "1.5 GB", "50%", "auto"}).Draw(rt, "budget")
 
 		out, err := Marshal(&c)
 		if err != nil {

@@ -235,3 +235,18 @@ model.options.nested.depth: got 300, allowed: a whole number of at least 0`
 		t.Error("a value that is no pointer was accepted")
 	}
 }
+
+func TestParseBudget(t *testing.T) {
+	const available = 1000
+	for text, want := range map[string]int64{"": 0, "none": 0, " auto ": 900, "50%": 500, "12.5 %": 125, "100%": 1000, "2kB": 2000, "8GiB": 8 << 30} {
+		b, err := ParseBudget(text)
+		if got := b.Limit(available); err != nil || got != want {
+			t.Errorf("ParseBudget(%q) of %d is %d, %v, want %d", text, available, got, err, want)
+		}
+	}
+	for _, text := range []string{"0%", "101%", "-5%", "1e1%", "%", "NaN%", "8", "lots", "8GiB 5%"} {
+		if b, err := ParseBudget(text); err == nil {
+			t.Errorf("ParseBudget(%q) = %+v, want an error", text, b)
+		}
+	}
+}

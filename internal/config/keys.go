@@ -116,7 +116,7 @@ func keyDocs() []keyDoc {
 		{key: "train.freeze", doc: "Parameters that are not trained, as patterns of their names (layer1.*); * stands for any text. A batch norm whose weight and bias are frozen keeps its running statistics and normalises by them; dropout goes on.", rule: each(notEmpty(), true)},
 
 		{key: "memory", doc: "How much memory a run may use."},
-		{key: "memory.budget", doc: "Upper limit of the memory of the whole process, such as 8GiB. Empty: no limit.", rule: byteSize()},
+		{key: "memory.budget", doc: "Upper limit of the memory of the whole process, such as 8GiB, 50% of what is available, or auto, most of it. When a training step takes more, it recomputes what costs least until it fits; the result has the same bits. none: no limit.", rule: memoryBudget()},
 
 		{key: "eval", doc: "Evaluation of a trained model."},
 		{key: "eval.split", doc: "Split that `ctclass eval` uses.", rule: notEmpty()},

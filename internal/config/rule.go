@@ -195,14 +195,11 @@ func operatingPoint() *rule {
 	}
 }
 
-func byteSize() *rule {
+func memoryBudget() *rule {
 	return &rule{
-		text: byteSizeText + ", or empty",
+		text: budgetText,
 		ok: func(v any) bool {
-			if v == "" {
-				return true
-			}
-			_, err := ParseBytes(v.(string))
+			_, err := ParseBudget(v.(string))
 			return err == nil
 		},
 	}

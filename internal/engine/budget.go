@@ -46,7 +46,7 @@ type candidate struct {
 func (s *Source) Fit(limit int64) (*Program, error) {
 	if s.forward == len(s.prog.Instrs) { // nothing to recompute
 		p, err := s.Compile()
-		if err == nil && p.ArenaBytes+inputBytes(p) > limit {
+		if err == nil && RunBytes(p) > limit {
 			err = &BudgetError{Limit: limit, Smallest: p.ArenaBytes + inputBytes(p)}
 		}
 		return p, err
@@ -65,7 +65,7 @@ func (s *Source) Fit(limit int64) (*Program, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.ArenaBytes+inputBytes(p) <= limit {
+		if RunBytes(p) <= limit {
 			return p, nil
 		}
 	}

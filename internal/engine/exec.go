@@ -148,12 +148,15 @@ type bound struct {
 }
 
 // Bytes returns what an Exec over these programs and this state takes: state, inputs and the largest arena.
-func Bytes(s *State, programs ...*Program) int64 {
+func Bytes(s *State, programs ...*Program) int64 { return s.bytes + RunBytes(programs...) }
+
+// RunBytes returns what the arena and the inputs of the largest of the programs take.
+func RunBytes(programs ...*Program) int64 {
 	var most int64
 	for _, p := range programs {
 		most = max(most, p.ArenaBytes+inputBytes(p))
 	}
-	return s.bytes + most
+	return most
 }
 
 func inputBytes(p *Program) int64 {

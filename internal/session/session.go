@@ -15,9 +15,6 @@ import (
 	"github.com/ctclass/ctclass/internal/ops"
 )
 
-// runtimeBytes is what the process takes beside its arenas: code, Go heap and stacks; measured and rounded up.
-const runtimeBytes = 112 << 20
-
 // Options say what to compile.
 type Options struct {
 	Network   *models.Network
@@ -27,6 +24,8 @@ type Options struct {
 	// Probe chooses, in the network's graph of one sample without training, what a diagnostic pass gives beside
 	// the logits; nil: no such program.
 	Probe func(logits *graph.Value) (Probe, error)
+	Beside    int64 // bytes of the process beside the session and the runtime: batches and what reads scans
+	Budget    int64 // most bytes of the process, kept to by recomputing in training; 0: as many as it takes
 }
 
 // Training says how the parameters are trained.
@@ -51,86 +50,6 @@ type Session struct {
 	probed Probe
 
 	batches int64 // training batches that the running statistics have seen
-}
-
-// Plan is a Session before its memory is taken.
-type Plan struct {
-	Session
-	programs []*engine.Program
-}
-
-// Compile plans the programs of a session; Bytes tells what they will take, and Start takes it.
-func Compile(dev engine.Device, opt Options) (*Plan, error) {
-	p := &Plan{Session: Session{opt: opt, train: map[int]*engine.Program{}}}
-	if opt.EvalBatch > 0 {
-		prog, err := p.compileEval(dev)
-		if err != nil {
-			return nil, err
-		}
-		p.eval = prog
-		p.programs = append(p.programs, prog)
-	}
-	if t := opt.Training; t != nil {
-		for _, n := range t.BatchSizes {
-			if p.train[n] != nil {
-				continue
-			}
-			prog, err := p.compileTraining(dev, n)
-			if err != nil {
-				return nil, err
-			}
-			p.train[n] = prog
-			p.programs = append(p.programs, prog)
-		}
-		if t.Accumulate {
-			prog, err := engine.CompileUpdate(p.train[t.BatchSizes[0]], t.Optimizer)
-			if err != nil {
-				return nil, err
-			}
-			p.update = prog
-			p.programs = append(p.programs, prog)
-		}
-	}
-	if opt.Probe != nil {
-		prog, err := p.compileProbe(dev)
-		if err != nil {
-			return nil, err
-		}
-		p.probe = prog
-		p.programs = append(p.programs, prog)
-	}
-	var err error
-	p.state, err = engine.NewState(dev, p.programs...)
-	return p, err
-}
-
-// Bytes returns what the session's memory will take: parameters, training state, inputs and activations.
-func (p *Plan) Bytes() int64 { return engine.Bytes(p.state, p.programs...) }
-
-// ProcessBytes returns what the whole process will take at most, apart from reading scans: Bytes, one weight
-// on its way in or out, and the Go runtime.
-func (p *Plan) ProcessBytes() int64 { return p.Bytes() + int64(4*p.largest()) + runtimeBytes }
-
-// ArenaBytes returns the part of Bytes that holds activations, gradients and workspaces.
-func (p *Plan) ArenaBytes() int64 {
-	var most int64
-	for _, prog := range p.programs {
-		most = max(most, prog.ArenaBytes)
-	}
-	return most
-}
-
-// Programs returns the compiled programs.
-func (p *Plan) Programs() []*engine.Program { return p.programs }
-
-// Start takes the memory and returns the session, its parameters all zero.
-func (p *Plan) Start() (*Session, error) {
-	exec, err := engine.NewExec(p.state, p.programs...)
-	if err != nil {
-		return nil, err
-	}
-	p.exec = exec
-	return &p.Session, nil
 }
 
 // largest returns the number of elements of the largest parameter: weights go in and out one at a time.
@@ -166,7 +85,7 @@ func (s *Session) compileEval(dev engine.Device) (*engine.Program, error) {
 	return engine.Compile(dev, req)
 }
 
-func (s *Session) compileTraining(dev engine.Device, n int) (*engine.Program, error) {
+func (s *Session) prepareTraining(dev engine.Device, n int) (*engine.Source, error) {
 	t := s.opt.Training
 	req := engine.Request{Optimizer: t.Optimizer, Accumulate: t.Accumulate}
 	g, err := graph.Build(func(g *graph.Graph) (err error) {
@@ -187,7 +106,7 @@ func (s *Session) compileTraining(dev engine.Device, n int) (*engine.Program, er
 		return nil, s.explain(err, n)
 	}
 	req.Graph = g
-	return engine.Compile(dev, req)
+	return engine.Prepare(dev, req)
 }
 
 func (s *Session) explain(err error, n int) error {
