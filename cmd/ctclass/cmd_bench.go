@@ -54,7 +54,7 @@ func runBench(ctx context.Context, app *app, opts benchOptions) error {
 	if opts.threads > 0 {
 		cfg.Train.Threads = opts.threads
 	}
-	b, err := train.Bench(ctx, cfg, opts.mode == "train", opts.steps, app.progress)
+	b, err := train.Bench(ctx, cfg, opts.mode == "train", opts.steps, app.progress, app.log)
 	if err != nil {
 		return err
 	}

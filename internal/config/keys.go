@@ -174,6 +174,7 @@ func Default() Config {
 			ValidateEvery: 1,
 			SaveMinutes:   10,
 		},
+		Memory: Memory{Budget: "auto"},
 		Eval:   Eval{Split: "test", Threshold: 0.5, Ensemble: "probabilities", Resamples: 2000, Calibration: "none"},
 		Output: Output{Dir: "run", Save: "best", TensorBoard: true, MLflow: MLflow{Experiment: "ctclass"}},
 	}

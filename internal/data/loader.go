@@ -190,6 +190,12 @@ func applyPreprocess(v *volume.Volume, p config.Preprocess) (voxels []float32, w
 	return r.Data, warnings, err
 }
 
+// LimitCache replaces Options.CacheBytes. It must be called before the first epoch.
+func (l *Loader) LimitCache(bytes int64) {
+	l.o.CacheBytes = bytes
+	l.cache = newCache(bytes)
+}
+
 // BytesBound returns the most bytes that the loader's buffers take when no scan has more than
 // maxVoxels voxels: the batches, the samples in flight, what the workers hold (the volume and the sample
 // made of it), and the cache. What reading a file takes besides the volume does not enter, nor the few planes
@@ -202,7 +208,12 @@ func (l *Loader) BytesBound(maxVoxels int64) int64 {
 		inFlight += int64(l.o.Workers) * 3 * sample // a sample is packed, compressed and written at a time
 	}
 	volumes := int64(l.o.Workers) * (4*maxVoxels + sample)
-	return batches + inFlight + volumes + min(max(l.o.CacheBytes, 0), int64(len(l.samples))*sample)
+	return batches + inFlight + volumes + l.CacheBound()
+}
+
+// CacheBound returns the most bytes that the cache takes.
+func (l *Loader) CacheBound() int64 {
+	return min(max(l.o.CacheBytes, 0), int64(len(l.samples))*4*int64(l.voxels))
 }
 
 // lookahead is the number of samples that may be in the workers' hands or wait for their place in

@@ -2,13 +2,13 @@ package train
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/data"
 	"github.com/ctclass/ctclass/internal/engine/cpu"
-	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/procmem"
 	"github.com/ctclass/ctclass/internal/progress"
 	"github.com/ctclass/ctclass/internal/rng"
@@ -29,6 +29,7 @@ type Benchmark struct {
 	MaxMS             float64 `json:"max_ms"`
 	SamplesPerS       float64 `json:"samples_per_s"`
 	ArenaBytes        int64   `json:"arena_bytes"`
+	AddedFLOP         float64 `json:"added_flop"`                    // recomputation, as a share of the step without it
 	PromisedPeakBytes int64   `json:"promised_peak_bytes"`           // of the whole process
 	MeasuredPeakBytes int64   `json:"measured_peak_bytes,omitempty"` // absent where the system does not tell
 }
@@ -37,7 +38,7 @@ type Benchmark struct {
 const benchWarmUp = 2
 
 // Bench times steps on random input of the configured shape.
-func Bench(ctx context.Context, c *config.Config, training bool, steps int, report *progress.Reporter) (*Benchmark, error) {
+func Bench(ctx context.Context, c *config.Config, training bool, steps int, report *progress.Reporter, log *slog.Logger) (*Benchmark, error) {
 	net, loss, err := parts(c)
 	if err != nil {
 		return nil, err
@@ -50,16 +51,20 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, repo
 		b.Mode, b.Batch, opt.EvalBatch = "train", c.Train.BatchSize, 0
 		opt.Training = &session.Training{Loss: loss, BatchSizes: []int{b.Batch}, Optimizer: optimizer(c.Train, net)}
 	}
-	plan, err := session.Compile(dev, opt)
-	if err != nil {
-		return nil, exitcode.Wrap(exitcode.Usage, err)
-	}
 	micro := randomBatch(b.Batch, net.InChannels, c.Preprocess.ShapeDHW, c.Data.Task, net.Classes, loss.Targets(net.Classes))
-	b.ArenaBytes = plan.ArenaBytes()
-	b.PromisedPeakBytes = plan.ProcessBytes() + int64(4*len(micro.X))
-	sess, err := plan.Start()
+	opt.Beside = int64(4 * len(micro.X))
+	w := workload{dev: dev, cfg: c, opt: opt}
+	if w.budget, err = budgetBytes(c, log); err != nil {
+		return nil, err
+	}
+	plan, err := w.plan()
 	if err != nil {
-		return nil, exitcode.Wrap(exitcode.Memory, err)
+		return nil, err
+	}
+	b.ArenaBytes, b.PromisedPeakBytes, b.AddedFLOP = plan.ArenaBytes(), plan.ProcessBytes(), plan.AddedFLOP()
+	sess, err := start(plan, b.PromisedPeakBytes)
+	if err != nil {
+		return nil, err
 	}
 	defer sess.Close()
 	if err := sess.Initialize(c.Train.Seed); err != nil {

@@ -166,21 +166,14 @@ func (r *run) prepare(dev *cpu.Device) error {
 	if err != nil {
 		return err
 	}
-	plan, err := session.Compile(dev, session.Options{
+	if err := r.reserve(&workload{dev: dev, cfg: c, opt: session.Options{
 		Network: r.net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: EvalBatch(c),
 		Training: &session.Training{
 			Loss: trained, BatchSizes: r.batchSizes(), Accumulate: c.Train.Accumulate > 1, Optimizer: optimizer(c.Train, r.net),
 			Frozen: frozen,
 		},
-	})
-	if err != nil {
-		return exitcode.Wrap(exitcode.Usage, err)
-	}
-	if err := r.promise(plan, dev); err != nil {
+	}}); err != nil {
 		return err
-	}
-	if r.sess, err = plan.Start(); err != nil {
-		return exitcode.Wrap(exitcode.Memory, err)
 	}
 	if err := r.sess.Initialize(c.Train.Seed); err != nil {
 		return err
@@ -192,6 +185,7 @@ func (r *run) prepare(dev *cpu.Device) error {
 	return r.restore()
 }
 
+<<<<<<< HEAD
 // promise states the peak memory and holds it against the budget.
 func (r *run) promise(plan *session.Plan, dev *cpu.Device) error {
 	need := max(plan.ProcessBytes(), plan.ProcessBytes()-plan.ArenaBytes()+pretrainedBytes(r.cfg.Model.Pretrained))
@@ -226,6 +220,15 @@ func (r *run) promise(plan *session.Plan, dev *cpu.Device) error {
 
 func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
 
+=======
+func adamW(t config.Train) session.AdamW {
+	o := t.Optimizer
+	return session.AdamW{
+		Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps, Decay: o.WeightDecay, DecayAll: o.DecayOn == "all", Clip: t.ClipNorm,
+	}
+}
+
+>>>>>>> 51faa1d (memory.budget as a size, a share or auto chooses what to recompute; the machine's memory is checked before the start)
 // restore continues from the saved state, if the run has one.
 func (r *run) restore() error {
 	id, err := r.identity()
