@@ -33,6 +33,9 @@ const (
 	smallestTries = 8
 )
 
+// slack is the part of a limit, one in so many, that may be lost between liveness and placement.
+const slack = 16
+
 // candidate is a program whose storage is shared but not placed yet.
 type candidate struct {
 	sched  *schedule
@@ -51,23 +54,32 @@ func (s *Source) Fit(limit int64) (*Program, error) {
 		}
 		return p, err
 	}
+	if p, err := s.KeepAll(); err != nil || RunBytes(p) <= limit {
+		return p, err
+	}
 	f, err := s.newFitter()
 	if err != nil {
 		return nil, err
 	}
-	found, err := f.search(limit)
-	if err != nil {
-		return nil, err
-	}
-	// Liveness is a lower bound: where the arena does not reach it, the next one has to do.
-	for _, c := range found {
-		p, err := s.compile(c.sched)
+	// Liveness is a lower bound: where the arena does not reach it, the next candidate or limit has to do.
+	for goal := limit; goal > limit-limit/slack; {
+		found, err := f.search(goal)
 		if err != nil {
 			return nil, err
 		}
-		if RunBytes(p) <= limit {
-			return p, nil
+		over := limit / slack
+		for _, c := range found {
+			p, err := s.compile(c.sched)
+			if err != nil {
+				return nil, err
+			}
+			n := RunBytes(p) - limit
+			if n <= 0 {
+				return p, nil
+			}
+			over = min(over, n)
 		}
+		goal -= over
 	}
 	p, err := f.smallest()
 	if err != nil {
@@ -197,12 +209,9 @@ func liveBytes(p *Program) []int64 {
 
 // search returns candidates within the limit, the cheapest first.
 func (f *fitter) search(limit int64) ([]candidate, error) {
-	inputs := inputBytes(f.src.prog)
+	f.tried = map[string]bool{}
 	var fit []candidate
-	goal := limit - inputs
-	if f.whole.bytes <= limit {
-		return []candidate{f.whole}, nil
-	}
+	goal := limit - inputBytes(f.src.prog)
 	for range budgetTries {
 		if goal <= 0 {
 			break

@@ -37,7 +37,7 @@ type emitter struct {
 	err     error
 }
 
-// emit returns the program of the source under a schedule, without storage.
+// emit returns the program of the source under a schedule, nil for keeping everything, without storage.
 func emit(src *Source, s *schedule) (*Program, error) {
 	e := &emitter{src: src, same: map[*Tensor]*Tensor{}, now: map[*Tensor]*Tensor{}}
 	p := &Program{Device: src.prog.Device, Inputs: map[string]*Tensor{}, FLOP: src.flop}
@@ -91,20 +91,16 @@ func (e *emitter) once(t *Tensor) *Tensor {
 
 // forward copies the forward part and then forgets what the schedule does not keep.
 func (e *emitter) forward(s *schedule) {
-	kept := func(t *Tensor) bool { return t.output || t.Type.Elements() <= smallTensor }
-	if s != nil {
-		keep := map[*Tensor]bool{}
-		for n := s; n != nil; n = n.next {
-			for t := range n.keep {
-				keep[t] = true
-			}
-			if n.again != nil {
-				e.waiting = append(e.waiting, n.again)
-			}
+	keep := map[*Tensor]bool{}
+	for n := s; n != nil; n = n.next {
+		for t := range n.keep {
+			keep[t] = true
 		}
-		always := kept
-		kept = func(t *Tensor) bool { return keep[t] || always(t) }
+		if n.again != nil {
+			e.waiting = append(e.waiting, n.again)
+		}
 	}
+	kept := func(t *Tensor) bool { return s == nil || keep[t] || t.output || t.Type.Elements() <= smallTensor }
 	for _, in := range e.src.prog.Instrs[:e.src.forward] {
 		c := &Instr{Op: in.Op, Name: in.Name, kernel: in.kernel, source: in}
 		for _, t := range in.In {

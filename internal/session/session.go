@@ -23,9 +23,9 @@ type Options struct {
 	Training  *Training
 	// Probe chooses, in the network's graph of one sample without training, what a diagnostic pass gives beside
 	// the logits; nil: no such program.
-	Probe func(logits *graph.Value) (Probe, error)
-	Beside    int64 // bytes of the process beside the session and the runtime: batches and what reads scans
-	Budget    int64 // most bytes of the process, kept to by recomputing in training; 0: as many as it takes
+	Probe  func(logits *graph.Value) (Probe, error)
+	Beside int64 // bytes of the process beside the session and the runtime: batches and what reads scans
+	Budget int64 // most bytes of the process, kept to by recomputing in training; 0: as many as it takes
 }
 
 // Training says how the parameters are trained.
