@@ -195,6 +195,19 @@ func operatingPoint() *rule {
 	}
 }
 
+func byteSize() *rule {
+	return &rule{
+		text: byteSizeText + ", or empty",
+		ok: func(v any) bool {
+			if v == "" {
+				return true
+			}
+			_, err := ParseBytes(v.(string))
+			return err == nil
+		},
+	}
+}
+
 func memoryBudget() *rule {
 	return &rule{
 		text: budgetText,

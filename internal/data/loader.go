@@ -193,7 +193,7 @@ func applyPreprocess(v *volume.Volume, p config.Preprocess) (voxels []float32, w
 // LimitCache replaces Options.CacheBytes. It must be called before the first epoch.
 func (l *Loader) LimitCache(bytes int64) {
 	l.o.CacheBytes = bytes
-	l.cache = newCache(bytes)
+	l.cache = newMemoryCache(bytes)
 }
 
 // BytesBound returns the most bytes that the loader's buffers take when no scan has more than

@@ -185,50 +185,6 @@ func (r *run) prepare(dev *cpu.Device) error {
 	return r.restore()
 }
 
-<<<<<<< HEAD
-// promise states the peak memory and holds it against the budget.
-func (r *run) promise(plan *session.Plan, dev *cpu.Device) error {
-	need := max(plan.ProcessBytes(), plan.ProcessBytes()-plan.ArenaBytes()+pretrainedBytes(r.cfg.Model.Pretrained))
-	first := r.ds.Subset(data.Train)[0]
-	v, _, err := r.ds.OpenVolume(first)
-	reading := "unknown"
-	if err == nil { // otherwise the loader says what is wrong with it, if it is not to be skipped
-		n := r.train.BytesBound(int64(v.Voxels()))
-		if r.val != nil {
-			n += r.val.BytesBound(int64(v.Voxels()))
-		}
-		need += n
-		reading = mebibytes(n)
-	}
-	r.planned = need
-	r.Log.Info("memory planned", "total", mebibytes(need), "network", mebibytes(plan.Bytes()),
-		"reading scans of the first one's size", reading, "device", dev.Name(), "threads", dev.Threads())
-	if r.cfg.Memory.Budget == "" {
-		return nil
-	}
-	budget, err := config.ParseBytes(r.cfg.Memory.Budget)
-	if err != nil {
-		return exitcode.Wrap(exitcode.Usage, err)
-	}
-	if need > budget {
-		return exitcode.Errorf(exitcode.Memory,
-			"the run needs %s, more than memory.budget %s: lower train.batch_size (with train.accumulate), preprocess.shape_dhw, or set model.use_checkpointing",
-			mebibytes(need), r.cfg.Memory.Budget)
-	}
-	return nil
-}
-
-func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
-
-=======
-func adamW(t config.Train) session.AdamW {
-	o := t.Optimizer
-	return session.AdamW{
-		Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps, Decay: o.WeightDecay, DecayAll: o.DecayOn == "all", Clip: t.ClipNorm,
-	}
-}
-
->>>>>>> 51faa1d (memory.budget as a size, a share or auto chooses what to recompute; the machine's memory is checked before the start)
 // restore continues from the saved state, if the run has one.
 func (r *run) restore() error {
 	id, err := r.identity()
