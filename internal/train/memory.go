@@ -131,7 +131,7 @@ const shapeStep = 16
 // largestShape returns the largest shape that fits of about the configured proportions, with sides of at most
 // the given multiple of the configured ones.
 func (w *workload) largestShape(times int) (shape [3]int, ok bool) {
-	steps := slices.Max(w.opt.ShapeDHW[:]) / shapeStep
+	steps := (slices.Max(w.opt.ShapeDHW[:]) + shapeStep - 1) / shapeStep
 	scaled := func(k int) (s [3]int) {
 		for i, n := range w.opt.ShapeDHW {
 			s[i] = max(1, n*k/steps/shapeStep) * shapeStep
