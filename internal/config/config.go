@@ -54,6 +54,7 @@ type Data struct {
 	OnError     string   `yaml:"on_error"`     // stop|skip
 	Strict      bool     `yaml:"strict"`
 	Cache       Cache    `yaml:"cache"`
+	Augment     Augment  `yaml:"augment"`
 }
 
 // Cache keeps preprocessed scans on disk.

@@ -150,6 +150,17 @@ func ascending() *rule {
 	}
 }
 
+// ordered allows two numbers from lo to hi, the first not above the second.
+func ordered(lo, hi float64) *rule {
+	return &rule{
+		text: fmt.Sprintf("two numbers from %s to %s, the first not above the second", number(lo), number(hi)),
+		ok: func(v any) bool {
+			p := v.([2]float64)
+			return lo <= p[0] && p[0] <= p[1] && p[1] <= hi
+		},
+	}
+}
+
 func spacingRule() *rule {
 	return &rule{
 		text: "keep, or three numbers above 0 for d, h, w",

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -140,6 +141,23 @@ func crossCheck(c *Config) []crossProblem {
 	if m := c.Model; m.Pretrained == "" && (m.PretrainedInflate || m.PretrainedInterpolate || m.PretrainedShapeDHW != [3]int{}) {
 		report([]string{"model.pretrained", "model.pretrained_inflate", "model.pretrained_interpolate", "model.pretrained_shape_dhw"},
 			"is empty, but other model.pretrained_ keys are set: name the file of weights, or remove them")
+	}
+
+	for i, axis := range []string{"d", "h", "w"} {
+		if p := c.Data.Augment.FlipP[i]; p > 0 && slices.Contains(c.Data.Flip, axis) {
+			report([]string{"data.augment.flip_p", "data.flip"}, "got %s for %s, which data.flip names too: use one of them", number(p), axis)
+		}
+	}
+	if e := c.Data.Augment.Elastic; e.P > 0 && e.Displacement[1] > e.GridVoxels/4 {
+		report([]string{"data.augment.elastic.displacement", "data.augment.elastic.grid_voxels", "data.augment.elastic.p"},
+			"got up to %s voxels, allowed: at most a quarter of grid_voxels (%s), beyond which space folds", number(e.Displacement[1]), number(e.GridVoxels/4))
+	}
+	if p := c.Preprocess; p.Recipe == "ct_rate_classifier" && (p.SpacingMM.Keep || p.Orientation != "LPS" || p.Intensity != "window" || len(p.HUWindows) > 0) {
+		report([]string{"preprocess.recipe", "preprocess.spacing_mm", "preprocess.orientation", "preprocess.intensity", "preprocess.hu_windows"},
+			"is ct_rate_classifier, which needs a spacing_mm (1, 1, 1 there), orientation LPS, and intensity window with hu_window")
+	}
+	if p := c.Preprocess; len(p.HUWindows) > 0 && p.Intensity != "window" {
+		report([]string{"preprocess.hu_windows", "preprocess.intensity"}, "is for intensity window, not %s", p.Intensity)
 	}
 
 	s := c.Train.Schedule

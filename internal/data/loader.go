@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/data/augment"
 	"github.com/ctclass/ctclass/internal/data/preprocess"
-	"github.com/ctclass/ctclass/internal/rng"
 	"github.com/ctclass/ctclass/internal/volume"
 )
 
@@ -23,13 +24,14 @@ type Options struct {
 	Sampler   Sampler // which samples an epoch draws; all but Each shuffle
 	Task      string  // of the targets, for the samplers that go by class
 	DropLast  bool    // leave out a last batch of fewer than BatchSize samples
-	Seed      uint64  // of the order and the flips
-	Flip      [3]bool // axes d, h, w that are flipped with probability 1/2 each
+	Seed      uint64  // of the order and the changes
 	Workers   int     // goroutines that read and preprocess; 0: one a processor
 	Prefetch  int     // batches made ahead of the one in use; 0: 2
 
 	// Preprocess turns a volume into the network's input; its ShapeDHW is the shape of a sample.
 	Preprocess config.Preprocess
+	// Augment changes the samples at random, each time anew.
+	Augment config.Augment
 	// OpenVolume reads the scan of a sample and returns warnings about it; [Dataset.OpenVolume]
 	// is one. It is called by several workers at once.
 	OpenVolume func(Sample) (*volume.Volume, []string, error)
@@ -88,7 +90,9 @@ type Loader struct {
 	voxels  int // values of a sample: channels times voxels
 	classes int // values of a target
 	cache   *memoryCache
-	byClass [][]int // indices of the samples, for the samplers that go by class
+	byClass [][]int            // indices of the samples, for the samplers that go by class
+	augment *augment.Augmenter // nil: samples stay as they are
+	changed chan []float32     // memory of changed samples, to use again
 
 	running atomic.Bool
 	free    chan *buffer // the batch buffers not in use
@@ -99,8 +103,15 @@ type Loader struct {
 	kinds  map[string]*warned // by warningKind
 	order  []string           // kinds as they came
 
-	mu  sync.Mutex
-	bad map[uint64]bool // samples that cannot be used, by ID
+	mu      sync.Mutex
+	bad     map[uint64]bool // samples that cannot be used, by ID
+	skipped []Skipped
+}
+
+// Skipped is a sample that cannot be used.
+type Skipped struct {
+	Sample Sample
+	Reason error
 }
 
 // NewLoader returns a loader of the samples.
@@ -149,6 +160,12 @@ func NewLoader(samples []Sample, o Options) (*Loader, error) {
 			return nil, fmt.Errorf("loader: none of the %d samples has a known label to balance by", len(samples))
 		}
 	}
+	if o.Augment.On() {
+		if l.augment, err = augment.New(o.Augment, augment.For(o.Preprocess, o.Seed)); err != nil {
+			return nil, fmt.Errorf("loader: %w", err)
+		}
+		l.changed = make(chan []float32, o.lookahead())
+	}
 	return l, nil
 }
 
@@ -181,6 +198,13 @@ func (l *Loader) Skipped() int {
 	return len(l.bad)
 }
 
+// SkippedSamples returns the samples found unusable so far, in the order in which they were found.
+func (l *Loader) SkippedSamples() []Skipped {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.skipped)
+}
+
 // WaitTime returns the time that the consumer has waited for batches since the loader was made.
 func (l *Loader) WaitTime() time.Duration { return time.Duration(l.waited.Load()) }
 
@@ -208,6 +232,9 @@ func (l *Loader) BytesBound(maxVoxels int64) int64 {
 		inFlight += int64(l.o.Workers) * 3 * sample // a sample is packed, compressed and written at a time
 	}
 	volumes := int64(l.o.Workers) * (4*maxVoxels + sample)
+	if l.augment != nil { // a worker holds the sample as it was, spread out, beside the changed one
+		volumes += int64(l.o.Workers) * (2*sample + l.augment.WorkspaceBytes())
+	}
 	return batches + inFlight + volumes + l.CacheBound()
 }
 
@@ -219,17 +246,6 @@ func (l *Loader) CacheBound() int64 {
 // lookahead is the number of samples that may be in the workers' hands or wait for their place in
 // a batch: one more than there are workers, so that a worker need not idle while its last sample waits.
 func (o *Options) lookahead() int { return o.Workers + 1 }
-
-// flips returns the axes along which the draw of a sample is flipped in an epoch.
-func (l *Loader) flips(epoch int, id uint64) [3]bool {
-	s := rng.New(rng.Key(l.o.Seed, "augment", uint64(epoch), id))
-	var axes [3]bool
-	for a := range axes {
-		// Each axis has its own number, so that turning one on changes no other.
-		axes[a] = s.Float64() < 0.5 && l.o.Flip[a]
-	}
-	return axes
-}
 
 // Epoch returns the batches of an epoch from position start of its order: 0 for a whole epoch,
 // Batch.Next to go on behind a batch (k*BatchSize behind k batches, when no sample was skipped).

@@ -51,7 +51,7 @@ func asStored(v *volume.Volume, _ config.Preprocess) ([]float32, []string, error
 // options are those of a loader of fakes.
 func options(change func(*Options)) Options {
 	o := Options{
-		BatchSize: 4, Shuffle: true, Seed: 7, Flip: [3]bool{true, true, true}, Workers: 2,
+		BatchSize: 4, Shuffle: true, Seed: 7, Augment: flips(true, true, true), Workers: 2,
 		Preprocess: config.Preprocess{ShapeDHW: shape}, OpenVolume: fakeVolume, Apply: asStored,
 	}
 	if change != nil {
@@ -98,7 +98,7 @@ func text(all []kept) string { return fmt.Sprintf("%v", all) }
 
 func TestBatches(t *testing.T) {
 	samples := fakes(10)
-	l := newLoader(t, samples, options(func(o *Options) { o.Shuffle, o.Flip = false, [3]bool{} }))
+	l := newLoader(t, samples, options(func(o *Options) { o.Shuffle, o.Augment = false, config.Augment{} }))
 	all := collect(t, l, 0, 0)
 	if len(all) != 3 || l.Batches() != 3 {
 		t.Fatalf("%d batches, announced %d, want 3", len(all), l.Batches())
@@ -157,10 +157,20 @@ func TestSameForAnyWorkers(t *testing.T) {
 	}
 }
 
+// flips are flips along the given axes d, h, w with probability 1/2.
+func flips(axes ...bool) (a config.Augment) {
+	for i, on := range axes {
+		if on {
+			a.FlipP[i] = 0.5
+		}
+	}
+	return a
+}
+
 func TestShuffleAndFlip(t *testing.T) {
 	const n = 400
 	samples := fakes(n)
-	l := newLoader(t, samples, options(func(o *Options) { o.Flip[1] = false }))
+	l := newLoader(t, samples, options(func(o *Options) { o.Augment.FlipP[1] = 0 }))
 	var counts [3]int
 	var seen []string
 	for _, b := range collect(t, l, 3, 0) {
@@ -394,8 +404,9 @@ func TestBoundedAhead(t *testing.T) {
 			break
 		}
 	}
-	// 3 buffers of 4 samples, 4 samples in flight, 3 workers with a scan of 1000 voxels and the sample made of it.
-	if got, want := l.BytesBound(1000), int64(3*4*(24+1)*4+4*24*4+3*4*(1000+24)); got != want {
+	// 3 buffers of 4 samples, 4 samples in flight, 3 workers with a scan of 1000 voxels, the sample
+	// made of it, two more and two planes to change it.
+	if got, want := l.BytesBound(1000), int64(3*4*(24+1)*4+4*24*4+3*4*(1000+24)+3*4*(2*24+24+2*12)); got != want {
 		t.Errorf("bound %d, want %d", got, want)
 	}
 }

@@ -3,11 +3,10 @@ package data
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 
-	"github.com/ctclass/ctclass/internal/data/preprocess"
+	"github.com/ctclass/ctclass/internal/data/augment"
 	"github.com/ctclass/ctclass/internal/data/scan"
 )
 
@@ -15,7 +14,6 @@ import (
 // puts them into batches in order.
 type pipeline struct {
 	l      *Loader
-	epoch  int
 	order  []int    // positions of the epoch still to come, indices into the samples
 	draws  []uint64 // their names in random streams
 	cancel context.CancelFunc
@@ -28,6 +26,7 @@ type pipeline struct {
 // job is one sample on its way.
 type job struct {
 	sample Sample
+	draw   uint64 // names it in random streams
 	done   chan<- prepared
 }
 
@@ -42,16 +41,17 @@ func (l *Loader) startPipeline(ctx context.Context, epoch, start int) *pipeline 
 	ctx, cancel := context.WithCancel(ctx)
 	order := l.Order(epoch)
 	p := &pipeline{
-		l: l, epoch: epoch, order: order[start:], draws: l.draws(order)[start:], cancel: cancel,
+		l: l, order: order[start:], draws: l.draws(order)[start:], cancel: cancel,
 		jobs: make(chan job, l.o.lookahead()), out: make(chan *Batch, cap(l.free)),
 	}
 	for range l.o.Workers {
 		p.group.Go(func() {
+			var w worker
 			for j := range p.jobs {
 				if ctx.Err() != nil {
 					return
 				}
-				j.done <- l.prepare(j.sample) // has room for the one answer
+				j.done <- l.change(l.prepare(j.sample), epoch, j.draw, &w) // has room for the one answer
 			}
 		})
 	}
@@ -111,6 +111,36 @@ func (l *Loader) prepare(s Sample) prepared {
 	return prepared{pixels: l.cache.put(s.ID, x), warnings: warnings}
 }
 
+// worker is what a worker uses again and again.
+type worker struct {
+	space augment.Workspace
+	plain []float32 // a sample that is kept as bytes
+}
+
+// change makes of a prepared sample what it is in an epoch; draw names it in random streams.
+func (l *Loader) change(got prepared, epoch int, draw uint64, w *worker) prepared {
+	if l.augment == nil || got.err != nil {
+		return got
+	}
+	src := got.pixels.floats
+	if src == nil {
+		if w.plain == nil {
+			w.plain = make([]float32, l.voxels)
+		}
+		src = w.plain
+		got.pixels.copyTo(src)
+	}
+	var dst []float32
+	select {
+	case dst = <-l.changed:
+	default:
+		dst = make([]float32, l.voxels)
+	}
+	l.augment.Apply(dst, src, epoch, draw, &w.space)
+	got.pixels = pixels{floats: dst}
+	return got
+}
+
 // fresh reads and preprocesses a scan.
 func (l *Loader) fresh(s Sample) ([]float32, []string, error) {
 	v, warnings, err := l.o.OpenVolume(s)
@@ -157,7 +187,7 @@ func (p *pipeline) assemble(ctx context.Context, start int) error {
 				continue
 			}
 			done := make(chan prepared, 1)
-			p.jobs <- job{s, done} // has room for all that is looked ahead
+			p.jobs <- job{s, draw, done} // has room for all that is looked ahead
 			queue = append(queue, pending{s, draw, position, done})
 		}
 		if len(queue) == 0 {
@@ -188,7 +218,7 @@ func (p *pipeline) assemble(ctx context.Context, start int) error {
 				return ctx.Err()
 			}
 		}
-		l.add(batch, p.epoch, head.sample, head.draw, got.pixels, head.next)
+		l.add(batch, head.sample, head.draw, got.pixels, head.next)
 		if len(batch.Samples) == l.o.BatchSize {
 			p.out <- batch // has room for every batch there is
 			batch = nil
@@ -214,7 +244,7 @@ func (l *Loader) newBatch(buf *buffer) *Batch {
 }
 
 // add puts a sample into the next place of a batch; draw names it in random streams.
-func (l *Loader) add(b *Batch, epoch int, s Sample, draw uint64, px pixels, next int) {
+func (l *Loader) add(b *Batch, s Sample, draw uint64, px pixels, next int) {
 	i := len(b.Samples)
 	b.Samples = append(b.Samples, s)
 	b.IDs = append(b.IDs, draw)
@@ -223,9 +253,10 @@ func (l *Loader) add(b *Batch, epoch int, s Sample, draw uint64, px pixels, next
 	b.Next = next
 	x := b.X[i*l.voxels:]
 	px.copyTo(x)
-	if axes := l.flips(epoch, draw); axes != [3]bool{} {
-		for channel := range slices.Chunk(x[:l.voxels], l.voxels/len(l.o.Preprocess.Windows())) {
-			preprocess.Flip(channel, l.o.Preprocess.ShapeDHW, axes)
+	if l.augment != nil {
+		select {
+		case l.changed <- px.floats:
+		default:
 		}
 	}
 	for k, t := range s.Target {
@@ -244,6 +275,9 @@ func (l *Loader) skip(s Sample, reason error) {
 	l.mu.Lock()
 	known := l.bad[s.ID]
 	l.bad[s.ID] = true
+	if !known {
+		l.skipped = append(l.skipped, Skipped{s, reason})
+	}
 	l.mu.Unlock()
 	if !known && l.o.Warn != nil {
 		l.o.Warn(s, fmt.Sprintf("left out: %v", reason))

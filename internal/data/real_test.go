@@ -135,7 +135,7 @@ func TestRealMasks(t *testing.T) {
 	}{{"window", window, 1}, {"raw", raw, 255}} {
 		t.Run(test.name, func(t *testing.T) {
 			l := newLoader(t, d.Subset(Test), Options{
-				BatchSize: 16, Preprocess: test.p, OpenVolume: d.OpenVolume, Flip: [3]bool{true, true, true}, CacheBytes: DefaultCacheBytes,
+				BatchSize: 16, Preprocess: test.p, OpenVolume: d.OpenVolume, Augment: flips(true, true, true), CacheBytes: DefaultCacheBytes,
 			})
 			for range 2 { // read, and from the cache
 				all := collect(t, l, 0, 0)

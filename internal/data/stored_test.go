@@ -95,7 +95,7 @@ func TestLoaderWithCache(t *testing.T) {
 	p.ShapeDHW, p.HUWindow = [3]int{3, 4, 5}, [2]float64{0, 255}
 	read := func(stored *Stored) []float32 {
 		t.Helper()
-		l, err := NewLoader(d.Samples, Options{BatchSize: 3, Shuffle: true, Seed: 1, Flip: [3]bool{true, false, true}, Preprocess: p, OpenVolume: d.OpenVolume, Stored: stored})
+		l, err := NewLoader(d.Samples, Options{BatchSize: 3, Shuffle: true, Seed: 1, Augment: flips(true, false, true), Preprocess: p, OpenVolume: d.OpenVolume, Stored: stored})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -50,14 +50,11 @@ func (r *run) openLoaders() error {
 		return exitcode.Errorf(exitcode.Usage,
 			"the training split has %d samples, fewer than one batch of %d (train.batch_size × train.accumulate): lower them, or set train.drop_last: false", len(training), global)
 	}
-	flip, err := flips(c.Data.Flip)
-	if err != nil {
-		return err
-	}
+	var err error
 	cache := int64(data.DefaultCacheBytes) / 2
 	warned := func(s data.Sample, w string) { r.Log.Warn(w, "scan", s.Name) }
 	if r.train, err = data.NewLoader(training, data.Options{
-		BatchSize: global, Shuffle: true, Sampler: samplers()[c.Train.Sampler], Task: r.ds.Task, DropLast: c.Train.DropLast, Seed: c.Train.Seed, Flip: flip,
+		BatchSize: global, Shuffle: true, Sampler: samplers()[c.Train.Sampler], Task: r.ds.Task, DropLast: c.Train.DropLast, Seed: c.Train.Seed, Augment: c.Data.Augmentation(),
 		Workers: workers(c, r.threads()), Preprocess: c.Preprocess, OpenVolume: r.ds.OpenVolume, Stored: r.ds.Stored(c.Preprocess),
 		Strict: c.Data.Strict, SkipErrors: c.Data.OnError == "skip", Warn: warned, CacheBytes: cache,
 	}); err != nil {
@@ -92,22 +89,6 @@ func workers(c *config.Config, threads int) int {
 // samplers are the values of train.sampler.
 func samplers() map[string]data.Sampler {
 	return map[string]data.Sampler{"shuffle": data.Each, "balanced": data.Balanced, "class_aware": data.ClassAware}
-}
-
-func flips(axes []string) (flip [3]bool, err error) {
-	for _, a := range axes {
-		switch a {
-		case "d":
-			flip[0] = true
-		case "h":
-			flip[1] = true
-		case "w":
-			flip[2] = true
-		default:
-			return flip, exitcode.Errorf(exitcode.Usage, "data.flip: unknown axis %q, allowed: d, h, w", a)
-		}
-	}
-	return flip, nil
 }
 
 // batchSizes lists the sizes of micro-batches: the usual one and, when short batches are kept, the last one's.

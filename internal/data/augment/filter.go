@@ -1,0 +1,157 @@
+package augment
+
+import "math"
+
+// row is what an output voxel of an axis is made of: the voxels from first on, with their weights.
+type row struct {
+	first  int
+	weight []float32
+}
+
+// filter blurs a channel and lowers its resolution: along each axis one table that does both.
+func (a *Augmenter) filter(x []float32, d *Draw, w *Workspace) {
+	nd, nh, nw := a.o.Shape[0], a.o.Shape[1], a.o.Shape[2]
+	table := [3][]row{}
+	for axis, n := range a.o.Shape {
+		table[axis] = rows(n, d.Sigma, d.Zoom)
+	}
+	area := nh * nw
+	w.other = grow(w.other, len(x))
+	for z, r := range table[0] {
+		w.rows = w.rows[:0]
+		for k := range r.weight {
+			w.rows = append(w.rows, x[(r.first+k)*area:][:area])
+		}
+		a.loops.WeightedSum(w.other[z*area:(z+1)*area], w.rows, r.weight)
+	}
+	w.plane = grow(w.plane, 2*area)
+	first, second := w.plane[:area], w.plane[area:]
+	along := func(dst, src []float32, t []row, width int) {
+		for i, r := range t {
+			w.rows = w.rows[:0]
+			for k := range r.weight {
+				w.rows = append(w.rows, src[(r.first+k)*width:][:width])
+			}
+			a.loops.WeightedSum(dst[i*width:(i+1)*width], w.rows, r.weight)
+		}
+	}
+	for z := range nd {
+		along(first, w.other[z*area:(z+1)*area], table[1], nw)
+		transpose(second, first, nh, nw)
+		along(first, second, table[2], nh)
+		transpose(x[z*area:(z+1)*area], first, nw, nh)
+	}
+}
+
+// transpose writes src [h][w] as dst [w][h].
+func transpose(dst, src []float32, h, w int) {
+	for y := range h {
+		for x, v := range src[y*w : (y+1)*w] {
+			dst[x*h+y] = v
+		}
+	}
+}
+
+// rows makes the table of an axis of n voxels: a Gaussian of sigma voxels, cut off at 3 sigma, edge voxels repeated;
+// then the mean over the voxels of a coarser grid of round(n·zoom) voxels; then linear interpolation back.
+func rows(n int, sigma, zoom float64) []row {
+	coarse := max(1, int(math.Round(float64(n)*zoom)))
+	dense := identity(n)
+	if sigma > 0 {
+		dense = blur(n, sigma)
+	}
+	if coarse < n {
+		dense = product(product(upsample(coarse, n), downsample(n, coarse)), dense)
+	}
+	out := make([]row, n)
+	for i, weights := range dense {
+		first, last := n, -1
+		for j, v := range weights {
+			if v != 0 {
+				first, last = min(first, j), j
+			}
+		}
+		r := row{first: first}
+		for _, v := range weights[first : last+1] {
+			r.weight = append(r.weight, float32(v))
+		}
+		out[i] = r
+	}
+	return out
+}
+
+// The tables below are matrices [output][input].
+
+func zeros(n, m int) [][]float64 {
+	out := make([][]float64, n)
+	for i := range out {
+		out[i] = make([]float64, m)
+	}
+	return out
+}
+
+func identity(n int) [][]float64 {
+	out := zeros(n, n)
+	for i := range out {
+		out[i][i] = 1
+	}
+	return out
+}
+
+func blur(n int, sigma float64) [][]float64 {
+	out := zeros(n, n)
+	radius := int(math.Ceil(3 * sigma))
+	sum := 0.0
+	for k := -radius; k <= radius; k++ {
+		sum += gauss(k, sigma)
+	}
+	for i := range out {
+		for k := -radius; k <= radius; k++ {
+			out[i][min(max(i+k, 0), n-1)] += gauss(k, sigma) / sum
+		}
+	}
+	return out
+}
+
+func gauss(k int, sigma float64) float64 { return math.Exp(-float64(k*k) / (2 * sigma * sigma)) }
+
+// downsample averages: each of m voxels covers n/m of the n.
+func downsample(n, m int) [][]float64 {
+	out := zeros(m, n)
+	width := float64(n) / float64(m)
+	for i := range out {
+		lo, hi := float64(i)*width, float64(i+1)*width
+		for j := int(lo); j < n && float64(j) < hi; j++ {
+			out[i][j] = max(0, min(hi, float64(j+1))-max(lo, float64(j))) / width
+		}
+	}
+	return out
+}
+
+// upsample interpolates linearly between the centres of n voxels, edges repeated.
+func upsample(n, m int) [][]float64 {
+	out := zeros(m, n)
+	for i := range out {
+		at := (float64(i)+0.5)*float64(n)/float64(m) - 0.5
+		left := math.Floor(at)
+		f := at - left
+		out[i][min(max(int(left), 0), n-1)] += 1 - f
+		out[i][min(max(int(left)+1, 0), n-1)] += f
+	}
+	return out
+}
+
+func product(a, b [][]float64) [][]float64 {
+	out := zeros(len(a), len(b[0]))
+	for i := range a {
+		for k, f := range a[i] {
+			if f == 0 {
+				continue
+			}
+			for j, v := range b[k] {
+				out[i][j] += f * v
+			}
+		}
+	}
+	return out
+}
