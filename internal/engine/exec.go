@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 	"unsafe"
 
 	"github.com/ctclass/ctclass/internal/graph"
@@ -138,6 +139,7 @@ type Exec struct {
 	arena    Buf
 	programs map[*Program]*bound
 	bytes    int64
+	observe  func(in *Instr, took time.Duration)
 }
 
 // bound is a program with its memory.
@@ -267,8 +269,21 @@ func (e *Exec) SetInput(p *Program, name string, values []float32) error {
 	return nil
 }
 
+// Observe makes every Run tell how long each instruction took; nil ends it.
+func (e *Exec) Observe(f func(in *Instr, took time.Duration)) { e.observe = f }
+
 // Run executes the program.
-func (e *Exec) Run(p *Program, info *RunInfo) { e.RunEach(p, info, nil) }
+func (e *Exec) Run(p *Program, info *RunInfo) {
+	if e.observe == nil {
+		e.RunEach(p, info, nil)
+		return
+	}
+	start := time.Now()
+	e.RunEach(p, info, func(in *Instr) {
+		e.observe(in, time.Since(start))
+		start = time.Now()
+	})
+}
 
 // RunEach executes the program and calls after, if given, behind each instruction.
 func (e *Exec) RunEach(p *Program, info *RunInfo, after func(in *Instr)) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 
 	"github.com/ctclass/ctclass/internal/graph"
+	"github.com/ctclass/ctclass/internal/ops"
 )
 
 // Layout is the physical form of a tensor on a device. Its fields are the device's to interpret; the engine
@@ -75,6 +76,20 @@ type Instr struct {
 }
 
 func (i *Instr) String() string { return fmt.Sprintf("%s (%s)", i.Op.Kind(), i.Name) }
+
+// Work returns the floating-point operations that the instruction stands for, those of ops.OpFLOP, and the
+// bytes of its operands and results: what it must move at least where they lie in memory.
+func (i *Instr) Work(elementSize int) (flop, bytes int64) {
+	in := make([]graph.Type, len(i.In))
+	for j, t := range i.In {
+		in[j] = t.Type
+		bytes += int64(t.Type.Elements() * elementSize)
+	}
+	for _, t := range i.Out {
+		bytes += int64(t.Type.Elements() * elementSize)
+	}
+	return ops.OpFLOP(i.Op, in, i.Out[0].Type), bytes
+}
 
 // Program is a compiled graph: what a device executes, with all memory planned.
 type Program struct {

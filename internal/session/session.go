@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/ctclass/ctclass/internal/engine"
 	"github.com/ctclass/ctclass/internal/graph"
@@ -60,6 +61,9 @@ func (s *Session) largest() int {
 	}
 	return n
 }
+
+// Observe makes every run tell how long each instruction took; nil ends it.
+func (s *Session) Observe(f func(in *engine.Instr, took time.Duration)) { s.exec.Observe(f) }
 
 // Close gives the session's memory back.
 func (s *Session) Close() { s.exec.Close() }

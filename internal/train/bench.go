@@ -17,34 +17,36 @@ import (
 
 // Benchmark is the steady state of a step.
 type Benchmark struct {
-	Model             string  `json:"model"`
-	Mode              string  `json:"mode"` // train or infer
-	Batch             int     `json:"batch"`
-	ShapeDHW          [3]int  `json:"shape_dhw"`
-	Threads           int     `json:"threads"`
-	Device            string  `json:"device"`
-	Steps             int     `json:"steps"`
-	MedianMS          float64 `json:"median_ms"`
-	MinMS             float64 `json:"min_ms"`
-	MaxMS             float64 `json:"max_ms"`
-	SamplesPerS       float64 `json:"samples_per_s"`
-	ArenaBytes        int64   `json:"arena_bytes"`
-	AddedFLOP         float64 `json:"added_flop"`                    // recomputation, as a share of the step without it
-	PromisedPeakBytes int64   `json:"promised_peak_bytes"`           // of the whole process
-	MeasuredPeakBytes int64   `json:"measured_peak_bytes,omitempty"` // absent where the system does not tell
+	Model             string   `json:"model"`
+	Mode              string   `json:"mode"` // train or infer
+	Batch             int      `json:"batch"`
+	ShapeDHW          [3]int   `json:"shape_dhw"`
+	Threads           int      `json:"threads"`
+	Device            string   `json:"device"`
+	Steps             int      `json:"steps"`
+	MedianMS          float64  `json:"median_ms"`
+	MinMS             float64  `json:"min_ms"`
+	MaxMS             float64  `json:"max_ms"`
+	SamplesPerS       float64  `json:"samples_per_s"`
+	ArenaBytes        int64    `json:"arena_bytes"`
+	AddedFLOP         float64  `json:"added_flop"`                    // recomputation, as a share of the step without it
+	PromisedPeakBytes int64    `json:"promised_peak_bytes"`           // of the whole process
+	MeasuredPeakBytes int64    `json:"measured_peak_bytes,omitempty"` // absent where the system does not tell
+	Profile           *Profile `json:"profile,omitempty"`
 }
 
 // benchWarmUp is the number of steps that are not counted.
 const benchWarmUp = 2
 
-// Bench times steps on random input of the configured shape.
-func Bench(ctx context.Context, c *config.Config, training bool, steps int, report *progress.Reporter, log *slog.Logger) (*Benchmark, error) {
+// Bench times steps on random input of the configured shape, with profile also each instruction.
+func Bench(ctx context.Context, c *config.Config, training bool, steps int, profile bool, report *progress.Reporter, log *slog.Logger) (*Benchmark, error) {
 	net, loss, err := parts(c)
 	if err != nil {
 		return nil, err
 	}
 	dev := cpu.New(Threads(c.Train.Threads))
 	defer dev.Close()
+	prof := newProfiler(dev.ElementSize())
 	b := &Benchmark{Model: net.Name, Mode: "infer", Batch: EvalBatch(c), ShapeDHW: c.Preprocess.ShapeDHW, Threads: dev.Threads(), Device: dev.Name(), Steps: steps}
 	opt := session.Options{Network: net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: b.Batch}
 	if training {
@@ -77,6 +79,9 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, repo
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		if profile && i == benchWarmUp {
+			sess.Observe(prof.observe)
+		}
 		start := time.Now()
 		if training {
 			_, err = sess.Train([]session.MicroBatch{micro}, session.Step{Number: i + 1, LR: c.Train.Optimizer.LR, Seed: c.Train.Seed}, false)
@@ -95,6 +100,10 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, repo
 	b.MinMS, b.MedianMS, b.MaxMS = ms[0], (ms[(len(ms)-1)/2]+ms[len(ms)/2])/2, ms[len(ms)-1]
 	b.SamplesPerS = float64(b.Batch) / b.MedianMS * 1000
 	b.MeasuredPeakBytes, _ = procmem.Peak()
+	if profile {
+		prof.steps = steps
+		b.Profile = prof.result(dev.Ceilings())
+	}
 	return b, nil
 }
 

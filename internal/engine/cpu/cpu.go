@@ -36,6 +36,9 @@ func (d *Device) Close() { d.m.Close() }
 // Threads returns the number of threads.
 func (d *Device) Threads() int { return d.m.Threads() }
 
+// Ceilings measures what the device can do at most, in a fraction of a second.
+func (d *Device) Ceilings() kernels.Ceilings { return d.m.MeasureCeilings() }
+
 // Name names the device and its instruction set.
 func (d *Device) Name() string { return "cpu-" + d.m.ISA.String() }
 
