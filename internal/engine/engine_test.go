@@ -116,7 +116,7 @@ func small() map[string]struct {
 			"stem": "small", "growth": 5, "init_features": 20, "bn_size": 2, "blocks": []any{2, 2, 1, 1}, "drop_rate": 0.1, "hidden": 6,
 		}}, []int{2, 1, 16, 8, 9}},
 		"ViT3D": {config.Model{Name: "vit_tiny_3d", Options: map[string]any{
-			"patch_size": []any{4, 4, 8}, "dim": 24, "heads": 2, "depth": 2, "hidden": 6, "drop_rate": 0.1,
+			"patch_size": []any{4, 4, 8}, "dim": 24, "heads": 2, "depth": 2, "hidden": 6, "drop_rate": 0.1, "drop_path": 0.5,
 		}}, []int{2, 1, 8, 12, 16}},
 	}
 }

@@ -35,9 +35,25 @@ func ClipFactor(op ops.ClipFactor, squares float64) float64 {
 
 // DropoutKey is the key of the random stream that draws the dropout mask of sample n of the batch.
 func DropoutKey(op ops.Dropout, info *RunInfo, n int) uint64 {
+	return sampleKey("dropout "+op.Key, info, n)
+}
+
+// PathFactors returns what each sample of a batch is multiplied by: 0 where its path is dropped.
+func PathFactors(op ops.DropPath, info *RunInfo, samples int) []float64 {
+	f := make([]float64, samples)
+	for n := range f {
+		if rng.Unit(rng.At(sampleKey("drop_path "+op.Key, info, n), 0)) >= op.P {
+			f[n] = 1 / (1 - op.P)
+		}
+	}
+	return f
+}
+
+// sampleKey is the key of a random stream of sample n of the batch.
+func sampleKey(purpose string, info *RunInfo, n int) uint64 {
 	var id uint64
 	if n < len(info.SampleIDs) {
 		id = info.SampleIDs[n]
 	}
-	return rng.Key(info.Seed, "dropout "+op.Key, info.Epoch, id)
+	return rng.Key(info.Seed, purpose, info.Epoch, id)
 }

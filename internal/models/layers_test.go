@@ -29,7 +29,7 @@ func TestLayer(t *testing.T) {
 		}
 		var params []string
 		if _, err := graph.Build(func(g *graph.Graph) error {
-			b := nn.New(g, true)
+			b := nn.New(g, false)
 			net.Build(b, g.Leaf(graph.Input, "x", graph.Type{Shape: []int{1, 1, 32, 32, 32}, Class: graph.Volume}))
 			for _, p := range b.Trainable() {
 				params = append(params, p.Name)

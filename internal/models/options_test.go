@@ -78,6 +78,7 @@ func TestOptionErrors(t *testing.T) {
 		{"ViT3D", opt("mlp_ratio", 0), "model.options.mlp_ratio is 0"},
 		{"ViT3D", opt("mlp_ratio", math.Inf(1)), "model.options.mlp_ratio: got .inf"},
 		{"ViT3D", opt("drop_rate", -0.1), "model.options.drop_rate is -0.1"},
+		{"ViT3D", opt("drop_path", 1.0), "model.options.drop_path is 1"},
 		{"ViT3D", opt("proj_drop_rate", 2), "model.options.proj_drop_rate is 2"},
 		{"ViT3D", opt("head_dropout", 1), "model.options.head_dropout is 1"},
 		{"ViT3D", config.Model{MemoryEfficient: &yes}, "model.memory_efficient is not an option of this family"},

@@ -207,3 +207,62 @@ func TestLogitsDoNotDependOnTheBatch(t *testing.T) {
 		})
 	}
 }
+
+// Stochastic depth leaves the first block alone and the last one out for the stated share of the samples, attention
+// and MLP each by its own draw, the same whenever a sample comes in an epoch.
+func TestDropPath(t *testing.T) {
+	dev := cpu.New(1)
+	defer dev.Close()
+	m := config.Model{Name: "vit_tiny_3d", Options: map[string]any{
+		"patch_size": []any{8, 8, 8}, "dim": 12, "heads": 2, "depth": 2, "hidden": 4, "drop_path": 0.7, "head_dropout": 0.0,
+	}}
+	shape := [3]int{8, 16, 16}
+	net, err := models.New(m, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dev, m, shape, 1, 1, 1)
+	b := microBatch(net, shape, 1)
+	reached := func(id uint64, epoch int, param string) bool { // by a gradient
+		b.IDs[0] = id
+		for _, n := range s.State().Names() {
+			if m := engine.OptimizerState("m", param); n == m {
+				if err := s.State().Set(n, make([]float32, len(s.State().Get(n)))); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, err := s.Train([]session.MicroBatch{b}, session.Step{Number: 1, LR: 0, Seed: 3, Epoch: epoch}, false); err != nil {
+			t.Fatal(err)
+		}
+		return !allZero(s.State().Get(engine.OptimizerState("m", param)))
+	}
+	const draws = 200
+	kept := map[string]int{}
+	differ := 0
+	for id := range uint64(draws) {
+		for _, p := range []string{"blocks.0.mlp.fc2.weight", "blocks.1.attn.proj.weight", "blocks.1.mlp.fc2.weight"} {
+			if reached(id, 0, p) {
+				kept[p]++
+			}
+		}
+		a := reached(id, 0, "blocks.1.attn.proj.weight")
+		if a != reached(id, 0, "blocks.1.attn.proj.weight") {
+			t.Fatalf("sample %d: another draw in the same epoch", id)
+		}
+		if a != reached(id, 1, "blocks.1.attn.proj.weight") || a != reached(id, 0, "blocks.1.mlp.fc2.weight") {
+			differ++
+		}
+	}
+	if kept["blocks.0.mlp.fc2.weight"] != draws {
+		t.Errorf("the first block is left out %d times", draws-kept["blocks.0.mlp.fc2.weight"])
+	}
+	for _, p := range []string{"blocks.1.attn.proj.weight", "blocks.1.mlp.fc2.weight"} {
+		if share := float64(kept[p]) / draws; math.Abs(share-0.3) > 0.1 { // three deviations
+			t.Errorf("%s is kept for %.0f%% of the samples, want 30%%", p, 100*share)
+		}
+	}
+	if differ < draws/4 {
+		t.Errorf("epochs and branches differ for %d of %d samples only", differ, draws)
+	}
+}

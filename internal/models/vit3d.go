@@ -28,6 +28,7 @@ type ViT3DOptions struct {
 	MLPRatio     float64 `yaml:"mlp_ratio" json:"mlp_ratio"`           // the MLP has MLPRatio·Dim features inside
 	DropRate     float64 `yaml:"drop_rate" json:"drop_rate"`           // dropout of the embedded tokens
 	ProjDropRate float64 `yaml:"proj_drop_rate" json:"proj_drop_rate"` // dropout of what attention and MLP add to the tokens
+	DropPath     float64 `yaml:"drop_path" json:"drop_path"` // stochastic depth: probability that the last block is left out, falling evenly to 0 at the first
 	Hidden       int     `yaml:"hidden" json:"hidden"`                 // features between the head's two linear layers
 	HeadDropout  float64 `yaml:"head_dropout" json:"head_dropout"`     // before the second of them
 }
@@ -48,7 +49,7 @@ func vit3D(dim, depth, heads int) constructor {
 			positive("in_channels", n.InChannels), positive("patch_size", n.PatchSize[:]...), positive("dim", n.Dim),
 			positive("depth", n.Depth), positive("heads", n.Heads), positive("hidden", n.Hidden),
 			probability("drop_rate", n.DropRate), probability("proj_drop_rate", n.ProjDropRate),
-			probability("head_dropout", n.HeadDropout), n.checkWidths(),
+			probability("drop_path", n.DropPath), probability("head_dropout", n.HeadDropout), n.checkWidths(),
 		)
 		return &Network{InChannels: n.InChannels, base: n.base, Options: n.ViT3DOptions, build: n.build}, err
 	}
@@ -79,7 +80,7 @@ func (n *ViT3D) build(b *nn.Builder, x *graph.Value) *graph.Value {
 	for i := range n.Depth {
 		b.Recomputed(n.UseCheckpointing, func() {
 			b.Block(func() {
-				b.In("blocks."+strconv.Itoa(i), func() { x = n.block(b, x) }) // (N, T+1, E)
+				b.In("blocks."+strconv.Itoa(i), func() { x = n.block(b, x, i) }) // (N, T+1, E)
 			})
 		})
 	}
@@ -87,10 +88,12 @@ func (n *ViT3D) build(b *nn.Builder, x *graph.Value) *graph.Value {
 	return n.head(b, x)                      // (N, Classes)
 }
 
-// block adds to the tokens (N, T+1, E) what attention and then an MLP make of them.
-func (n *ViT3D) block(b *nn.Builder, x *graph.Value) *graph.Value {
-	x = b.Add(x, n.attention(b, b.LayerNorm("norm1", x)))
-	return b.Add(x, n.mlp(b, b.LayerNorm("norm2", x)))
+// block adds to the tokens (N, T+1, E) what attention and then an MLP make of them. In training, block i is left
+// out for some samples: its rate grows evenly from 0 to DropPath (Huang et al. 2016).
+func (n *ViT3D) block(b *nn.Builder, x *graph.Value, i int) *graph.Value {
+	rate := n.DropPath * float64(i) / float64(max(1, n.Depth-1))
+	x = b.Add(x, b.DropPath("drop_path1", n.attention(b, b.LayerNorm("norm1", x)), rate))
+	return b.Add(x, b.DropPath("drop_path2", n.mlp(b, b.LayerNorm("norm2", x)), rate))
 }
 
 // attention is multi-head self-attention: (N, T+1, E) → (N, T+1, E).

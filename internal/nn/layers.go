@@ -93,6 +93,16 @@ func (b *Builder) Dropout(name string, x *graph.Value, p float64) (y *graph.Valu
 	return y
 }
 
+// DropPath leaves a residual branch out for whole samples, with probability p in training; which ones is keyed by
+// the layer's full name.
+func (b *Builder) DropPath(name string, x *graph.Value, p float64) (y *graph.Value) {
+	if !b.Training || p == 0 {
+		return x
+	}
+	b.In(name, func() { y = b.Apply(ops.DropPath{P: p, Key: b.Scope()}, x) })
+	return y
+}
+
 // LayerNorm normalises the last axis.
 func (b *Builder) LayerNorm(name string, x *graph.Value) (y *graph.Value) {
 	b.In(name, func() {

@@ -103,3 +103,22 @@ func (Dropout) Infer(in []typ) (typ, error) { return in[0], nil }
 func (o Dropout) Grad(_ []*value, _, dout *value) []*value {
 	return []*value{dout.Graph().Apply(o, dout)}
 }
+
+// DropPath zeroes whole samples of a residual branch with probability P and scales the others by 1/(1−P):
+// stochastic depth (Huang et al. 2016). Which samples is drawn as for Dropout, so that the gradient and a
+// recomputation see the same ones.
+type DropPath struct {
+	P   float64
+	Key string // the layer's name
+}
+
+// Kind returns "drop_path".
+func (DropPath) Kind() string { return "drop_path" }
+
+// Infer gives x's shape; the first axis counts samples.
+func (DropPath) Infer(in []typ) (typ, error) { return in[0], nil }
+
+// Grad drops the same samples.
+func (o DropPath) Grad(_ []*value, _, dout *value) []*value {
+	return []*value{dout.Graph().Apply(o, dout)}
+}

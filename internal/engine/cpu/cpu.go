@@ -157,7 +157,7 @@ func (d *Device) InPlace(op graph.Op, n int) []int {
 		return []int{2}
 	case ops.ReLUBackward, ops.GELUBackward:
 		return []int{1}
-	case ops.ReLU, ops.GELU, ops.Scale, ops.Dropout, ops.LayerNorm:
+	case ops.ReLU, ops.GELU, ops.Scale, ops.Dropout, ops.DropPath, ops.LayerNorm:
 		return []int{0}
 	}
 	return nil

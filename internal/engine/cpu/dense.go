@@ -32,6 +32,19 @@ func (d *Device) denseKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		return func(a *args) {
 			m.Dropout(a.in[0], a.out[0], rows, cols, float32(op.P), dropoutKeys(op, a.info, rows))
 		}, 0
+	case ops.DropPath:
+		rows := in[0].Type.Shape[0]
+		cols := in[0].Type.Elements() / rows
+		return func(a *args) {
+			for r, f := range engine.PathFactors(op, a.info, rows) {
+				x, y := a.in[0][r*cols:][:cols], a.out[0][r*cols:][:cols]
+				if f == 0 {
+					clear(y)
+				} else {
+					m.Scale(x, float32(f), y)
+				}
+			}
+		}, 0
 	case ops.Part:
 		return func(a *args) {
 			if n := out[0].Size; &a.out[0][0] != &a.in[0][op.Offset] {

@@ -255,6 +255,19 @@ func denseKernel[T ref.Float](op graph.Op, in, out []engine.Layout) func(args[T]
 		return func(a args[T]) { ref.GELUBackward(a.out[0], a.in[0], a.in[1]) }
 	case ops.Dropout:
 		return func(a args[T]) { dropout(op, a, in[0].Type.Shape[0]) }
+	case ops.DropPath:
+		samples := in[0].Type.Shape[0]
+		return func(a args[T]) {
+			per := len(a.in[0]) / samples
+			for n, f := range engine.PathFactors(op, a.info, samples) {
+				for i, v := range a.in[0][n*per:][:per] {
+					if f == 0 {
+						v = 0
+					}
+					a.out[0][n*per+i] = T(f) * v
+				}
+			}
+		}
 	case ops.Linear:
 		rows, i := in[0].Type.Elements()/(in[1].Type.Elements()/in[1].Type.Shape[0]), in[1].Type.Elements()/in[1].Type.Shape[0]
 		return func(a args[T]) { ref.Linear(a.out[0], a.in[0], a.in[1], a.in[2], rows, i, in[1].Type.Shape[0]) }
