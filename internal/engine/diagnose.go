@@ -41,10 +41,10 @@ func (e *Exec) Diagnose(p *Program, info *RunInfo, exempt ...string) *Anomaly {
 			}
 		}
 	}
-	changes := func(in *Instr) bool {
-		return !slices.ContainsFunc(in.Out, func(t *Tensor) bool { return t.state == "" })
+	computes := func(in *Instr) bool { // something else than a change of the state
+		return slices.ContainsFunc(in.Out, func(t *Tensor) bool { return t.state == "" })
 	}
-	for in, c := range e.steps(p, info, func(in *Instr) bool { return !changes(in) }) {
+	for in, c := range e.steps(p, info, computes) {
 		for i, t := range in.Out {
 			if a := e.anomaly(t, c.Out[i], samples); a != nil {
 				a.Name, a.Kind, a.Backward = in.Name, in.Op.Kind(), in.Backward && !in.Clone

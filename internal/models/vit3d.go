@@ -28,7 +28,7 @@ type ViT3DOptions struct {
 	MLPRatio     float64 `yaml:"mlp_ratio" json:"mlp_ratio"`           // the MLP has MLPRatio·Dim features inside
 	DropRate     float64 `yaml:"drop_rate" json:"drop_rate"`           // dropout of the embedded tokens
 	ProjDropRate float64 `yaml:"proj_drop_rate" json:"proj_drop_rate"` // dropout of what attention and MLP add to the tokens
-	DropPath     float64 `yaml:"drop_path" json:"drop_path"` // stochastic depth: probability that the last block is left out, falling evenly to 0 at the first
+	DropPath     float64 `yaml:"drop_path" json:"drop_path"`           // stochastic depth: probability that the last block is left out, falling evenly to 0 at the first
 	Hidden       int     `yaml:"hidden" json:"hidden"`                 // features between the head's two linear layers
 	HeadDropout  float64 `yaml:"head_dropout" json:"head_dropout"`     // before the second of them
 }
