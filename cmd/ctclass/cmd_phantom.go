@@ -21,6 +21,7 @@ type phantomOptions struct {
 	format  string
 	size    string
 	spacing string
+	nodules int
 }
 
 func newPhantomCommand(app *app) *cobra.Command {
@@ -29,8 +30,9 @@ func newPhantomCommand(app *app) *cobra.Command {
 		Use:   "phantom --out DIR",
 		Short: "Make synthetic chest CT scans with findings",
 		Long: `Phantom fills a folder with synthetic chest CT scans, as DICOM series or NIfTI files, and writes labels.csv:
-a row for each scan with its path, patient, split (train, val, test) and whether each finding is there. It is
-data for trying out and testing, free of patients; the same seed makes the same files.`,
+a row for each scan with its path, patient, split (train, val, test) and whether each finding is there. boxes.csv
+says where each finding is. It is data for trying out and testing, free of patients; the same seed makes the same
+files.`,
 		Example: `  ctclass phantom --out phantoms --cases 20
   ctclass phantom --out phantoms --cases 200 --seed 7 --format nifti --size 96,128,128 --spacing 3.5,2.5,2.5`,
 		Args: cobra.NoArgs,
@@ -43,6 +45,7 @@ data for trying out and testing, free of patients; the same seed makes the same 
 	f.StringVar(&opts.format, "format", string(phantom.DICOM), "dicom (a folder for each scan) or nifti (a .nii.gz file for each)")
 	f.StringVar(&opts.size, "size", "64,96,96", "voxels along `D,H,W` (slices, rows, columns)")
 	f.StringVar(&opts.spacing, "spacing", "5,3.5,3.5", "voxel spacing in mm along `d,h,w`")
+	f.IntVar(&opts.nodules, "nodules", 0, "nodules of a scan that has some; 0 draws two to five")
 	if err := cmd.MarkFlagRequired("out"); err != nil {
 		panic(err) // only if the flag above had another name
 	}
@@ -63,7 +66,7 @@ func runPhantom(ctx context.Context, app *app, opts phantomOptions) error {
 		return exitcode.Errorf(exitcode.Usage, "%s is there already: choose another folder with --out, or remove it", table)
 	}
 	// A first case in memory shows whether the options can work, before anything is written.
-	if _, err := phantom.Generate(phantom.Options{Seed: opts.seed, Size: size, SpacingMM: spacing}); err != nil {
+	if _, err := phantom.Generate(phantom.Options{Seed: opts.seed, Size: size, SpacingMM: spacing, Nodules: opts.nodules}); err != nil {
 		return exitcode.Wrap(exitcode.Usage, err)
 	}
 	if opts.cases < 1 || opts.format != string(phantom.DICOM) && opts.format != string(phantom.NIfTI) {
@@ -73,7 +76,7 @@ func runPhantom(ctx context.Context, app *app, opts phantomOptions) error {
 	defer bar.Done()
 	made := 0
 	err = phantom.WriteDataset(ctx, opts.out, phantom.DatasetOptions{
-		Seed: opts.seed, Cases: opts.cases, Format: phantom.Format(opts.format), Size: size, SpacingMM: spacing,
+		Seed: opts.seed, Cases: opts.cases, Format: phantom.Format(opts.format), Size: size, SpacingMM: spacing, Nodules: opts.nodules,
 		Progress: func(done int) {
 			bar.Add(done - made)
 			made = done

@@ -27,7 +27,7 @@ const (
 	// by its gradient (Chefer, Gur and Wolf, ICCV 2021).
 	Attention = "attention"
 	// Occlusion masks one part of the input after another and measures how much the label's logit falls
-	// (Zeiler and Fergus 2014). It takes hundreds of passes.
+	// (Zeiler and Fergus 2014). It takes hundreds of passes through the network.
 	Occlusion = "occlusion"
 )
 

@@ -7,7 +7,7 @@ import (
 	"github.com/ctclass/ctclass/internal/session"
 )
 
-// occlusionParts is how many masks fit along an axis; they move by about half their size.
+// occlusionParts is how many masks stand side by side along an axis.
 const occlusionParts = 8
 
 // occlude measures how much the logit of a class falls when a box of the input is replaced by its mean. Where the
@@ -17,10 +17,9 @@ func (e *Explainer) occlude(ctx context.Context, s *session.Session, x []float32
 	m := &Map{}
 	for a, n := range e.shape {
 		size[a] = (n + occlusionParts - 1) / occlusionParts
-		half := max(1, size[a]/2)
-		m.Size[a] = (n-size[a]+half-1)/half + 1
+		m.Size[a] = (n + size[a] - 1) / size[a]
 		m.First[a], m.Step[a] = float64(size[a]-1)/2, 1
-		if m.Size[a] > 1 { // evenly from end to end
+		if m.Size[a] > 1 { // evenly from end to end, overlapping where they do not fit
 			m.Step[a] = float64(n-size[a]) / float64(m.Size[a]-1)
 		}
 	}

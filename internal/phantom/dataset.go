@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 
 	"github.com/ctclass/ctclass/internal/atomicfile"
@@ -31,12 +32,13 @@ type DatasetOptions struct {
 	Format    Format
 	Size      [3]int         // as in Options
 	SpacingMM [3]float64     // as in Options
+	Nodules   int            // as in Options
 	Workers   int            // cases made at the same time; 0: as many as processors
 	Progress  func(done int) // called after each case with the number done, never twice at once; may be nil
 }
 
-// WriteDataset fills the folder dir with phantoms, numbered from 0, and then writes labels.csv with
-// the columns path (relative to dir), patient, split and one for each finding. Each case is a patient
+// WriteDataset fills the folder dir with phantoms, numbered from 0, and then writes boxes.csv, which
+// says where the findings are, and labels.csv with the columns path (relative to dir), patient, split and one for each finding. Each case is a patient
 // of its own; three fifths of the cases, chosen by the seed, are for training, one fifth each for
 // validation and test. The files depend on the options alone, not on the number of workers. When ctx
 // ends, or a case fails, the cases under way are finished and no table is written.
@@ -47,19 +49,20 @@ func WriteDataset(ctx context.Context, dir string, opt DatasetOptions) error {
 	if opt.Format != DICOM && opt.Format != NIfTI {
 		return fmt.Errorf("phantom: the format is %q, expected %s or %s", opt.Format, DICOM, NIfTI)
 	}
-	if _, err := (Options{Size: opt.Size, SpacingMM: opt.SpacingMM}).withDefaults(); err != nil {
+	if _, err := (Options{Size: opt.Size, SpacingMM: opt.SpacingMM, Nodules: opt.Nodules}).withDefaults(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("phantom: %w", err)
 	}
 	labels := make([]Labels, opt.Cases)
+	boxes := make([][]Box, opt.Cases)
 	err := eachCase(ctx, opt.Cases, opt.Workers, opt.Progress, func(number int) error {
-		c, err := Generate(Options{Seed: opt.Seed, Case: number, Size: opt.Size, SpacingMM: opt.SpacingMM})
+		c, err := Generate(Options{Seed: opt.Seed, Case: number, Size: opt.Size, SpacingMM: opt.SpacingMM, Nodules: opt.Nodules})
 		if err != nil {
 			return err
 		}
-		labels[number] = c.Labels
+		labels[number], boxes[number] = c.Labels, c.Boxes
 		path := filepath.Join(dir, casePath(number, opt.Format))
 		if opt.Format == NIfTI {
 			return nifti.Write(path, c.Volume, nifti.Int16)
@@ -67,6 +70,9 @@ func WriteDataset(ctx context.Context, dir string, opt DatasetOptions) error {
 		return WriteDICOM(path, c.Volume, SeriesInfo{Seed: opt.Seed, Case: number, PatientID: patientID(number)})
 	})
 	if err != nil {
+		return err
+	}
+	if err := writeBoxes(filepath.Join(dir, "boxes.csv"), boxes, opt.Format); err != nil {
 		return err
 	}
 	split := splits(opt.Seed, opt.Cases)
@@ -86,6 +92,25 @@ func WriteDataset(ctx context.Context, dir string, opt DatasetOptions) error {
 		}
 		table.Flush()
 		return table.Error()
+	})
+}
+
+// writeBoxes writes where the findings are, a row for each box: voxels from the first to the one before the end, in
+// slices, rows and columns counted from 0 from the feet, the front and the right.
+func writeBoxes(path string, boxes [][]Box, format Format) error {
+	return atomicfile.Write(path, func(w io.Writer) error {
+		table := csv.NewWriter(w)
+		lines := [][]string{{"path", "finding", "d_from", "h_from", "w_from", "d_end", "h_end", "w_end"}}
+		for number := range boxes {
+			for _, b := range boxes[number] {
+				line := []string{casePath(number, format), b.Finding.String()}
+				for _, x := range append(b.Min[:], b.Max[:]...) {
+					line = append(line, strconv.Itoa(x))
+				}
+				lines = append(lines, line)
+			}
+		}
+		return table.WriteAll(lines)
 	})
 }
 

@@ -108,10 +108,12 @@ func (p *patient) paintConsolidation(c *canvas, s *rng.Stream) []Box {
 	return []Box{done.box}
 }
 
-// paintNodules places two to five balls in the lung that is left, the first two of 22 to 30 mm (beyond
-// 30 mm one speaks of a mass), the others of 8 to 20 mm.
-func (p *patient) paintNodules(c *canvas, s *rng.Stream) []Box {
-	count := 2 + s.Intn(4)
+// paintNodules places balls in the lung that is left, count or, for 0, two to five, the first two of 22 to 30 mm
+// (beyond 30 mm one speaks of a mass), the others of 8 to 20 mm.
+func (p *patient) paintNodules(c *canvas, s *rng.Stream, count int) []Box {
+	if drawn := 2 + s.Intn(4); count == 0 {
+		count = drawn
+	}
 	var boxes []Box
 	for i := range count {
 		radius := between(s, 4, 10)

@@ -66,6 +66,8 @@ type Options struct {
 	// Findings sets the findings; nil draws each with probability 0.4. Everything else about the
 	// case stays the same.
 	Findings *Labels
+	// Nodules is how many nodules a case with nodules has; 0 draws two to five.
+	Nodules int
 }
 
 // Case is a phantom with the truth about it.
@@ -79,7 +81,10 @@ type Case struct {
 // fieldMM is the least extent along d, h, w in which every organ that can carry a finding fits.
 var fieldMM = [3]float64{240, 280, 320}
 
-const maxVoxels = 1 << 30
+const (
+	maxVoxels  = 1 << 30
+	maxNodules = 20
+)
 
 // withDefaults returns the options with sizes filled in, or an error for options that cannot work.
 func (o Options) withDefaults() (Options, error) {
@@ -91,6 +96,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Case < 0 {
 		return o, fmt.Errorf("phantom: the case number is %d, expected 0 or more", o.Case)
+	}
+	if o.Nodules < 0 || o.Nodules > maxNodules {
+		return o, fmt.Errorf("phantom: the number of nodules is %d, expected 1 to %d, or 0 to draw it", o.Nodules, maxNodules)
 	}
 	voxels := 1
 	for _, n := range o.Size {
@@ -151,7 +159,7 @@ func Generate(opt Options) (*Case, error) {
 	// Fluid first, then what lies in the lung that is left; each has its own stream, so that one
 	// finding does not change the draws of another.
 	paint := [findingCount]func(*canvas, *rng.Stream) []Box{
-		Nodule: p.paintNodules, Effusion: p.paintEffusion, Consolidation: p.paintConsolidation, Calcification: p.paintCalcification,
+		Nodule: func(c *canvas, s *rng.Stream) []Box { return p.paintNodules(c, s, opt.Nodules) }, Effusion: p.paintEffusion, Consolidation: p.paintConsolidation, Calcification: p.paintCalcification,
 	}
 	for _, f := range []Finding{Effusion, Consolidation, Nodule, Calcification} {
 		if !out.Labels[f] {
