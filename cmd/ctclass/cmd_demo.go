@@ -86,7 +86,9 @@ func runDemo(ctx context.Context, app *app, opts demoOptions) error {
 
 	step("4. Predicting the DICOM series in %s", folder)
 	fmt.Fprintf(app.out, "present in truth: %s\n", truth)
-	if err := runPredict(ctx, app, predictOptions{model: res.ModelPath, paths: []string{folder}, threads: opts.threads, batch: 1}); err != nil {
+	if err := runPredict(ctx, app, predictOptions{
+		models: []string{res.ModelPath}, paths: []string{folder}, threads: opts.threads, batch: 1, mean: predict.MeanProbabilities,
+	}); err != nil {
 		return err
 	}
 	step(`Everything lies in %s. Next, try:

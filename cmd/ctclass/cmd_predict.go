@@ -17,8 +17,11 @@ import (
 )
 
 type predictOptions struct {
-	model   string
+	models  []string
 	paths   []string
+	flip    []string
+	mean    string
+	point   string
 	json    bool
 	csv     string
 	jsonl   string
@@ -33,11 +36,13 @@ type predictOptions struct {
 func newPredictCommand(app *app) *cobra.Command {
 	var opts predictOptions
 	cmd := &cobra.Command{
-		Use:   "predict MODEL PATH...",
-		Short: "Apply a trained model to scans",
-		Long: `Predict applies a model to CT scans and prints the probability of each label.
+		Use:   "predict MODEL... PATH...",
+		Short: "Apply a trained model, or several, to scans",
+		Long: `Predict applies a model to CT scans and prints the probability of each label. A + marks labels that are present:
+whose probability reaches the label's threshold, that of the model's operating point or else 0.5.
 
-MODEL is a model file or the folder of a training run. A PATH is a folder with DICOM files, a NIfTI file, a
+MODEL is a model file or the folder of a training run; several ones answer together by the mean of their
+probabilities. With --flip a scan is answered for as it is and mirrored, and the mean counts. A PATH is a folder with DICOM files, a NIfTI file, a
 zip or tar archive of such files, a DICOMDIR, or a folder of many scans. Of a folder with several series of one
 study the most plausible axial CT series is taken; "ctclass inspect PATH" shows what was found and why it was
 chosen. --series takes another one, or with "all" every CT series of two slices or more, which gives an answer
@@ -45,8 +50,9 @@ each.
 
 A scan that cannot be read gets its line with the reason and the others go on: the exit code is then 4, or 3
 when no scan could be used. With --strict that goes for a scan with a warning too: missing slices, values that
-are not HU, damaged files among its slices, doubtful geometry. With --json each line is an object with the keys path, series_uid, labels
-(objects of name and probability), warnings and error (null where there is none), among others.
+are not HU, damaged files among its slices, doubtful geometry. With --json each line is an object with
+the keys path, series_uid, labels (objects of name, probability and decision), warnings and error (null where there
+is none), among others. Probabilities are calibrated where the model has a calibration.
 
 --csv and --jsonl write the answers to files too, each answer as soon as it is there. A run that was interrupted
 goes on with them where it stopped with --resume: paths that have their answer, be it a failure, are left out, and
@@ -61,11 +67,12 @@ the label's gradient; --explain-layer takes another one than the deepest of at m
 		Example: `  ctclass predict run scans/patient1
   ctclass predict run/best.safetensors scans --csv answers.csv
   ctclass predict run/best.safetensors scans --csv answers.csv --resume
-  ctclass predict run chest.nii.gz --json
+  ctclass predict run1 run2 run3 chest.nii.gz --flip w --json
   ctclass predict run chest.nii.gz --explain why --explain-label nodule`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts.model, opts.paths = args[0], args[1:]
+			n := countModels(args)
+			opts.models, opts.paths = args[:n], args[n:]
 			return runPredict(cmd.Context(), app, opts)
 		},
 	}
@@ -78,6 +85,9 @@ the label's gradient; --explain-layer takes another one than the deepest of at m
 	f.BoolVar(&opts.strict, "strict", false, "treat a scan with a warning as one that cannot be used")
 	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 means all cores")
 	f.IntVar(&opts.batch, "batch", 1, "scans that go through the network together; it changes no result")
+	f.StringSliceVar(&opts.flip, "flip", nil, "`axes` (d, h, w) along which scans are mirrored too (test-time augmentation)")
+	f.StringVar(&opts.mean, "mean", predict.MeanProbabilities, "what several models average: "+predict.MeanProbabilities+" or "+predict.MeanLogits)
+	f.StringVar(&opts.point, "point", "", "operating point whose thresholds decide, such as youden; by default the first one of each label")
 	f.StringVar(&opts.explain.Dir, "explain", "", "`folder` for heat maps that show where the answers come from")
 	f.StringVar(&opts.explain.Label, "explain-label", predict.ExplainFound, "`labels` to explain: names separated by commas, or \"all\"; by default those found, else the most probable one")
 	f.StringVar(&opts.explain.Method, "explain-method", "", "`method`: "+strings.Join(explain.Methods(), ", ")+"; by default attention for vision transformers, gradcam for others")
@@ -85,8 +95,21 @@ the label's gradient; --explain-layer takes another one than the deepest of at m
 	return cmd
 }
 
+// countModels returns how many of the arguments name models: the first one, and those behind it that are model files
+// or folders of runs, which no scan is; the last one is a path.
+func countModels(args []string) int {
+	n := 1
+	for n < len(args)-1 && predict.IsModel(args[n]) {
+		n++
+	}
+	return n
+}
+
 // check says what is wrong with the flags before the work.
 func (o predictOptions) check() error {
+	if o.mean != predict.MeanProbabilities && o.mean != predict.MeanLogits {
+		return exitcode.Errorf(exitcode.Usage, "--mean is %q, allowed: %s, %s", o.mean, predict.MeanProbabilities, predict.MeanLogits)
+	}
 	if o.batch < 1 {
 		return exitcode.Errorf(exitcode.Usage, "--batch is %d, want at least 1", o.batch)
 	}
@@ -113,14 +136,23 @@ func runPredict(ctx context.Context, app *app, opts predictOptions) error {
 	if err := opts.check(); err != nil {
 		return err
 	}
-	model, err := predict.Load(opts.model)
+	flip, err := predict.ParseAxes(opts.flip)
 	if err != nil {
-		return exitcode.Wrap(exitcode.Usage, err)
+		return exitcode.Errorf(exitcode.Usage, "--flip: %w", err)
+	}
+	var models []*predict.Model
+	for _, path := range opts.models {
+		m, err := predict.Load(path)
+		if err != nil {
+			return exitcode.Wrap(exitcode.Usage, err)
+		}
+		models = append(models, m)
 	}
 	var bar *progress.Bar
 	var journal *predict.Journal
 	settings := predict.Options{
 		Threads: opts.threads, Batch: opts.batch, Series: opts.series, Strict: opts.strict,
+		Flip: flip, Mean: opts.mean, Point: opts.point,
 		Found: func(n int) {
 			if n > 1 && opts.series != scan.All { // all gives more answers than there are scans
 				bar = app.progress.Start("scans", int64(n))
@@ -133,22 +165,27 @@ func runPredict(ctx context.Context, app *app, opts predictOptions) error {
 	if opts.resume {
 		settings.Skip = func(path string) bool { return journal.Done[path] }
 	}
-	p, err := predict.New(model, settings)
+	p, err := predict.New(models, settings)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	if journal, err = predict.OpenJournal(model, opts.csv, opts.jsonl, opts.resume, opts.series == scan.All); err != nil {
+	if journal, err = p.OpenJournal(opts.csv, opts.jsonl, opts.resume, opts.series == scan.All); err != nil {
 		return err
 	}
 	defer journal.Close()
-	model.Tensors = nil // the weights are in place: the file's copy may go
-	app.log.Debug("model ready", "file", model.Path, "architecture", model.Arch, "network MiB", p.Bytes()>>20)
+	for _, m := range models {
+		m.Tensors = nil // the weights are in place: the file's copy may go
+		app.log.Debug("model ready", "file", m.Path, "architecture", m.Arch)
+	}
+	for _, w := range p.Warnings() {
+		app.log.Warn(w)
+	}
 	if opts.resume {
 		app.log.Info("resuming", "answers kept", journal.Answers)
 	}
 
-	table := &predictionTable{out: app.out, labels: model.Labels}
+	table := &predictionTable{out: app.out, p: p}
 	failed, all := journal.Failed, journal.Answers
 	err = p.Run(ctx, opts.paths, func(r predict.Result) error {
 		defer bar.Add(1)
@@ -160,7 +197,7 @@ func runPredict(ctx context.Context, app *app, opts predictOptions) error {
 			return err
 		}
 		if opts.json {
-			return model.WriteJSON(app.out, r)
+			return p.WriteJSON(app.out, r)
 		}
 		return table.add(r)
 	})
@@ -187,9 +224,9 @@ const tablePage = 100
 
 // predictionTable prints results in tables of a page each.
 type predictionTable struct {
-	out    io.Writer
-	labels []string
-	page   []predict.Result
+	out  io.Writer
+	p    *predict.Predictor
+	page []predict.Result
 }
 
 func (t *predictionTable) add(r predict.Result) error {
@@ -200,13 +237,14 @@ func (t *predictionTable) add(r predict.Result) error {
 }
 
 func (t *predictionTable) flush() error {
-	err := printPredictions(t.out, t.labels, t.page)
+	err := printPredictions(t.out, t.p, t.page)
 	t.page = t.page[:0]
 	return err
 }
 
 // printPredictions shows the probabilities as a table and, below it, what there is to say about each scan.
-func printPredictions(w io.Writer, labels []string, results []predict.Result) error {
+func printPredictions(w io.Writer, p *predict.Predictor, results []predict.Result) error {
+	labels := p.Labels()
 	if len(results) == 0 {
 		return nil
 	}
@@ -238,6 +276,7 @@ func printPredictions(w io.Writer, labels []string, results []predict.Result) er
 		return err
 	}
 	var b strings.Builder
+	b.WriteString(thresholdText(p))
 	for _, r := range results {
 		var notes []string
 		if r.Error != "" {
@@ -260,11 +299,35 @@ func printPredictions(w io.Writer, labels []string, results []predict.Result) er
 	return err
 }
 
+// thresholdText says what a + means.
+func thresholdText(p *predict.Predictor) string {
+	if p.Multiclass() {
+		return "+ the class of the highest probability\n"
+	}
+	var parts []string
+	same := true
+	for i, t := range p.Thresholds() {
+		text := fmt.Sprintf("%.4g", t.Value)
+		if t.Point != "" {
+			text += " (" + t.Point + ")"
+		}
+		same = same && t == p.Thresholds()[0]
+		if parts = append(parts, p.Labels()[i]+" "+text); same && i == len(p.Labels())-1 {
+			parts = []string{text}
+		}
+	}
+	return "+ present, from a probability of " + strings.Join(parts, ", ") + "\n"
+}
+
 func probabilityText(r predict.Result, i int) string {
 	if r.Error != "" {
 		return "failed"
 	}
-	return fmt.Sprintf("%.4f", r.Labels[i].Probability)
+	mark := " "
+	if r.Labels[i].Present {
+		mark = "+"
+	}
+	return fmt.Sprintf("%.4f%s", r.Labels[i].Probability, mark)
 }
 
 // seriesName names the series that was used, as its description and number in the viewer.

@@ -70,6 +70,9 @@ func (e *Explainer) Method() string { return e.method }
 // Layer returns the layer whose feature map is read, "" for methods without one.
 func (e *Explainer) Layer() string { return e.layer }
 
+// Cells returns the grid of the feature map or of the tokens, which maps of the network have.
+func (e *Explainer) Cells() Cells { return e.cells }
+
 // Probe is the session.Options.Probe of the explainer: it settles the method by the network.
 func (e *Explainer) Probe(logits *graph.Value) (session.Probe, error) {
 	values := graph.Reachable(logits)

@@ -11,6 +11,7 @@ import (
 	"github.com/ctclass/ctclass/internal/data/preprocess"
 	"github.com/ctclass/ctclass/internal/engine"
 	"github.com/ctclass/ctclass/internal/eval"
+	"github.com/ctclass/ctclass/internal/graph"
 	"github.com/ctclass/ctclass/internal/session"
 )
 
@@ -25,6 +26,8 @@ type EnsembleOptions struct {
 	Batch int     // samples at a time; 0: one
 	Flip  [3]bool // axes d, h, w of test-time augmentation, see Views
 	Mean  string  // of several models: MeanProbabilities (also "") or MeanLogits
+	// Probe is the diagnostic program of the first model, see session.Options; nil: none.
+	Probe func(logits *graph.Value) (session.Probe, error)
 }
 
 // Ensemble is one model or several ones for the same labels, ready to run. What a model calibrates comes before the
@@ -54,8 +57,12 @@ func StartEnsemble(dev engine.Device, models []*Model, opt EnsembleOptions) (*En
 		return nil, err
 	}
 	e.Task, e.Labels = models[0].Task, models[0].Labels
-	for _, m := range models {
-		s, err := m.Start(dev, opt.Batch)
+	for at, m := range models {
+		probe := opt.Probe
+		if at > 0 {
+			probe = nil
+		}
+		s, err := m.start(dev, opt.Batch, probe)
 		if err != nil {
 			e.Close()
 			return nil, err
@@ -89,15 +96,28 @@ func (e *Ensemble) Bytes() int64 {
 // Probabilities answers for n samples, at most the batch: x holds for each of Inputs the samples (n, C, D, H, W), the
 // result [n][labels] is calibrated. A sample's result does not depend on the others. x is changed and changed back.
 func (e *Ensemble) Probabilities(x [][]float32, n int) ([][]float64, error) {
-	each := make([][][]float64, len(e.members))
+	p, _, err := e.answer(x, n)
+	return p, err
+}
+
+// Calibrates reports whether any of the models has a calibration.
+func (e *Ensemble) Calibrates() bool {
+	return slices.ContainsFunc(e.members, func(m member) bool { return m.model.Calibration != nil })
+}
+
+// answer is Probabilities, with what they are without calibration.
+func (e *Ensemble) answer(x [][]float32, n int) (calibrated, own [][]float64, err error) {
+	each, plain := make([][][]float64, len(e.members)), make([][][]float64, len(e.members))
 	for i, m := range e.members {
 		logits, err := m.views.Logits(x[m.input], n)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		each[i] = m.model.Calibration.Probabilities(e.Task, rows(logits, n))
+		z := rows(logits, n)
+		each[i] = m.model.Calibration.Probabilities(e.Task, z)
+		plain[i] = (*eval.Calibration)(nil).Probabilities(e.Task, z)
 	}
-	return Combine(e.Task, e.opt.Mean, each), nil
+	return Combine(e.Task, e.opt.Mean, each), Combine(e.Task, e.opt.Mean, plain), nil
 }
 
 // CheckEnsemble returns an error unless all models are for the same task and labels.

@@ -46,7 +46,7 @@ type source struct {
 	input  preprocess.Result
 }
 
-// explainer explains answers of one model.
+// explainer explains answers of one model; of several, the first one's.
 type explainer struct {
 	Explain
 	*explain.Explainer
@@ -88,7 +88,7 @@ func (e *explainer) wanted(labels []Label) []int {
 	var found []int
 	best := 0
 	for i, l := range labels {
-		if l.Probability >= 0.5 {
+		if l.Present {
 			found = append(found, i)
 		}
 		if l.Probability > labels[best].Probability {
@@ -104,7 +104,7 @@ func (e *explainer) wanted(labels []Label) []int {
 // explain writes the heat maps of an answer.
 func (p *Predictor) explain(ctx context.Context, r *Result, src source) error {
 	for _, i := range p.explainer.wanted(r.Labels) {
-		m, err := p.explainer.Map(ctx, p.sess, src.input.Data, i)
+		m, err := p.explainer.Map(ctx, p.ensemble.members[0].sess, src.input.Data, i)
 		if err != nil {
 			return err
 		}
@@ -132,8 +132,8 @@ func (p *Predictor) explain(ctx context.Context, r *Result, src source) error {
 
 // grayWindow returns the HU that pictures show from black to white: what the network sees.
 func (p *Predictor) grayWindow() [2]float64 {
-	if p.model.Preprocess.Intensity == "window" {
-		return p.model.Preprocess.HUWindow
+	if s := p.models[0].Preprocess; s.Intensity == "window" {
+		return s.Windows()[0]
 	}
 	return [2]float64{-1000, 400}
 }

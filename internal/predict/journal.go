@@ -18,7 +18,7 @@ import (
 // Journal keeps the answers of a run in files that grow by a line for each answer, so that a run which is
 // interrupted, or killed, can go on where it stopped.
 type Journal struct {
-	model *Model
+	p     *Predictor
 	files []*journalFile
 	// Done are the paths whose answers the files held when they were opened; Failed counts their answers with an
 	// error, Answers all of them.
@@ -46,8 +46,8 @@ type journalLine struct {
 // hold: half a line at the end, and lines that only one of the two has, are cut off, and so are, where a scan gives
 // several answers (several), all of the last scan, which may be incomplete. Files of another model, or with
 // anything but answers, are refused. Without resume a file with content is refused.
-func OpenJournal(m *Model, csvPath, jsonPath string, resume, several bool) (*Journal, error) {
-	j := &Journal{model: m, Done: map[string]bool{}}
+func (p *Predictor) OpenJournal(csvPath, jsonPath string, resume, several bool) (*Journal, error) {
+	j := &Journal{p: p, Done: map[string]bool{}}
 	for _, f := range []*journalFile{{path: csvPath, csv: true}, {path: jsonPath}} {
 		if f.path == "" {
 			continue
@@ -77,9 +77,9 @@ func (j *Journal) open(f *journalFile, resume bool) (err error) {
 		return exitcode.Errorf(exitcode.Usage, "%s is there already: go on with it with --resume, remove it, or name another file", f.path)
 	}
 	if f.csv {
-		err = f.scanCSV(j.model, info.Size())
+		err = f.scanCSV(j.p, info.Size())
 	} else {
-		err = f.scanJSON(j.model)
+		err = f.scanJSON(j.p)
 	}
 	if err != nil {
 		return exitcode.Errorf(exitcode.Usage, "cannot resume with %s: %w", f.path, err)
@@ -91,8 +91,8 @@ func (j *Journal) open(f *journalFile, resume bool) (err error) {
 var errOtherModel = errors.New("its answers are those of another model")
 
 // scanCSV lists the complete lines of a CSV file.
-func (f *journalFile) scanCSV(m *Model, size int64) error {
-	header, err := csvText(m.csvHeader())
+func (f *journalFile) scanCSV(p *Predictor, size int64) error {
+	header, err := csvText(p.csvHeader())
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (f *journalFile) scanCSV(m *Model, size int64) error {
 		return err
 	}
 	r := csv.NewReader(f.file)
-	r.FieldsPerRecord = len(m.csvHeader())
+	r.FieldsPerRecord = len(p.csvHeader())
 	r.ReuseRecord = true
 	for {
 		record, err := r.Read()
@@ -128,7 +128,7 @@ func (f *journalFile) scanCSV(m *Model, size int64) error {
 			return err
 		}
 		n := len(record)
-		if record[n-3] != m.ID {
+		if record[n-3] != p.ID() {
 			return errOtherModel
 		}
 		f.lines = append(f.lines, journalLine{record[0], record[n-1] != "", end})
@@ -136,7 +136,7 @@ func (f *journalFile) scanCSV(m *Model, size int64) error {
 }
 
 // scanJSON lists the complete lines of a file of JSON lines.
-func (f *journalFile) scanJSON(m *Model) error {
+func (f *journalFile) scanJSON(p *Predictor) error {
 	in := bufio.NewReader(f.file)
 	end := 0
 	for {
@@ -156,7 +156,7 @@ func (f *journalFile) scanJSON(m *Model) error {
 		if err := json.Unmarshal(line, &r); err != nil || r.Path == nil {
 			return fmt.Errorf("line %d is no answer", len(f.lines)+1)
 		}
-		if r.Model != m.ID {
+		if r.Model != p.ID() {
 			return errOtherModel
 		}
 		f.lines = append(f.lines, journalLine{*r.Path, r.Error != nil, int64(end)})
@@ -213,10 +213,10 @@ func (j *Journal) Append(r Result) error {
 		var text []byte
 		var err error
 		if f.csv {
-			text, err = csvText(j.model.csvLine(r))
+			text, err = csvText(j.p.csvLine(r))
 		} else {
 			var b bytes.Buffer
-			err = j.model.WriteJSON(&b, r)
+			err = j.p.WriteJSON(&b, r)
 			text = b.Bytes()
 		}
 		if err != nil {

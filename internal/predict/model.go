@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/engine"
@@ -66,6 +67,15 @@ func fingerprint(path string) (string, error) {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+}
+
+// IsModel reports whether path looks like something for Load: a safetensors file or a folder with config.yaml.
+func IsModel(path string) bool {
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return err == nil && strings.EqualFold(filepath.Ext(path), ".safetensors")
+	}
+	_, err := os.Stat(filepath.Join(path, "config.yaml"))
+	return err == nil
 }
 
 // find returns the model file that path names.

@@ -12,18 +12,20 @@ import (
 	"github.com/ctclass/ctclass/internal/data/preprocess"
 	"github.com/ctclass/ctclass/internal/data/scan"
 	"github.com/ctclass/ctclass/internal/engine/cpu"
+	"github.com/ctclass/ctclass/internal/eval"
 	"github.com/ctclass/ctclass/internal/exitcode"
-	"github.com/ctclass/ctclass/internal/graph"
-	"github.com/ctclass/ctclass/internal/session"
 	"github.com/ctclass/ctclass/internal/train"
 )
 
-// Options say how predictions are made. None of them but Series changes a probability.
+// Options say how predictions are made. Series, Flip and Mean change probabilities, nothing else does.
 type Options struct {
-	Threads int    // of the numeric kernels; 0: all cores
-	Batch   int    // scans that go through the network together; 0: one
-	Series  string // which volumes of a scan are answered for, see scan.Selection
-	Strict  bool   // a scan with a warning is one that cannot be used
+	Threads int     // of the numeric kernels; 0: all cores
+	Flip    [3]bool // axes d, h, w of test-time augmentation, see Views
+	Mean    string  // of several models, see Combine
+	Point   string  // operating point whose thresholds decide; "": the first one of each label
+	Batch   int     // scans that go through the network together; 0: one
+	Series  string  // which volumes of a scan are answered for, see scan.Selection
+	Strict  bool    // a scan with a warning is one that cannot be used
 	// Skip says that a scan's path has its answer already and is to be left out; nil: none. With Skip a path is
 	// answered for once, however often it is given.
 	Skip func(path string) bool
@@ -48,53 +50,125 @@ type Result struct {
 	Computing         time.Duration // its share of the network's time, and explaining
 }
 
-// Label is the probability of one finding or class.
+// Label is the answer for one finding or class.
 type Label struct {
-	Name        string
-	Probability float64
+	Name         string
+	Probability  float64 // calibrated, where the model has a calibration
+	Uncalibrated float64 // the model's own; the same without a calibration
+	// Present is the decision: whether the probability reaches the label's threshold, or in the multiclass task
+	// whether it is the highest one.
+	Present bool
 }
 
-// Predictor holds a model ready to run.
+// fallbackThreshold decides where a model has no operating point.
+const fallbackThreshold = 0.5
+
+// Predictor holds one model, or several ones that answer together, ready to run.
 type Predictor struct {
-	model *Model
-	opt   Options
-	dev   *cpu.Device
-	sess  *session.Session
+	models     []*Model
+	opt        Options
+	dev        *cpu.Device
+	ensemble   *Ensemble
+	thresholds []eval.Threshold
 
 	explainer *explainer // nil: no explanations
 }
 
-// New brings a model into memory. Close gives the memory back.
-func New(m *Model, opt Options) (*Predictor, error) {
-	if n := len(m.Preprocess.Windows()); m.InputChannels != n {
-		return nil, exitcode.Errorf(exitcode.Usage, "%s takes %d input channels, its preprocessing makes %d", m.Path, m.InputChannels, n)
+// New brings models into memory: one, or several ones for the same labels. Close gives the memory back.
+func New(models []*Model, opt Options) (*Predictor, error) {
+	if err := CheckEnsemble(models); err != nil {
+		return nil, exitcode.Wrap(exitcode.Usage, err)
+	}
+	for _, m := range models {
+		if n := len(m.Preprocess.Windows()); m.InputChannels != n {
+			return nil, exitcode.Errorf(exitcode.Usage, "%s takes %d input channels, its preprocessing makes %d", m.Path, m.InputChannels, n)
+		}
 	}
 	opt.Batch = max(1, opt.Batch)
-	p := &Predictor{model: m, opt: opt}
+	p := &Predictor{models: models, opt: opt, thresholds: Thresholds(models, opt.Point, fallbackThreshold)}
+	if opt.Point != "" && !slices.ContainsFunc(p.thresholds, func(t eval.Threshold) bool { return t.Point == opt.Point }) {
+		return nil, exitcode.Errorf(exitcode.Usage, "there is no operating point %q: %s", opt.Point, pointNames(models))
+	}
+	settings := EnsembleOptions{Batch: opt.Batch, Flip: opt.Flip, Mean: opt.Mean}
 	var err error
-	var probe func(*graph.Value) (session.Probe, error)
 	if opt.Explain != nil {
-		if p.explainer, err = newExplainer(m, *opt.Explain); err != nil {
+		if p.explainer, err = newExplainer(models[0], *opt.Explain); err != nil {
 			return nil, err
 		}
-		probe = p.explainer.Probe
+		settings.Probe = p.explainer.Probe
 	}
 	p.dev = cpu.New(train.Threads(opt.Threads))
-	if p.sess, err = m.start(p.dev, opt.Batch, probe); err != nil {
+	if p.ensemble, err = StartEnsemble(p.dev, models, settings); err != nil {
 		p.dev.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
+// pointNames says which operating points there are.
+func pointNames(models []*Model) string {
+	if len(models) > 1 {
+		return "several models have none in common"
+	}
+	var names []string
+	for _, o := range models[0].OperatingPoints {
+		if !slices.Contains(names, o.Name) {
+			names = append(names, o.Name)
+		}
+	}
+	if names == nil {
+		return "the model has none"
+	}
+	return "the model has " + strings.Join(names, ", ")
+}
+
 // Close gives the predictor's memory and threads back.
 func (p *Predictor) Close() {
-	p.sess.Close()
+	p.ensemble.Close()
 	p.dev.Close()
 }
 
-// Bytes returns the memory that the network holds.
-func (p *Predictor) Bytes() int64 { return p.sess.Bytes() }
+// Bytes returns the memory that the networks hold.
+func (p *Predictor) Bytes() int64 { return p.ensemble.Bytes() }
+
+// Labels names the labels of a result.
+func (p *Predictor) Labels() []string { return p.ensemble.Labels }
+
+// Thresholds returns the threshold of each label; in the multiclass task they decide nothing.
+func (p *Predictor) Thresholds() []eval.Threshold { return p.thresholds }
+
+// Multiclass reports whether exactly one label is present.
+func (p *Predictor) Multiclass() bool { return p.ensemble.Task == eval.Multiclass }
+
+// ID names the models, by their IDs joined by +, and the options that change answers.
+func (p *Predictor) ID() string {
+	var ids []string
+	for _, m := range p.models {
+		ids = append(ids, m.ID)
+	}
+	id := strings.Join(ids, "+")
+	if axes := AxisNames(p.opt.Flip); axes != nil {
+		id += "/flip=" + strings.Join(axes, "")
+	}
+	if p.opt.Mean == MeanLogits && len(p.models) > 1 {
+		id += "/mean=" + p.opt.Mean
+	}
+	if p.opt.Point != "" {
+		id += "/point=" + p.opt.Point
+	}
+	return id
+}
+
+// Warnings says what about the models and options may make answers worse.
+func (p *Predictor) Warnings() []string {
+	var all []string
+	for _, m := range p.models {
+		if w := CalibrationWarning(m, p.opt.Flip); w != "" {
+			all = append(all, w)
+		}
+	}
+	return all
+}
 
 // task is one scan to answer, or the reason why a path leads to none.
 type task struct {
@@ -105,8 +179,8 @@ type task struct {
 // item is a volume that has been read: the network's input or an error, in its result.
 type item struct {
 	Result
-	x      []float32
-	source source // empty when nothing is explained
+	x      [][]float32 // for each of the ensemble's Inputs
+	source source      // empty when nothing is explained
 }
 
 // Run answers for every scan that the paths hold (see scan.Expand) and hands the results to emit, in the
@@ -268,20 +342,30 @@ func (p *Predictor) read(contents *scan.Contents, choice scan.Choice, it *item) 
 	if err != nil {
 		return err
 	}
-	if info.Candidate.IsCT() && scan.ExpectsHU(p.model.Preprocess) {
+	if info.Candidate.IsCT() && slices.ContainsFunc(p.ensemble.Inputs, scan.ExpectsHU) {
 		it.Warnings = append(it.Warnings, scan.CheckHU(v)...)
 	}
-	r, warnings, err := preprocess.Apply(v, p.model.Preprocess)
-	if err != nil {
-		return err
+	var inputs []preprocess.Result
+	for _, settings := range p.ensemble.Inputs {
+		r, warnings, err := preprocess.Apply(v, settings)
+		if err != nil {
+			return err
+		}
+		for _, w := range warnings {
+			if !slices.Contains(it.Warnings, w) {
+				it.Warnings = append(it.Warnings, w)
+			}
+		}
+		inputs = append(inputs, r)
 	}
-	it.Warnings = append(it.Warnings, warnings...)
 	if p.opt.Strict && len(it.Warnings) > 0 {
 		return fmt.Errorf("refused for its warnings (strict): %s", strings.Join(it.Warnings, "; "))
 	}
-	it.x = r.Data
+	for _, r := range inputs {
+		it.x = append(it.x, r.Data)
+	}
 	if p.explainer != nil {
-		it.source = source{v, r}
+		it.source = source{v, inputs[0]} // of the first model, which is explained
 	}
 	return nil
 }
@@ -289,35 +373,29 @@ func (p *Predictor) read(contents *scan.Contents, choice scan.Choice, it *item) 
 // answer runs the network on the items that have an input and emits all, in order.
 func (p *Predictor) answer(ctx context.Context, batch []item, emit func(Result) error) error {
 	start := time.Now()
-	var x []float32
+	x := make([][]float32, len(p.ensemble.Inputs))
 	n := 0
 	for _, it := range batch {
 		if it.Error == "" {
-			x = append(x, it.x...)
+			for i := range x {
+				x[i] = append(x[i], it.x[i]...)
+			}
 			n++
 		}
 	}
-	var probabilities [][]float64
+	var probabilities, own [][]float64
 	if n > 0 {
-		logits, err := p.sess.Logits(x, n)
-		if err != nil {
+		var err error
+		if probabilities, own, err = p.ensemble.answer(x, n); err != nil {
 			return err
 		}
-		classes := len(p.model.Labels)
-		rows := make([][]float64, n)
-		for i := range rows {
-			for _, z := range logits[i*classes:][:classes] {
-				rows[i] = append(rows[i], float64(z))
-			}
-		}
-		probabilities = p.model.Calibration.Probabilities(p.model.Task, rows)
 	}
 	share := time.Since(start) / time.Duration(max(n, 1))
 	next := 0
 	for _, it := range batch {
 		r := it.Result
 		if r.Error == "" {
-			r.Labels, r.Error = p.labels(probabilities[next])
+			r.Labels, r.Error = p.decide(probabilities[next], own[next])
 			r.Computing = share
 			next++
 		}
@@ -335,14 +413,33 @@ func (p *Predictor) answer(ctx context.Context, batch []item, emit func(Result) 
 	return nil
 }
 
-// labels names the probabilities; numbers that are none are no answer.
-func (p *Predictor) labels(probabilities []float64) ([]Label, string) {
-	labels := make([]Label, len(probabilities))
+// decide names the probabilities of a sample and decides; numbers that are none are no answer.
+func (p *Predictor) decide(probabilities, own []float64) ([]Label, string) {
+	names := p.Labels()
+	labels := make([]Label, len(names))
 	for i, v := range probabilities {
 		if math.IsNaN(v) {
-			return nil, fmt.Sprintf("the network gives no number for %q: the weights of %s are broken", p.model.Labels[i], p.model.Path)
+			return nil, fmt.Sprintf("the network gives no number for %q: the weights of %s are broken", names[i], p.paths())
 		}
-		labels[i] = Label{p.model.Labels[i], v}
+		labels[i] = Label{names[i], v, own[i], v >= p.thresholds[i].Value}
+	}
+	if p.Multiclass() {
+		best := 0
+		for i := range labels {
+			labels[i].Present = false
+			if labels[i].Probability > labels[best].Probability {
+				best = i
+			}
+		}
+		labels[best].Present = true
 	}
 	return labels, ""
+}
+
+func (p *Predictor) paths() string {
+	var paths []string
+	for _, m := range p.models {
+		paths = append(paths, m.Path)
+	}
+	return strings.Join(paths, ", ")
 }

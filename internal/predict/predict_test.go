@@ -93,7 +93,7 @@ func scans(t *testing.T) string {
 
 func run(t *testing.T, m *Model, opt Options, paths ...string) []Result {
 	t.Helper()
-	p, err := New(m, opt)
+	p, err := New([]*Model{m}, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestSeriesSelection(t *testing.T) {
 func TestRunIsCancelled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m.safetensors")
 	untrained(t, path, "binary", []string{"a"}, nil)
-	p, err := New(load(t, path), Options{})
+	p, err := New([]*Model{load(t, path)}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func TestStartIsStrict(t *testing.T) {
 		m.Tensors = m.Tensors[1:]
 		m.Tensors = append(m.Tensors, modelfile.Tensor{Name: "more", F32: []float32{1}})
 	})
-	_, err := New(load(t, path), Options{})
+	_, err := New([]*Model{load(t, path)}, Options{})
 	if err == nil || exitcode.Of(err) != exitcode.Usage || !strings.Contains(err.Error(), "conv1.weight") || !strings.Contains(err.Error(), "more") {
 		t.Errorf("got %v, want an error of usage that names conv1.weight and more", err)
 	}
