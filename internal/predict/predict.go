@@ -86,8 +86,12 @@ func New(models []*Model, opt Options) (*Predictor, error) {
 	}
 	opt.Batch = max(1, opt.Batch)
 	p := &Predictor{models: models, opt: opt, thresholds: Thresholds(models, opt.Point, fallbackThreshold)}
-	if opt.Point != "" && !slices.ContainsFunc(p.thresholds, func(t eval.Threshold) bool { return t.Point == opt.Point }) {
-		return nil, exitcode.Errorf(exitcode.Usage, "there is no operating point %q: %s", opt.Point, pointNames(models))
+	switch {
+	case opt.Point == "":
+	case len(models) > 1:
+		return nil, exitcode.Errorf(exitcode.Usage, "several models have no operating point in common: leave %q out", opt.Point)
+	case !hasPoint(models, opt.Point):
+		return nil, exitcode.Errorf(exitcode.Usage, "%s has no operating point %q: %s", models[0].Path, opt.Point, pointNames(models))
 	}
 	settings := EnsembleOptions{Batch: opt.Batch, Flip: opt.Flip, Mean: opt.Mean}
 	var err error
@@ -103,23 +107,6 @@ func New(models []*Model, opt Options) (*Predictor, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-// pointNames says which operating points there are.
-func pointNames(models []*Model) string {
-	if len(models) > 1 {
-		return "several models have none in common"
-	}
-	var names []string
-	for _, o := range models[0].OperatingPoints {
-		if !slices.Contains(names, o.Name) {
-			names = append(names, o.Name)
-		}
-	}
-	if names == nil {
-		return "the model has none"
-	}
-	return "the model has " + strings.Join(names, ", ")
 }
 
 // Close gives the predictor's memory and threads back.
