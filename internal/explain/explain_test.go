@@ -51,7 +51,7 @@ func train(t *testing.T, m config.Model, steps int, lr float64) []modelfile.Tens
 	}
 	const batch = 8
 	s := start(t, m, session.Options{
-		Training: &session.Training{Loss: loss, BatchSizes: []int{batch}, Optimizer: session.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}},
+		Training: &session.Training{Loss: loss, BatchSizes: []int{batch}, Optimizer: session.Optimizer{Rule: session.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}}},
 	})
 	if err := s.Initialize(1); err != nil {
 		t.Fatal(err)
