@@ -20,6 +20,7 @@ type trainOptions struct {
 	threads  int
 	maxSteps int
 	folds    int
+	noDoctor bool
 	json     bool
 }
 
@@ -53,6 +54,7 @@ epochs. An interrupted cross-validation continues with --resume.`,
 	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 takes train.threads")
 	f.IntVar(&opts.maxSteps, "max-steps", 0, "stop after this many optimiser steps; 0 means all")
 	f.IntVar(&opts.folds, "folds", 0, "cross-validation with this many folds; 0 means none")
+	f.BoolVar(&opts.noDoctor, "no-doctor", false, "train whatever the look at labels, splits and loss before the start finds")
 	f.BoolVar(&opts.json, "json", false, "print the result as one JSON object")
 	return cmd
 }
@@ -67,7 +69,7 @@ func runTrain(ctx context.Context, app *app, opts trainOptions) error {
 	}
 	run := train.Options{
 		Dir: cfg.Output.Dir, Resume: opts.resume, Threads: opts.threads, MaxSteps: opts.maxSteps,
-		Log: app.log, Progress: app.progress,
+		NoDoctor: opts.noDoctor, Log: app.log, Progress: app.progress,
 	}
 	if opts.folds != 0 {
 		res, err := crossval.Run(ctx, cfg, opts.folds, run)

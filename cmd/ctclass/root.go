@@ -30,6 +30,7 @@ import (
 func commands(app *app) []*cobra.Command {
 	return []*cobra.Command{
 		newTrainCommand(app),
+		newDoctorCommand(app),
 		newEvalCommand(app),
 		newCalibrateCommand(app),
 		newDemoCommand(app),

@@ -141,7 +141,33 @@ func (d *Dataset) Fingerprint() string {
 //
 // The errors name the file and, where there is one, the line, the column and the value. A file
 // that is gone is an error, or with c.OnError "skip" a warning and one in Dataset.Missing.
-func Open(c config.Data, seed uint64) (*Dataset, error) {
+func Open(c config.Data, seed uint64) (*Dataset, error) { return open(c, seed, nil) }
+
+// Fault is something about a data set that Open refuses.
+type Fault struct {
+	Kind    FaultKind
+	Subject string // the path of the missing scan, or the patient and its samples
+}
+
+// FaultKind says what a fault is.
+type FaultKind int
+
+// The kinds of faults.
+const (
+	FaultMissing FaultKind = iota // a scan that is not there; the sample is left out
+	FaultLeak                     // a patient in two splits
+)
+
+// Examine is Open for those who want to know all that is wrong: missing scans and patients in two splits are no
+// errors, but listed.
+func Examine(c config.Data, seed uint64) (*Dataset, []Fault, error) {
+	faults := []Fault{}
+	d, err := open(c, seed, &faults)
+	return d, faults, err
+}
+
+// open collects what it can in faults, unless that is nil.
+func open(c config.Data, seed uint64, faults *[]Fault) (*Dataset, error) {
 	if c.Table == "" {
 		return nil, errors.New("data.table is empty: name a CSV or TSV table or a .npz archive")
 	}
@@ -160,7 +186,7 @@ func Open(c config.Data, seed uint64) (*Dataset, error) {
 		if err != nil || c.SplitFile == "" {
 			return d, err
 		}
-		return d, d.readSplits(c.SplitFile, c.Fold)
+		return d, d.readSplits(c.SplitFile, c.Fold, faults)
 	}
 	t, err := readTable(c.Table)
 	if err != nil {
@@ -174,9 +200,9 @@ func Open(c config.Data, seed uint64) (*Dataset, error) {
 	}
 	switch format {
 	case "table":
-		return openTable(c, t, seed, tableLayout{})
+		return openTable(c, t, seed, tableLayout{}, faults)
 	case "ctrate":
-		return openTable(c, t, seed, &ctrateLayout{})
+		return openTable(c, t, seed, &ctrateLayout{}, faults)
 	}
 	return nil, fmt.Errorf("data.format is %q: want auto, table, medmnist or ctrate", c.Format)
 }
@@ -210,9 +236,10 @@ func checkTask(c config.Data) error {
 // sampleID returns the ID of the sample with the given name.
 func sampleID(name string) uint64 { return rng.Hash(name) }
 
-// checkGroups reports a group that has samples in two splits.
-func checkGroups(file string, samples []Sample) error {
+// checkGroups reports a group that has samples in two splits, or adds each such group to faults.
+func checkGroups(file string, samples []Sample, faults *[]Fault) error {
 	first := make(map[string]int, len(samples))
+	told := map[string]bool{}
 	for i, s := range samples {
 		j, ok := first[s.Group]
 		if !ok {
@@ -220,6 +247,13 @@ func checkGroups(file string, samples []Sample) error {
 			continue
 		}
 		if o := samples[j]; o.Split != s.Split {
+			if faults != nil {
+				if !told[s.Group] {
+					told[s.Group] = true
+					*faults = append(*faults, Fault{FaultLeak, fmt.Sprintf("%s (%s %s, %s %s)", s.Group, o.Split, o.Name, s.Split, s.Name)})
+				}
+				continue
+			}
 			return fmt.Errorf("%s: patient %q is in two splits, %s (%s) and %s (%s): every patient must be in one split only",
 				file, s.Group, o.Split, o.Name, s.Split, s.Name)
 		}
@@ -228,8 +262,8 @@ func checkGroups(file string, samples []Sample) error {
 }
 
 // dropMissing takes the samples whose file is gone out of d, or returns an error that lists the
-// first of them.
-func (d *Dataset) dropMissing(file string, skip bool) error {
+// first of them; with faults it adds them there.
+func (d *Dataset) dropMissing(file string, skip bool, faults *[]Fault) error {
 	var gone []string
 	kept := d.Samples[:0]
 	for _, s := range d.Samples {
@@ -245,6 +279,12 @@ func (d *Dataset) dropMissing(file string, skip bool) error {
 	}
 	d.Samples = kept
 	if len(gone) == 0 {
+		return nil
+	}
+	if faults != nil && len(kept) > 0 {
+		for _, path := range gone {
+			*faults = append(*faults, Fault{FaultMissing, path})
+		}
 		return nil
 	}
 	list := shortList(gone)

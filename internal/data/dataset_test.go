@@ -311,7 +311,7 @@ func TestSplitOff(t *testing.T) {
 	if open(2).Fingerprint() == d.Fingerprint() {
 		t.Error("another seed gives the same split")
 	}
-	if err := checkGroups(file, d.Samples); err != nil {
+	if err := checkGroups(file, d.Samples, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -355,7 +355,7 @@ func TestSplitOffAlways(t *testing.T) {
 		if err := d.splitOff(fraction, rapid.Uint64().Draw(t, "seed")); err != nil {
 			t.Fatal(err)
 		}
-		if err := checkGroups("table", d.Samples); err != nil {
+		if err := checkGroups("table", d.Samples, nil); err != nil {
 			t.Fatal(err)
 		}
 		val, n := len(d.Subset(Val)), len(d.Samples)

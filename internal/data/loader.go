@@ -100,7 +100,7 @@ type Loader struct {
 
 	// What was passed on to Warn; the running epoch's.
 	warned map[uint64]bool    // samples, by ID
-	kinds  map[string]*warned // by warningKind
+	kinds  map[string]*warned // by WarningKind
 	order  []string           // kinds as they came
 
 	mu      sync.Mutex

@@ -292,7 +292,7 @@ func (l *Loader) warn(s Sample, warnings []string) {
 	}
 	l.warned[s.ID] = true
 	for _, w := range warnings {
-		kind := warningKind(w)
+		kind := WarningKind(w)
 		k, ok := l.kinds[kind]
 		if !ok {
 			l.kinds[kind] = &warned{first: s, text: w}
@@ -311,8 +311,8 @@ type warned struct {
 	more  int // samples besides the first since the last count was passed on
 }
 
-// warningKind is what warnings that differ only in numbers have in common.
-func warningKind(text string) string {
+// WarningKind is what warnings that differ only in numbers have in common.
+func WarningKind(text string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune("+-.0123456789", r) {
 			return -1

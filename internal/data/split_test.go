@@ -107,7 +107,7 @@ func TestFoldsOfPatients(t *testing.T) {
 	}
 	for f := range 4 {
 		round := d.Fold(folds, f)
-		if err := checkGroups("fold", round.Samples); err != nil {
+		if err := checkGroups("fold", round.Samples, nil); err != nil {
 			t.Error(err)
 		}
 		if len(round.Subset(Test)) != 30 || len(round.Subset(Val)) < 60 || len(round.Subset(Val)) > 75 {

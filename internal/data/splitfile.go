@@ -46,7 +46,7 @@ func (d *Dataset) WriteSplits(w io.Writer, folds []int) error {
 
 // readSplits gives d's samples the splits of a split file. Of a file with folds, fold (from 1) is for validation and
 // the others for training.
-func (d *Dataset) readSplits(file string, fold int) error {
+func (d *Dataset) readSplits(file string, fold int, faults *[]Fault) error {
 	t, err := readTable(file)
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func (d *Dataset) readSplits(file string, fold int) error {
 		slices.Sort(more)
 		d.Warnings = append(d.Warnings, fmt.Sprintf("%s: %d of its samples are not in the data set: %s", file, len(more), shortList(more)))
 	}
-	return checkGroups(file, d.Samples)
+	return checkGroups(file, d.Samples, faults)
 }
 
 // shortList joins the first names of a list.

@@ -157,7 +157,7 @@ func (tableLayout) parse(string) (group, split string, err error) { return "", "
 func (tableLayout) labels(config.Data, []string) []string { return nil }
 
 // openTable builds the data set of a table whose scans lie as lay says.
-func openTable(c config.Data, t *table, seed uint64, lay layout) (*Dataset, error) {
+func openTable(c config.Data, t *table, seed uint64, lay layout, faults *[]Fault) (*Dataset, error) {
 	d := &Dataset{Task: c.Task, table: t, row: map[uint64]int{}}
 	pathCol, err := t.column(lay.pathColumn(c), "data.path_column")
 	if err != nil {
@@ -217,11 +217,11 @@ func openTable(c config.Data, t *table, seed uint64, lay layout) (*Dataset, erro
 		d.Samples = append(d.Samples, s)
 	}
 	if c.SplitFile == "" {
-		if err := checkGroups(t.file, d.Samples); err != nil {
+		if err := checkGroups(t.file, d.Samples, faults); err != nil {
 			return nil, err
 		}
 	}
-	if err := d.dropMissing(t.file, c.OnError == "skip"); err != nil {
+	if err := d.dropMissing(t.file, c.OnError == "skip", faults); err != nil {
 		return nil, err
 	}
 	if c.Metadata != "" {
@@ -231,7 +231,7 @@ func openTable(c config.Data, t *table, seed uint64, lay layout) (*Dataset, erro
 	}
 	switch {
 	case c.SplitFile != "":
-		if err := d.readSplits(c.SplitFile, c.Fold); err != nil {
+		if err := d.readSplits(c.SplitFile, c.Fold, faults); err != nil {
 			return nil, err
 		}
 	case d.Samples[0].Split == "":

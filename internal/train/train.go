@@ -31,6 +31,7 @@ type Options struct {
 	Resume   bool   // continue the run in Dir
 	Threads  int    // 0: as the configuration says
 	MaxSteps int    // optimiser steps at most; 0: all
+	NoDoctor bool   // train whatever a look at the data set finds
 	Log      *slog.Logger
 	Progress *progress.Reporter
 }
@@ -93,6 +94,11 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 		return nil, err
 	}
 	defer r.sess.Close()
+	if r.at.Step == 0 {
+		if err := r.quickCheck(); err != nil {
+			return nil, err
+		}
+	}
 	if err := r.writeConfig(); err != nil {
 		return nil, err
 	}
