@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -109,66 +112,161 @@ func TestTrainMemory(t *testing.T) {
 	}
 }
 
-// An interrupted process ends with code 130 and a saved state; one that is killed leaves what it saved before.
-// Both, resumed, come to the bytes of a run that was left alone.
-func TestTrainSurvivesSignals(t *testing.T) {
+// killTest is a short run on phantoms, of which the tests know the results that an uninterrupted run has.
+type killTest struct {
+	t     *testing.T
+	whole time.Duration // of the uninterrupted run
+}
+
+func newKillTest(t *testing.T) *killTest {
+	t.Helper()
 	if runtime.GOOS == "windows" {
-		t.Skip("a process cannot send an interrupt to another one here")
+		t.Skip("a process cannot send signals to another one here")
 	}
 	t.Chdir(t.TempDir())
-	ctclass := func(args ...string) {
-		t.Helper()
-		if out, err := exec.CommandContext(t.Context(), "ctclass", args...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, out)
-		}
-	}
-	ctclass("phantom", "--out", "ph", "--cases", "12", "--size", "20,28,28", "--spacing", "14,12,12", "--format", "nifti")
-	train := append([]string{
-		"train", "--set", "data.table=ph/labels.csv", "--set", "data.task=multilabel", "--set", "data.labels=nodule,effusion",
-		"--set", "train.epochs=40", "--set", "train.batch_size=2", "--out",
-	}, tinyModel()...)
-	at := slices.Index(train, "--out") + 1
-	into := func(dir string, more ...string) []string {
-		return append(slices.Insert(slices.Clone(train), at, dir), more...)
-	}
-	ctclass(into("whole")...)
+	k := &killTest{t: t}
+	k.ctclass("phantom", "--out", "ph", "--cases", "12", "--size", "20,28,28", "--spacing", "14,12,12", "--format", "nifti")
+	start := time.Now()
+	k.ctclass(k.args("whole")...)
+	k.whole = time.Since(start)
+	return k
+}
 
-	for name, signal := range map[string]os.Signal{"interrupt": os.Interrupt, "kill": os.Kill} {
-		cmd := exec.CommandContext(t.Context(), "ctclass", into(name)...)
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &out
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
+// ctclass runs to the end.
+func (k *killTest) ctclass(args ...string) {
+	k.t.Helper()
+	if out, err := exec.CommandContext(k.t.Context(), "ctclass", args...).CombinedOutput(); err != nil {
+		k.t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+}
+
+// args trains into a folder, with everything that has a state between the steps.
+func (k *killTest) args(dir string, more ...string) []string {
+	args := append([]string{
+		"train", "--out", dir, "--set", "data.table=ph/labels.csv", "--set", "data.task=multilabel", "--set", "data.labels=nodule,effusion",
+		"--set", "train.epochs=25", "--set", "train.batch_size=2", "--set", "data.flip=w", "--set", "train.sampler=class_aware",
+		"--set", "train.ema=0.9", "--set", "train.mixup=0.4", "--set", "train.schedule.name=plateau", "--set", "train.schedule.patience=2",
+		"--set", "train.early_stop.patience=20", "--set", "train.save_every_minutes=0.001",
+	}, tinyModel()...)
+	return append(args, more...)
+}
+
+// start begins a run.
+func (k *killTest) start(dir string, more ...string) (*exec.Cmd, *bytes.Buffer) {
+	k.t.Helper()
+	cmd := exec.CommandContext(k.t.Context(), "ctclass", k.args(dir, more...)...)
+	out := &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	return cmd, out
+}
+
+// waitForState waits until a run has saved its state.
+func (k *killTest) waitForState(dir string, out *bytes.Buffer) {
+	k.t.Helper()
+	state := filepath.Join(dir, "last", "state.safetensors")
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(state); err == nil {
+			return
 		}
-		state := filepath.Join(name, "last", "state.safetensors")
-		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-			if _, err := os.Stat(state); err == nil {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatalf("no state after a minute\n%s", out.String())
-			}
-		}
-		if err := cmd.Process.Signal(signal); err != nil {
-			t.Fatal(err)
-		}
-		err := cmd.Wait()
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			t.Fatalf("%s: %v, want it to end the run\n%s", name, err, out.String())
-		}
-		if signal == os.Interrupt {
-			if exit.ExitCode() != 130 || !bytes.Contains(out.Bytes(), []byte("the state is saved")) || !bytes.HasSuffix(out.Bytes(), []byte("ctclass: interrupted\n")) {
-				t.Errorf("exit code %d\n%s", exit.ExitCode(), out.String())
-			}
-		}
-		ctclass(into(name, "--resume")...)
-		for _, f := range []string{"best.safetensors", "last/model.safetensors", "last/state.safetensors", "history.jsonl"} {
-			got, errGot := os.ReadFile(filepath.Join(name, f))
-			want, errWant := os.ReadFile(filepath.Join("whole", f))
-			if errGot != nil || errWant != nil || !bytes.Equal(got, want) {
-				t.Errorf("%s: %s differs (%v, %v)", name, f, errGot, errWant)
-			}
+		if time.Now().After(end) {
+			k.t.Fatalf("no state after two minutes\n%s", out.String())
 		}
 	}
+}
+
+// same fails unless a finished run has the results of the uninterrupted one, and nothing is left of files that
+// were being written.
+func (k *killTest) same(dir string) {
+	k.t.Helper()
+	for _, f := range []string{"best.safetensors", "last/model.safetensors", "last/state.safetensors", "history.jsonl"} {
+		got, errGot := os.ReadFile(filepath.Join(dir, f))
+		want, errWant := os.ReadFile(filepath.Join("whole", f))
+		if errGot != nil || errWant != nil || !bytes.Equal(got, want) {
+			k.t.Errorf("%s: %s differs (%v, %v)", dir, f, errGot, errWant)
+		}
+	}
+	for _, pattern := range []string{".*.tmp", "last/.*.tmp"} {
+		if left, err := filepath.Glob(filepath.Join(dir, pattern)); err != nil || len(left) > 0 {
+			k.t.Errorf("%s: %v is left over (%v)", dir, left, err)
+		}
+	}
+}
+
+// A run that is killed at random moments, and resumed each time with another number of threads, comes to the bytes
+// of a run that was left alone; so does one that gets SIGTERM, which saves and ends with code 130. CTCLASS_KILLS
+// sets how often; the moments differ from run to run with the machine's speed.
+func TestTrainSurvivesKills(t *testing.T) {
+	k := newKillTest(t)
+	kills := 4
+	if n, err := strconv.Atoi(os.Getenv("CTCLASS_KILLS")); err == nil {
+		kills = n
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for name, signal := range map[string]os.Signal{"killed": os.Kill, "terminated": syscall.SIGTERM} {
+		folders := 1 // a run may end before it is killed: the next one goes into another folder
+		dir := func() string { return fmt.Sprintf("%s%d", name, folders) }
+		for n := 0; n < kills; {
+			cmd, out := k.start(dir(), "--resume", "--threads", strconv.Itoa(1+n%2))
+			time.Sleep(time.Duration(r.Float64() * 0.7 * float64(k.whole)))
+			sent := cmd.Process.Signal(signal)
+			err := cmd.Wait()
+			if sent != nil || err == nil { // it was done
+				k.same(dir())
+				folders++
+				continue
+			}
+			n++
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) {
+				t.Fatalf("%v\n%s", err, out.String())
+			}
+			if code := exit.ExitCode(); signal == syscall.SIGTERM && code != 130 && code != -1 { // -1: before it listens
+				t.Errorf("exit code %d\n%s", code, out.String())
+			}
+		}
+		k.ctclass(k.args(dir(), "--resume")...)
+		k.same(dir())
+	}
+}
+
+// An interrupt saves and ends with code 130; a second one ends the process at once. Meanwhile the folder is locked.
+func TestTrainIsInterrupted(t *testing.T) {
+	k := newKillTest(t)
+	cmd, out := k.start("run")
+	k.waitForState("run", out)
+	if other, err := exec.CommandContext(t.Context(), "ctclass", k.args("run", "--resume")...).CombinedOutput(); err == nil ||
+		!bytes.Contains(other, []byte("another process is working on the run in run")) {
+		t.Errorf("two processes in one folder: %v\n%s", err, other)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 130 || !bytes.Contains(out.Bytes(), []byte("the state is saved")) ||
+		!bytes.HasSuffix(out.Bytes(), []byte("ctclass: interrupted\n")) {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	k.ctclass(k.args("run", "--resume")...)
+	k.same("run")
+
+	cmd, out = k.start("twice")
+	k.waitForState("twice", out)
+	for range 1000 { // until it is gone: the first saves, and one behind it ends the process
+		if cmd.Process.Signal(os.Interrupt) != nil {
+			break
+		}
+		time.Sleep(100 * time.Microsecond)
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d/exe", cmd.Process.Pid)); err != nil {
+			break
+		}
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Errorf("it ran to its end\n%s", out.String())
+	}
+	k.ctclass(k.args("twice", "--resume")...)
+	k.same("twice")
 }

@@ -23,6 +23,7 @@ const (
 	lastFile    = "last/model.safetensors"
 	stateFile   = "last/state.safetensors"
 	logFile     = "log"
+	lockFile    = ".lock" // held by the process that works on the run
 )
 
 // state is where a run stands: everything besides the tensors that resuming needs.

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/ctclass/ctclass/internal/atomicfile"
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/data"
@@ -72,6 +74,11 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 	if err := r.openFolder(); err != nil {
 		return nil, err
 	}
+	unlock, err := r.lockFolder()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	logFile, err := os.OpenFile(filepath.Join(opt.Dir, logFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the log of the run: %w", err)
@@ -130,6 +137,24 @@ func (r *run) openFolder() error {
 		return fmt.Errorf("cannot make the run folder: %w", err)
 	}
 	return nil
+}
+
+// lockFolder keeps other processes out of the run folder until unlock is called or the process ends, and removes
+// what one that was killed while it wrote has left there.
+func (r *run) lockFolder() (unlock func(), err error) {
+	lock := flock.New(filepath.Join(r.Dir, lockFile))
+	switch ok, err := lock.TryLock(); {
+	case err != nil:
+		r.Log.Warn("the run folder cannot be locked: nothing else may work on this run", "dir", r.Dir, "reason", err)
+		return func() {}, nil
+	case !ok:
+		return nil, exitcode.Errorf(exitcode.Usage, "another process is working on the run in %s: wait for it, or choose another folder with --out", r.Dir)
+	}
+	atomicfile.RemoveLeftovers(r.Dir)
+	atomicfile.RemoveLeftovers(filepath.Dir(filepath.Join(r.Dir, stateFile)))
+	return func() {
+		_ = lock.Unlock() // it ends with the process at the latest
+	}, nil
 }
 
 // writeConfig writes the resolved configuration, once it is known to be that of the run in the folder.
