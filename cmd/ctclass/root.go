@@ -41,6 +41,7 @@ func commands(app *app) []*cobra.Command {
 		newIndexCommand(app),
 		newSplitCommand(app),
 		newCacheCommand(app),
+		newPreviewCommand(app),
 		newWeightsCommand(app),
 		newExportCommand(app),
 		newModelsCommand(app),

@@ -134,7 +134,7 @@ func (d *Draw) Describe() []string {
 		{"shift", d.Shift, 0}, {"gamma", d.Gamma, 1}, {"noise", d.Noise, 0},
 	} {
 		if v.value != v.none {
-			add("%s %.2f", v.what, v.value)
+			add("%s %.2g", v.what, v.value)
 		}
 	}
 	if n := len(d.Boxes); n > 0 {
