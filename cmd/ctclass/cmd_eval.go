@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctclass/ctclass/internal/atomicfile"
+	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/predict"
 	"github.com/ctclass/ctclass/internal/train"
@@ -29,6 +30,8 @@ type evalOptions struct {
 	point   string
 	split   string
 	csv     string
+	report  string
+	noPage  bool
 	threads int
 	json    bool
 }
@@ -46,6 +49,9 @@ A run folder brings its own configuration; for a model file outside of one, -c s
 Preprocessing, task, labels, calibration and operating points are the model's own. Several models answer together
 by the mean of their probabilities (eval.ensemble). --compare tests the difference to another model on the same
 scans; given more than once, those models answer together too.
+
+A report for people, with curves, pictures of the worst mistakes and everything that made it, is one HTML file: it goes
+to the run folder as report.html when MODEL is one, or to the file of --report.
 
 Patients, not scans, are what the intervals count: see data.group_column. AUROC has DeLong's interval, shares have
 Wilson's, everything else has the percentiles of resampled patients (eval.resamples).`,
@@ -66,6 +72,8 @@ Wilson's, everything else has the percentiles of resampled patients (eval.resamp
 	f.StringArrayVar(&opts.compare, "compare", nil, "`model` or run folder to compare with; may be repeated")
 	f.StringArrayVar(&opts.by, "by", nil, "`column` of the table whose values make subgroups; may be repeated")
 	f.StringVar(&opts.point, "operating-point", "", "operating `point` that decides; the default is the first one of each label")
+	f.StringVar(&opts.report, "report", "", "write the report to this HTML `file`; the default is report.html in the run folder, if there is one")
+	f.BoolVar(&opts.noPage, "no-report", false, "write no report")
 	f.StringVar(&opts.csv, "csv", "", "also write the probabilities of each scan to this CSV `file`")
 	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 takes train.threads")
 	f.BoolVar(&opts.json, "json", false, "print one JSON object")
@@ -93,10 +101,15 @@ func runEval(ctx context.Context, app *app, opts evalOptions) error {
 	if opts.by != nil {
 		cfg.Eval.Subgroups = opts.by
 	}
-	if opts.csv != "" {
-		if err := checkOutputFile("--csv", opts.csv); err != nil {
-			return err
+	for flag, path := range map[string]string{"--csv": opts.csv, "--report": opts.report} {
+		if path != "" {
+			if err := checkOutputFile(flag, path); err != nil {
+				return err
+			}
 		}
+	}
+	if opts.noPage && opts.report != "" {
+		return exitcode.Errorf(exitcode.Usage, "--report and --no-report exclude each other")
 	}
 	res, err := predict.Evaluate(ctx, cfg, predict.EvalOptions{Models: opts.models, Compare: opts.compare, Point: opts.point}, app.log, app.progress)
 	if err != nil {
@@ -107,10 +120,39 @@ func runEval(ctx context.Context, app *app, opts evalOptions) error {
 			return err
 		}
 	}
+	if err := writeEvaluationReport(ctx, app, opts, cfg, res); err != nil {
+		return err
+	}
 	if opts.json {
-		return printJSON(app.out, res)
+		text, err := res.JSON()
+		if err != nil {
+			return err
+		}
+		_, err = app.out.Write(text)
+		return err
 	}
 	return printEvaluation(app.out, res)
+}
+
+// writeEvaluationReport writes the report where it was asked for, or into the run folder. A run folder that cannot be
+// written to, such as another's, is no reason to lose the results.
+func writeEvaluationReport(ctx context.Context, app *app, opts evalOptions, cfg *config.Config, e *predict.Evaluation) error {
+	path := opts.report
+	if info, err := os.Stat(opts.models[0]); path == "" && err == nil && info.IsDir() {
+		path = filepath.Join(opts.models[0], predict.ReportFile)
+	}
+	if path == "" || opts.noPage {
+		return nil
+	}
+	err := e.WriteReport(ctx, path, cfg)
+	if err != nil && opts.report == "" && ctx.Err() == nil {
+		app.log.Warn("no report in the run folder", "reason", err)
+		return nil
+	}
+	if err == nil {
+		app.log.Info("report written", "file", path)
+	}
+	return err
 }
 
 // printEvaluation shows an evaluation as text.

@@ -204,7 +204,7 @@ func intervals(m Metrics, samples []measured, row int) Intervals {
 		for b := range samples {
 			values[b] = float64(*f.at(&samples[b].metrics[row]))
 		}
-		if v, ok := percentiles(values); ok {
+		if v, wide, _ := percentiles(values); wide {
 			out[f.name] = v
 		}
 	}

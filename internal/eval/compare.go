@@ -112,9 +112,12 @@ func differences(x, y Metrics, rx, ry []measured, row int) Differences {
 				above++
 			}
 		}
-		if v, ok := percentiles(values); ok {
-			d.Interval = v
+		v, wide, enough := percentiles(values)
+		if enough {
 			d.P = min(1, 2*Score(min(below, above))/Score(len(rx)+1))
+		}
+		if wide {
+			d.Interval = v
 		}
 		out[f.name] = d
 	}

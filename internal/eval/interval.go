@@ -105,12 +105,13 @@ func (r *ranked) proportions(units int) Intervals {
 	return out
 }
 
-// percentiles returns the interval that holds the middle of the defined values. It reports false when fewer than 19 of
-// 20 are defined, and when it has no width: resamples of cases without a mistake have none either, which says nothing.
-func percentiles(values []float64) (Interval, bool) {
+// percentiles returns the interval that holds the middle of the defined values, and reports whether enough of them are,
+// 19 of 20, and whether it has a width too. Without one it says nothing: resamples of cases without a mistake have none
+// either.
+func percentiles(values []float64) (v Interval, wide, enough bool) {
 	defined := slices.DeleteFunc(slices.Clone(values), math.IsNaN)
 	if len(defined) < 2 || 20*len(defined) < 19*len(values) {
-		return Interval{}, false
+		return Interval{}, false, false
 	}
 	slices.Sort(defined)
 	at := func(share float64) Score { // linear between neighbours
@@ -118,6 +119,6 @@ func percentiles(values []float64) (Interval, bool) {
 		i := min(int(x), len(defined)-2)
 		return Score(defined[i] + (x-float64(i))*(defined[i+1]-defined[i]))
 	}
-	v := Interval{at((1 - Confidence) / 2), at((1 + Confidence) / 2), Bootstrap}
-	return v, v.Low < v.High
+	v = Interval{at((1 - Confidence) / 2), at((1 + Confidence) / 2), Bootstrap}
+	return v, v.Low < v.High, true
 }

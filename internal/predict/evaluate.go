@@ -45,6 +45,8 @@ type Evaluation struct {
 	samples []data.Sample
 	ds      *data.Dataset
 	loaded  []*Model
+	device  string
+	threads int
 }
 
 // Cases returns the single predictions.
@@ -99,7 +101,7 @@ func Evaluate(ctx context.Context, c *config.Config, opt EvalOptions, log *slog.
 	e := &Evaluation{
 		Model: r.models[0].Path, Models: infos(r.models[:n]), Flips: c.Eval.Flip, Split: r.split, Data: r.ds.Fingerprint(),
 		Warnings: r.warnings, Mistakes: eval.Mistakes(cases, thresholds, worstMistakes),
-		cases: cases, samples: r.kept, ds: r.ds, loaded: r.models[:n],
+		cases: cases, samples: r.kept, ds: r.ds, loaded: r.models[:n], device: r.dev.Name(), threads: r.dev.Threads(),
 	}
 	if n > 1 {
 		e.Ensemble = c.Eval.Ensemble
