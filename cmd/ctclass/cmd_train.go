@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -95,6 +96,9 @@ func runTrain(ctx context.Context, app *app, opts trainOptions) error {
 		fmt.Fprintf(app.out, "%d steps; best validation %s %s in epoch %d\n", res.Steps, cfg.Train.Monitor, res.Best, res.BestEpoch)
 	} else {
 		fmt.Fprintf(app.out, "%d steps\n", res.Steps)
+	}
+	if res.Skipped > 0 {
+		fmt.Fprintf(app.out, "%d scans were left out: %s\n", res.Skipped, filepath.Join(cfg.Output.Dir, "skipped.csv"))
 	}
 	fmt.Fprintf(app.out, "model: %s\n", res.ModelPath)
 	return nil

@@ -60,7 +60,7 @@ type Dataset struct {
 	Task     string   // binary, multilabel or multiclass
 	Labels   []string // label names; multiclass: class names
 	Samples  []Sample // in the order of the table
-	Missing  int      // samples left out because their file is gone (on_error: skip)
+	Missing  []Sample // left out because their file is gone (on_error: skip)
 	Warnings []string // what the reader should know but can live with
 
 	images   map[string]images // MedMNIST volumes by array
@@ -265,15 +265,18 @@ func checkGroups(file string, samples []Sample, faults *[]Fault) error {
 // first of them; with faults it adds them there.
 func (d *Dataset) dropMissing(file string, skip bool, faults *[]Fault) error {
 	var gone []string
+	var missing []Sample
 	kept := d.Samples[:0]
 	for _, s := range d.Samples {
 		_, err := os.Stat(s.Path)
-		switch {
-		case err == nil:
+		if err == nil {
 			kept = append(kept, s)
-		case errors.Is(err, fs.ErrNotExist):
+			continue
+		}
+		missing = append(missing, s)
+		if errors.Is(err, fs.ErrNotExist) {
 			gone = append(gone, s.Path)
-		default:
+		} else {
 			gone = append(gone, fmt.Sprintf("%s (%v)", s.Path, err))
 		}
 	}
@@ -294,7 +297,7 @@ func (d *Dataset) dropMissing(file string, skip bool, faults *[]Fault) error {
 	} else if len(kept) == 0 {
 		return fmt.Errorf("%s: none of its %d scans is there: %s; correct data.root or the table", file, total, list)
 	}
-	d.Missing = len(gone)
+	d.Missing = missing
 	d.Warnings = append(d.Warnings, fmt.Sprintf("%s: %d scans are not there and were left out: %s", file, len(gone), list))
 	return nil
 }

@@ -149,8 +149,8 @@ func TestMissingFilesSkipped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(d.Samples) != 1 || d.Missing != 1 || len(d.Warnings) != 1 || !strings.Contains(d.Warnings[0], "g.nii") {
-		t.Errorf("samples %v, missing %d, warnings %q", d.Samples, d.Missing, d.Warnings)
+	if len(d.Samples) != 1 || len(d.Missing) != 1 || d.Missing[0].Name != "g.nii" || len(d.Warnings) != 1 || !strings.Contains(d.Warnings[0], "g.nii") {
+		t.Errorf("samples %v, missing %v, warnings %q", d.Samples, d.Missing, d.Warnings)
 	}
 	other := t.TempDir()
 	if _, err = Open(config.Data{Table: file, Root: other, Task: Binary, Labels: []string{"x"}, OnError: "skip"}, 0); err == nil || !strings.Contains(err.Error(), "none of its 2") {

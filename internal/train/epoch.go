@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -74,7 +75,7 @@ func (r *run) endEpoch(ctx context.Context, m *meter) error {
 			return err
 		}
 	}
-	if err := r.save(line.Val); err != nil {
+	if err := errors.Join(r.save(line.Val), r.writeSkipped()); err != nil {
 		return err
 	}
 	if err := r.observeEpoch(line, m); err != nil {

@@ -229,6 +229,10 @@ func TestBrokenScan(t *testing.T) {
 		if res.Steps != 6 || strings.Count(j.String(), "left out: ") != 1 {
 			t.Errorf("%s: %d steps\n%s", split, res.Steps, j.String())
 		}
+		list, err := os.ReadFile(filepath.Join(base, skippedFile))
+		if rows := strings.Split(string(list), "\n"); err != nil || res.Skipped != 1 || len(rows) != 3 || !strings.HasPrefix(rows[1], split+","+name) {
+			t.Errorf("%s: %d skipped, list %q, %v", split, res.Skipped, list, err)
+		}
 		for _, n := range []int{1, 3, 5} {
 			dir := t.TempDir()
 			finish(t, c, dir, maxSteps(n))

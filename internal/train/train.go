@@ -46,6 +46,7 @@ type Result struct {
 	BestEpoch int        `json:"best_epoch"` // from 1; 0: there was no validation
 	ModelPath string     `json:"model"`      // the model that eval and predict use
 	LastPath  string     `json:"last_model"` // the model of the last epoch
+	Skipped   int        `json:"skipped"`    // scans left out, which skipped.csv in the run folder lists
 }
 
 // run is a training run under way.
@@ -63,6 +64,7 @@ type run struct {
 	mix   *mixup
 	total int // optimiser steps of the whole run
 
+	listed  int   // scans in the list of those left out
 	planned int64 // bytes that the process will take
 	track   *tracking.Tracker
 	saved   time.Time
@@ -114,7 +116,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 	}
 	defer func() { err = errors.Join(err, r.hist.close()) }()
 	if err = r.openTracking(ctx, dev.Name()); err == nil {
-		err = r.loop(ctx)
+		err = errors.Join(r.loop(ctx), r.writeSkipped())
 	}
 	if err := errors.Join(err, r.closeTracking(ctx, err)); err != nil {
 		return nil, r.diskFull(err)
@@ -370,7 +372,7 @@ func (r *run) step(b *data.Batch) error {
 }
 
 func (r *run) result() *Result {
-	res := &Result{Steps: r.at.Step, Finished: r.at.Finished, Best: eval.Undefined(), BestEpoch: r.at.BestEpoch, LastPath: filepath.Join(r.Dir, lastFile)}
+	res := &Result{Skipped: len(r.skipped()), Steps: r.at.Step, Finished: r.at.Finished, Best: eval.Undefined(), BestEpoch: r.at.BestEpoch, LastPath: filepath.Join(r.Dir, lastFile)}
 	res.ModelPath = res.LastPath
 	if r.at.Best != nil {
 		res.Best = eval.Score(*r.at.Best)

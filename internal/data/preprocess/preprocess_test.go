@@ -37,7 +37,7 @@ func apply(t testing.TB, v *volume.Volume, p config.Preprocess) Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Data) != p.ShapeDHW[0]*p.ShapeDHW[1]*p.ShapeDHW[2] || r.Shape != p.ShapeDHW {
+	if len(r.Data) != r.Channels*p.ShapeDHW[0]*p.ShapeDHW[1]*p.ShapeDHW[2] || r.Shape != p.ShapeDHW {
 		t.Fatalf("%d voxels of shape %v, want %v", len(r.Data), r.Shape, p.ShapeDHW)
 	}
 	return r

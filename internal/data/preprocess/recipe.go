@@ -18,7 +18,8 @@ import (
 //  4. Resize with mode area: each output voxel is the mean of the voxels that it touches.
 //
 // Its shape was named D, H, W but applied to MONAI's axes X, Y, Z. So the output's first axis runs along w, the
-// second along h and the last along d: shape_dhw 96, 224, 224 makes 96 voxels from right to left.
+// second along h and the last along d: shape_dhw 96, 224, 224 makes 96 voxels from right to left. Unlike there the
+// shear of a tilted stack stays as it is.
 func (pl *plan) setRecipe(v *volume.Volume, p config.Preprocess) error {
 	if p.Orientation != "LPS" || p.Intensity != "window" || len(p.Windows()) != 1 || p.SpacingMM.Keep || p.SpacingMM.MM == [3]float64{} {
 		return fmt.Errorf("preprocess.recipe ct_rate_classifier needs orientation LPS, intensity window with one hu_window, and a spacing_mm")
