@@ -36,25 +36,28 @@ type Model struct {
 
 // Data names the data set.
 type Data struct {
-	Format      string   `yaml:"format"`       // auto|table|medmnist|ctrate
-	Table       string   `yaml:"table"`        // CSV/TSV table, .npz, or CT-RATE's label CSV
-	Root        string   `yaml:"root"`         // folder that relative paths start from; empty: the table's folder
-	Metadata    string   `yaml:"metadata"`     // CSV with slope, intercept and spacing by VolumeName; empty: none
-	Task        string   `yaml:"task"`         // binary|multilabel|multiclass
-	Labels      []string `yaml:"labels"`       // label columns (binary: one; multiclass: the class names)
-	LabelColumn string   `yaml:"label_column"` // multiclass: the column that holds the class index or name
-	PathColumn  string   `yaml:"path_column"`
-	GroupColumn string   `yaml:"group_column"` // patient; no group may be in two splits
-	SplitColumn string   `yaml:"split_column"`
-	SplitFile   string   `yaml:"split_file"`   // CSV of `ctclass split`; before the split column and val_fraction
-	Fold        int      `yaml:"fold"`         // of a split file with folds: the one for validation, from 1
-	ValFraction float64  `yaml:"val_fraction"` // share split off by group when there is no split column
-	Flip        []string `yaml:"flip"`         // axes flipped at random in training: d, h, w
-	Workers     int      `yaml:"workers"`      // 0: as many as threads
-	OnError     string   `yaml:"on_error"`     // stop|skip
-	Strict      bool     `yaml:"strict"`
-	Cache       Cache    `yaml:"cache"`
-	Augment     Augment  `yaml:"augment"`
+	Format       string   `yaml:"format"`       // auto|table|folder|medmnist|ctrate
+	Table        string   `yaml:"table"`        // CSV/TSV table (or a pattern of several), folder, .npz, or CT-RATE's label CSV
+	Root         string   `yaml:"root"`         // folder that relative paths start from; empty: the table's folder
+	Index        string   `yaml:"index"`        // table of scans that the labels are joined with; empty: the table has the paths itself
+	JoinKey      string   `yaml:"join_key"`     // column of both, or label column=index column
+	Metadata     string   `yaml:"metadata"`     // CSV with slope, intercept and spacing by VolumeName; empty: none
+	Task         string   `yaml:"task"`         // binary|multilabel|multiclass
+	Labels       []string `yaml:"labels"`       // label columns (binary: one; multiclass: the class names)
+	LabelColumn  string   `yaml:"label_column"` // multiclass: the column that holds the class index or name
+	PathColumn   string   `yaml:"path_column"`
+	SeriesColumn string   `yaml:"series_column"` // series of the path; empty: chosen by rule
+	GroupColumn  string   `yaml:"group_column"`  // patient; no group may be in two splits
+	SplitColumn  string   `yaml:"split_column"`
+	SplitFile    string   `yaml:"split_file"`   // CSV of `ctclass split`; before the split column and val_fraction
+	Fold         int      `yaml:"fold"`         // of a split file with folds: the one for validation, from 1
+	ValFraction  float64  `yaml:"val_fraction"` // share split off by group when there is no split column
+	Flip         []string `yaml:"flip"`         // axes flipped at random in training: d, h, w
+	Workers      int      `yaml:"workers"`      // 0: as many as threads
+	OnError      string   `yaml:"on_error"`     // stop|skip
+	Strict       bool     `yaml:"strict"`
+	Cache        Cache    `yaml:"cache"`
+	Augment      Augment  `yaml:"augment"`
 }
 
 // Cache keeps preprocessed scans on disk.

@@ -110,6 +110,9 @@ func crossCheck(c *Config) []crossProblem {
 			report(append([]string{"data.label_column"}, dataKeys[1:]...), "is empty, allowed: the column that holds the class, for data.task multiclass")
 		}
 	}
+	if (c.Data.Index == "") != (c.Data.JoinKey == "") {
+		report([]string{"data.index", "data.join_key"}, "and data.join_key go together: one of them is empty")
+	}
 	if c.Data.Fold > 0 && c.Data.SplitFile == "" {
 		report([]string{"data.fold", "data.split_file"}, "got %d, allowed: 0 without a data.split_file, which has the folds", c.Data.Fold)
 	}

@@ -42,6 +42,9 @@ type Sample struct {
 	Name string
 	// Path is the scan's file or folder, or the .npz archive that holds it.
 	Path string
+	// Series is the series of the path to read, a UID (or its hash, see scan.HashUID) or a number; empty: the one that
+	// is chosen by default.
+	Series string
 	// Index is the row in the archive's image array; 0 for files.
 	Index int
 	// Group is what must stay within one split, normally the patient; Name where the table has no groups.
@@ -57,11 +60,13 @@ type Sample struct {
 
 // Dataset is the content of one data set table.
 type Dataset struct {
-	Task     string   // binary, multilabel or multiclass
-	Labels   []string // label names; multiclass: class names
-	Samples  []Sample // in the order of the table
-	Missing  []Sample // left out because their file is gone (on_error: skip)
-	Warnings []string // what the reader should know but can live with
+	Task    string   // binary, multilabel or multiclass
+	Labels  []string // label names; multiclass: class names
+	Samples []Sample // in the order of the table
+	Missing []Sample // left out because their file is gone (on_error: skip)
+	// Unmatched lists the rows of labels that data.index has no scan for (on_error: skip).
+	Unmatched []Unmatched
+	Warnings  []string // what the reader should know but can live with
 
 	images   map[string]images // MedMNIST volumes by array
 	metadata map[uint64]facts  // by sample ID; nil without data.metadata
@@ -69,6 +74,9 @@ type Dataset struct {
 	table    *table            // nil for MedMNIST
 	row      map[uint64]int    // of the table, by sample ID
 }
+
+// Unmatched is a row that no sample was made of.
+type Unmatched struct{ Row, Reason string }
 
 // Subset returns the samples of a split in the order of the table.
 func (d *Dataset) Subset(split string) []Sample {
@@ -182,13 +190,28 @@ func open(c config.Data, seed uint64, faults *[]Fault) (*Dataset, error) {
 		if c.Metadata != "" {
 			return nil, errors.New("data.metadata is set, but a MedMNIST archive has no use for it: leave it empty")
 		}
+		if c.Index != "" {
+			return nil, errors.New("data.index is set, but a MedMNIST archive holds its scans itself: leave it empty")
+		}
 		d, err := openMedMNIST(c)
 		if err != nil || c.SplitFile == "" {
 			return d, err
 		}
 		return d, d.readSplits(c.SplitFile, c.Fold, faults)
 	}
-	t, err := readTable(c.Table)
+	var t *table
+	var warnings []string
+	var err error
+	if format == "folder" {
+		t, c, warnings, err = folderTable(c)
+	} else if info, statErr := os.Stat(c.Table); statErr == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a folder: set data.format to folder when it holds a folder for each class, or name a table", c.Table)
+	} else {
+		t, err = readTables(c.Table)
+	}
+	if err == nil && c.Index != "" {
+		t, err = t.join(c)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -198,13 +221,21 @@ func open(c config.Data, seed uint64, faults *[]Fault) (*Dataset, error) {
 			format = "ctrate"
 		}
 	}
+	var lay layout
 	switch format {
-	case "table":
-		return openTable(c, t, seed, tableLayout{}, faults)
+	case "table", "folder":
+		lay = tableLayout{}
 	case "ctrate":
-		return openTable(c, t, seed, &ctrateLayout{}, faults)
+		lay = &ctrateLayout{}
+	default:
+		return nil, fmt.Errorf("data.format is %q: want auto, table, folder, medmnist or ctrate", c.Format)
 	}
-	return nil, fmt.Errorf("data.format is %q: want auto, table, medmnist or ctrate", c.Format)
+	d, err := openTable(c, t, seed, lay, faults)
+	if err != nil {
+		return nil, err
+	}
+	d.Warnings = append(d.Warnings, warnings...)
+	return d, nil
 }
 
 // checkTask reports a task that is unknown or does not go with the number of labels given.

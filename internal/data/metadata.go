@@ -29,7 +29,7 @@ type facts struct {
 // RescaleSlope, RescaleIntercept, XYSpacing (one number, or two in brackets) and ZSpacing. A sample is found by
 // its file's name, with or without .nii.gz.
 func (d *Dataset) readMetadata(file string) error {
-	t, err := readTable(file)
+	t, err := readTables(file)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (d *Dataset) readMetadata(file string) error {
 	for i, row := range t.rows {
 		name := volumeName(row[cols[0]])
 		if first, ok := rows[name]; ok {
-			return fmt.Errorf("%s: lines %d and %d name the same scan %s: keep one", file, t.lines[first], t.lines[i], row[cols[0]])
+			return fmt.Errorf("%s name the same scan %s: keep one", t.both(first, i), row[cols[0]])
 		}
 		rows[name] = i
 	}

@@ -75,7 +75,7 @@ func (d *Dataset) readSplits(file string, fold int, faults *[]Fault) error {
 	folds := 0
 	for i, row := range t.rows {
 		if first, ok := rows[row[sampleCol]]; ok {
-			return fmt.Errorf("%s: lines %d and %d name the same sample %s: keep one", file, t.lines[first], t.lines[i], row[sampleCol])
+			return fmt.Errorf("%s name the same sample %s: keep one", t.both(first, i), row[sampleCol])
 		}
 		rows[row[sampleCol]] = i
 		if foldCol < 0 || row[foldCol] == "" {

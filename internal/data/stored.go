@@ -59,11 +59,12 @@ func (d *Dataset) Stored(p config.Preprocess) *Stored {
 	return &Stored{ds: d, p: p, keys: map[uint64]cache.Key{}}
 }
 
-// origin is all that decides the voxels of a preprocessed sample but the content of its scan. It holds nothing about
+// recipe is all that decides the voxels of a preprocessed sample but the content of its scan. It holds nothing about
 // the patient.
-type origin struct {
+type recipe struct {
 	Preprocess config.Preprocess
 	Storage    string   // of the cache: the voxels are rounded to it
+	Series     string   // which series of the path
 	Array      string   // of a MedMNIST archive
 	Index      int      // in the array
 	Metadata   *rescale // from data.metadata
@@ -83,7 +84,7 @@ func (st *Stored) Key(s Sample) (cache.Key, error) {
 	if ok {
 		return key, nil
 	}
-	o := origin{Preprocess: st.p, Storage: string(st.ds.store.Storage()), Array: s.array, Index: s.Index}
+	o := recipe{Preprocess: st.p, Storage: string(st.ds.store.Storage()), Series: s.Series, Array: s.array, Index: s.Index}
 	var source [sha256.Size]byte
 	var err error
 	if st.ds.images != nil {

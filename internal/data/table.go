@@ -3,12 +3,10 @@ package data
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,12 +16,67 @@ import (
 	"github.com/ctclass/ctclass/internal/config"
 )
 
-// table is a delimited text file with a header line.
+// table is a delimited text file with a header line, several with the same columns, or what stands for them.
 type table struct {
-	file    string
+	file    string // for messages: the file, or the pattern that names several
 	columns []string
 	rows    [][]string // cells without surrounding spaces
-	lines   []int      // line of each row in the file, from 1
+	origin  []origin   // of each row
+	joined  *joined    // nil: every column is the file's own
+}
+
+// origin is where a row was written.
+type origin struct {
+	file string
+	line int // from 1; 0: nowhere in the file
+}
+
+func (o origin) String() string {
+	if o.line == 0 {
+		return o.file
+	}
+	return fmt.Sprintf("%s: line %d", o.file, o.line)
+}
+
+// both names two rows.
+func (t *table) both(i, j int) string {
+	a, b := t.origin[i], t.origin[j]
+	if a.file == b.file && a.line > 0 {
+		return fmt.Sprintf("%s: lines %d and %d", a.file, a.line, b.line)
+	}
+	return fmt.Sprintf("%v and %v", a, b)
+}
+
+// readTables reads the CSV or TSV file of that name, or, where there is none, all files that the name is a pattern
+// of (with *, ? or [...]), one below the other; they must have the same columns.
+func readTables(name string) (*table, error) {
+	if _, err := os.Stat(name); err == nil || !strings.ContainsAny(name, "*?[") {
+		return readTable(name)
+	}
+	names, err := filepath.Glob(name)
+	if err != nil {
+		return nil, fmt.Errorf("the pattern %s is malformed: %w", name, err)
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no table is named by the pattern %s", name)
+	}
+	all := &table{file: name}
+	for i, file := range names {
+		t, err := readTable(file)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			all.columns = t.columns
+		}
+		if !slices.Equal(t.columns, all.columns) {
+			return nil, fmt.Errorf("%s and %s do not have the same columns: %s and %s", names[0], file,
+				strings.Join(quoteAll(all.columns), ", "), strings.Join(quoteAll(t.columns), ", "))
+		}
+		all.rows = append(all.rows, t.rows...)
+		all.origin = append(all.origin, t.origin...)
+	}
+	return all, nil
 }
 
 // readTable reads a CSV or TSV file: cells separated by commas, tabs or semicolons, quoted where
@@ -69,7 +122,7 @@ func readTable(file string) (*table, error) {
 		}
 		line, _ := r.FieldPos(0)
 		t.rows = append(t.rows, cells)
-		t.lines = append(t.lines, line)
+		t.origin = append(t.origin, origin{file, line})
 	}
 	if len(t.rows) == 0 {
 		return nil, fmt.Errorf("%s holds no samples: want a header line and one line a scan", file)
@@ -122,266 +175,11 @@ func (t *table) column(name, key string) (int, error) {
 
 // cellError describes a cell that cannot be used.
 func (t *table) cellError(row, col int, want string) error {
-	return fmt.Errorf("%s: line %d, column %q: value %q is not %s", t.file, t.lines[row], t.columns[col], t.rows[row][col], want)
-}
-
-// layout says where a table's scans lie and what their names tell.
-type layout interface {
-	// pathColumn returns the name of the column that names the scans.
-	pathColumn(c config.Data) string
-	// locate returns the path of the scan that a cell names, below root.
-	locate(root, cell string) string
-	// parse returns the group and the split that a cell tells, empty where it tells none.
-	parse(cell string) (group, split string, err error)
-	// labels returns the label columns to use when the configuration names none.
-	labels(c config.Data, columns []string) []string
-}
-
-func pathColumn(c config.Data) string { return cmp.Or(c.PathColumn, "path") }
-
-// tableLayout is the plain table: cells are paths, absolute or below the root.
-type tableLayout struct{}
-
-func (tableLayout) pathColumn(c config.Data) string { return pathColumn(c) }
-
-func (tableLayout) locate(root, cell string) string {
-	p := filepath.FromSlash(cell)
-	if filepath.IsAbs(p) {
-		return filepath.Clean(p)
+	at := t.origin[row]
+	if j := t.joined; j != nil && col >= j.from {
+		at = j.index.origin[j.row[row]]
 	}
-	return filepath.Join(root, p)
-}
-
-func (tableLayout) parse(string) (group, split string, err error) { return "", "", nil }
-
-func (tableLayout) labels(config.Data, []string) []string { return nil }
-
-// openTable builds the data set of a table whose scans lie as lay says.
-func openTable(c config.Data, t *table, seed uint64, lay layout, faults *[]Fault) (*Dataset, error) {
-	d := &Dataset{Task: c.Task, table: t, row: map[uint64]int{}}
-	pathCol, err := t.column(lay.pathColumn(c), "data.path_column")
-	if err != nil {
-		return nil, err
-	}
-	groupCol, splitCol := -1, -1
-	if c.GroupColumn != "" {
-		if groupCol, err = t.column(c.GroupColumn, "data.group_column"); err != nil {
-			return nil, err
-		}
-	}
-	if c.SplitColumn != "" {
-		if splitCol, err = t.column(c.SplitColumn, "data.split_column"); err != nil {
-			return nil, err
-		}
-	} else if t.has("split") && c.SplitFile == "" && c.ValFraction > 0 {
-		d.Warnings = append(d.Warnings, fmt.Sprintf("%s: the column \"split\" is not used, because data.split_column is empty", t.file))
-	}
-	if len(c.Labels) == 0 && c.Task != Multiclass {
-		c.Labels = lay.labels(c, t.columns)
-	}
-	targets, err := t.targets(c, d)
-	if err != nil {
-		return nil, err
-	}
-
-	root := cmp.Or(c.Root, filepath.Dir(t.file))
-	lineOf := make(map[string]int, len(t.rows))
-	for i, row := range t.rows {
-		cell := row[pathCol]
-		if cell == "" {
-			return nil, t.cellError(i, pathCol, "a path: it is empty")
-		}
-		group, split, err := lay.parse(cell)
-		if err != nil {
-			return nil, fmt.Errorf("%s: line %d: %w", t.file, t.lines[i], err)
-		}
-		s := Sample{Name: filepath.ToSlash(filepath.Clean(cell)), Path: lay.locate(root, cell), Target: targets[i]}
-		s.ID = sampleID(s.Name)
-		d.row[s.ID] = i
-		if line, ok := lineOf[s.Path]; ok {
-			return nil, fmt.Errorf("%s: lines %d and %d name the same scan %s: keep one", t.file, line, t.lines[i], cell)
-		}
-		lineOf[s.Path] = t.lines[i]
-		s.Group = cmp.Or(group, s.Name)
-		if groupCol >= 0 {
-			if s.Group = row[groupCol]; s.Group == "" {
-				return nil, t.cellError(i, groupCol, "a patient: it is empty")
-			}
-		}
-		s.Split = split
-		if splitCol >= 0 {
-			if s.Split = splitName(row[splitCol]); s.Split == "" {
-				return nil, t.cellError(i, splitCol, "a split: want train, val or test")
-			}
-		}
-		d.Samples = append(d.Samples, s)
-	}
-	if c.SplitFile == "" {
-		if err := checkGroups(t.file, d.Samples, faults); err != nil {
-			return nil, err
-		}
-	}
-	if err := d.dropMissing(t.file, c.OnError == "skip", faults); err != nil {
-		return nil, err
-	}
-	if c.Metadata != "" {
-		if err := d.readMetadata(c.Metadata); err != nil {
-			return nil, err
-		}
-	}
-	switch {
-	case c.SplitFile != "":
-		if err := d.readSplits(c.SplitFile, c.Fold, faults); err != nil {
-			return nil, err
-		}
-	case d.Samples[0].Split == "":
-		if err := d.splitOff(c.ValFraction, seed); err != nil {
-			return nil, fmt.Errorf("%s: %w", t.file, err)
-		}
-	}
-	return d, nil
-}
-
-// splitName returns the split that a cell names, or "".
-func splitName(cell string) string {
-	switch strings.ToLower(cell) {
-	case "train", "training":
-		return Train
-	case "val", "valid", "validation":
-		return Val
-	case "test", "testing":
-		return Test
-	}
-	return ""
-}
-
-// targets reads the target of every row and sets the label names of d.
-func (t *table) targets(c config.Data, d *Dataset) ([][]float64, error) {
-	if c.Task == Multiclass {
-		return t.classes(c, d)
-	}
-	if len(c.Labels) == 0 {
-		return nil, fmt.Errorf("data.labels is empty: name the label columns of %s; its columns are %s",
-			t.file, strings.Join(quoteAll(t.columns), ", "))
-	}
-	if c.Task == Binary && len(c.Labels) > 1 {
-		return nil, fmt.Errorf("data.task is binary, but %s has %d labels: name one in data.labels, or set data.task to multilabel", t.file, len(c.Labels))
-	}
-	d.Labels = slices.Clone(c.Labels)
-	cols := make([]int, len(c.Labels))
-	for i, l := range c.Labels {
-		var err error
-		if cols[i], err = t.column(l, "data.labels"); err != nil {
-			return nil, err
-		}
-	}
-	targets := make([][]float64, len(t.rows))
-	for i, row := range t.rows {
-		targets[i] = make([]float64, len(cols))
-		for j, col := range cols {
-			v, ok := parseNumber(row[col])
-			if !ok || (v != 0 && v != 1 && !math.IsNaN(v)) {
-				return nil, t.cellError(i, col, "0 or 1, nor -1 or empty (missing)")
-			}
-			targets[i][j] = v
-		}
-	}
-	return targets, nil
-}
-
-// parseNumber reads a number; an empty cell and -1 are a missing value, NaN.
-func parseNumber(cell string) (float64, bool) {
-	if cell == "" {
-		return math.NaN(), true
-	}
-	v, err := strconv.ParseFloat(cell, 64)
-	if err != nil || math.IsNaN(v) {
-		return 0, false
-	}
-	if v == -1 {
-		return math.NaN(), true
-	}
-	return v, true
-}
-
-// classes reads the class index of every row. The column holds names from c.Labels or indices
-// into it; without names there, the classes are taken from the column.
-func (t *table) classes(c config.Data, d *Dataset) ([][]float64, error) {
-	if c.LabelColumn == "" {
-		return nil, fmt.Errorf("data.label_column is empty: name the column of %s that holds the class; its columns are %s",
-			t.file, strings.Join(quoteAll(t.columns), ", "))
-	}
-	col, err := t.column(c.LabelColumn, "data.label_column")
-	if err != nil {
-		return nil, err
-	}
-	names := c.Labels
-	if len(names) == 0 {
-		if names, err = t.classNames(col); err != nil {
-			return nil, err
-		}
-	}
-	d.Labels = slices.Clone(names)
-	targets := make([][]float64, len(t.rows))
-	for i, row := range t.rows {
-		if k := slices.Index(names, row[col]); k >= 0 {
-			targets[i] = []float64{float64(k)}
-			continue
-		}
-		v, ok := parseNumber(row[col])
-		if !ok || (!math.IsNaN(v) && (v != math.Trunc(v) || v < 0 || v >= float64(len(names)))) {
-			return nil, t.cellError(i, col, fmt.Sprintf("one of the classes %s, nor an index from 0 to %d, nor -1 or empty (missing)",
-				strings.Join(quoteAll(names), ", "), len(names)-1))
-		}
-		targets[i] = []float64{v}
-	}
-	return targets, nil
-}
-
-// maxClasses bounds the number of classes that a table may imply.
-const maxClasses = 10000
-
-// classNames derives the class names from a column: "0" to the largest index when it holds
-// indices, the sorted different values otherwise.
-func (t *table) classNames(col int) ([]string, error) {
-	var names []string
-	seen := map[string]bool{}
-	indices, largest := true, -1
-	for i, row := range t.rows {
-		v, ok := parseNumber(row[col])
-		if ok && math.IsNaN(v) {
-			continue
-		}
-		if ok && v == math.Trunc(v) && v >= 0 {
-			if v >= maxClasses {
-				return nil, t.cellError(i, col, fmt.Sprintf("a class index below %d", maxClasses))
-			}
-			largest = max(largest, int(v))
-		} else {
-			indices = false
-		}
-		if !seen[row[col]] {
-			seen[row[col]] = true
-			names = append(names, row[col])
-		}
-	}
-	if indices {
-		names = names[:0]
-		for k := range largest + 1 {
-			names = append(names, strconv.Itoa(k))
-		}
-	}
-	if len(names) < 2 {
-		return nil, fmt.Errorf("%s: column %q holds fewer than two classes", t.file, t.columns[col])
-	}
-	if len(names) > maxClasses {
-		return nil, fmt.Errorf("%s: column %q holds %d different values, too many for classes", t.file, t.columns[col], len(names))
-	}
-	slices.Sort(names)
-	if indices {
-		slices.SortFunc(names, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
-	}
-	return names, nil
+	return fmt.Errorf("%v, column %q: value %q is not %s", at, t.columns[col], t.rows[row][col], want)
 }
 
 func quoteAll(names []string) []string {
