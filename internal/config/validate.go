@@ -111,7 +111,7 @@ func crossCheck(c *Config) []crossProblem {
 		}
 	}
 	if (c.Data.Index == "") != (c.Data.JoinKey == "") {
-		report([]string{"data.index", "data.join_key"}, "and data.join_key go together: one of them is empty")
+		report([]string{"data.index", "data.join_key"}, "goes together with data.join_key: one of them is empty")
 	}
 	if c.Data.Fold > 0 && c.Data.SplitFile == "" {
 		report([]string{"data.fold", "data.split_file"}, "got %d, allowed: 0 without a data.split_file, which has the folds", c.Data.Fold)

@@ -22,6 +22,9 @@ func (r *run) skipped() [][]string {
 	for _, s := range r.ds.Missing {
 		rows = append(rows, []string{s.Split, s.Name, "the file is not there"})
 	}
+	for _, u := range r.ds.Unmatched {
+		rows = append(rows, []string{"", u.Row, u.Reason})
+	}
 	for _, l := range []*data.Loader{r.train, r.val} {
 		if l == nil {
 			continue

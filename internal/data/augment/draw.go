@@ -130,8 +130,13 @@ func (d *Draw) Describe() []string {
 		value float64
 		none  float64
 	}{
-		{"elastic", d.Elastic, 0}, {"blur", d.Sigma, 0}, {"low resolution", d.Zoom, 1}, {"contrast", d.Contrast, 1},
-		{"shift", d.Shift, 0}, {"gamma", d.Gamma, 1}, {"noise", d.Noise, 0},
+		{"elastic", d.Elastic, 0},
+		{"blur", d.Sigma, 0},
+		{"low resolution", d.Zoom, 1},
+		{"contrast", d.Contrast, 1},
+		{"shift", d.Shift, 0},
+		{"gamma", d.Gamma, 1},
+		{"noise", d.Noise, 0},
 	} {
 		if v.value != v.none {
 			add("%s %.2g", v.what, v.value)
