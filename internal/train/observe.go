@@ -26,7 +26,7 @@ func configID(cfg *config.Config) (string, error) {
 	c := *cfg
 	c.Eval = config.Eval{Threshold: c.Eval.Threshold} // the only one that training looks at
 	c.Output, c.Memory, c.Train.Threads, c.Data.Workers = config.Output{}, config.Memory{}, 0, 0
-	c.Data.Table, c.Data.Root, c.Data.Metadata, c.Data.SplitFile = "", "", "", "" // the fingerprint stands for the data, wherever they lie
+	c.Data.Table, c.Data.Root, c.Data.Index, c.Data.Metadata, c.Data.SplitFile = "", "", "", "", "" // the fingerprint stands for the data, wherever they lie
 	if c.Data.Cache.Dir == "" {
 		c.Data.Cache.Storage = "" // nothing is rounded to it
 	}
