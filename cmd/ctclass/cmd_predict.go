@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -14,6 +16,7 @@ import (
 	"github.com/ctclass/ctclass/internal/explain"
 	"github.com/ctclass/ctclass/internal/predict"
 	"github.com/ctclass/ctclass/internal/progress"
+	"github.com/ctclass/ctclass/internal/runs"
 )
 
 type predictOptions struct {
@@ -31,6 +34,7 @@ type predictOptions struct {
 	threads int
 	batch   int
 	explain predict.Explain
+	sr, sc  string
 }
 
 func newPredictCommand(app *app) *cobra.Command {
@@ -63,12 +67,17 @@ scan in 3D Slicer or ITK-SNAP) and as a picture of the slices through its peak. 
 0 to 1: they show where, not how sure. The methods: gradcam (convolutional networks; a feature map weighted by
 the label's gradient; --explain-layer takes another one than the deepest of at most 8 voxels a cell), hirescam
 (the same element by element), attention (vision transformers; attention weighted by its gradient) and occlusion
-(masks one box after another; slow, for a cross-check).`,
+(masks one box after another; slow, for a cross-check). Of several models the first one is explained.
+
+--sr writes a DICOM Structured Report of each DICOM series' answers, --sc a Secondary Capture of each heat map's
+picture. They join the patient's study, so they hold what identifies the patient: name, ID, birth date and sex,
+accession number and study are those of the series. Nothing else that ctclass writes does.`,
 		Example: `  ctclass predict run scans/patient1
   ctclass predict run/best.safetensors scans --csv answers.csv
   ctclass predict run/best.safetensors scans --csv answers.csv --resume
   ctclass predict run1 run2 run3 chest.nii.gz --flip w --json
-  ctclass predict run chest.nii.gz --explain why --explain-label nodule`,
+  ctclass predict run chest.nii.gz --explain why --explain-label nodule
+  ctclass predict run /data/study-17 --sr reports --sc pictures`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n := countModels(args)
@@ -92,6 +101,8 @@ the label's gradient; --explain-layer takes another one than the deepest of at m
 	f.StringVar(&opts.explain.Label, "explain-label", predict.ExplainFound, "`labels` to explain: names separated by commas, or \"all\"; by default those found, else the most probable one")
 	f.StringVar(&opts.explain.Method, "explain-method", "", "`method`: "+strings.Join(explain.Methods(), ", ")+"; by default attention for vision transformers, gradcam for others")
 	f.StringVar(&opts.explain.Layer, "explain-layer", "", "`layer` whose feature map gradcam and hirescam read, such as layer2 or features.norm5")
+	f.StringVar(&opts.sr, "sr", "", "`folder` for DICOM Structured Reports, which identify the patient")
+	f.StringVar(&opts.sc, "sc", "", "`folder` for DICOM Secondary Captures of the heat maps, which identify the patient")
 	return cmd
 }
 
@@ -126,8 +137,8 @@ func (o predictOptions) check() error {
 	if o.resume && o.csv == "" && o.jsonl == "" {
 		return exitcode.Errorf(exitcode.Usage, "--resume needs the file of answers to go on with: --csv or --jsonl")
 	}
-	if o.explain.Dir == "" && (o.explain.Label != "" || o.explain.Method != "" || o.explain.Layer != "") {
-		return exitcode.Errorf(exitcode.Usage, "--explain-label, --explain-method and --explain-layer need a folder for the heat maps: --explain DIR")
+	if o.explain.Dir == "" && o.sc == "" && (o.explain.Label != "" || o.explain.Method != "" || o.explain.Layer != "") {
+		return exitcode.Errorf(exitcode.Usage, "--explain-label, --explain-method and --explain-layer need a folder for the heat maps: --explain DIR or --sc DIR")
 	}
 	return nil
 }
@@ -159,8 +170,11 @@ func runPredict(ctx context.Context, app *app, opts predictOptions) error {
 			}
 		},
 	}
-	if opts.explain.Dir != "" {
+	if opts.explain.Dir != "" || opts.sc != "" {
 		settings.Explain = &opts.explain
+	}
+	if opts.sr != "" || opts.sc != "" {
+		settings.Documents = &predict.Documents{Reports: opts.sr, Captures: opts.sc, Version: runs.Version(), Now: time.Now}
 	}
 	if opts.resume {
 		settings.Skip = func(path string) bool { return journal.Done[path] }
@@ -290,6 +304,11 @@ func printPredictions(w io.Writer, p *predict.Predictor, results []predict.Resul
 		}
 		for _, x := range r.Explanations {
 			notes = append(notes, fmt.Sprintf("%s of %s: %s, %s", x.Method, x.Label, x.NIfTI, x.PNG))
+		}
+		for _, path := range append(slices.Clone(r.Captures), r.Report) {
+			if path != "" {
+				notes = append(notes, "DICOM: "+path)
+			}
 		}
 		if len(notes) > 0 {
 			fmt.Fprintf(&b, "\n%s\n  %s\n", r.Path, strings.Join(notes, "\n  "))

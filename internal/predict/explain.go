@@ -5,11 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"os"
+	"image"
+	"image/png"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/ctclass/ctclass/internal/atomicfile"
+	"github.com/ctclass/ctclass/internal/data/dicom"
 	"github.com/ctclass/ctclass/internal/data/nifti"
 	"github.com/ctclass/ctclass/internal/data/preprocess"
 	"github.com/ctclass/ctclass/internal/exitcode"
@@ -26,7 +30,7 @@ const (
 
 // Explain says which answers are explained, and where to.
 type Explain struct {
-	Dir   string // folder of the heat maps
+	Dir   string // folder of the heat maps; "": they are made for Documents alone
 	Label string // ExplainFound, ExplainAll, or names of labels separated by commas
 	explain.Options
 }
@@ -40,10 +44,11 @@ type Explanation struct {
 	PNG    string `json:"png"`             // slices through the peak
 }
 
-// source is what an explanation needs of a volume that has been read.
+// source is what explanations and documents need of a volume that has been read.
 type source struct {
 	volume *volume.Volume
 	input  preprocess.Result
+	origin *dicom.Origin // nil: no documents
 }
 
 // explainer explains answers of one model; of several, the first one's.
@@ -74,10 +79,7 @@ func newExplainer(m *Model, opt Explain) (*explainer, error) {
 			e.labels = append(e.labels, i)
 		}
 	}
-	if err := os.MkdirAll(opt.Dir, 0o777); err != nil {
-		return nil, exitcode.Errorf(exitcode.Usage, "the folder for explanations cannot be made: %w", err)
-	}
-	return e, nil
+	return e, makeFolders(opt.Dir)
 }
 
 // wanted returns the indices of the labels to explain.
@@ -101,33 +103,49 @@ func (e *explainer) wanted(labels []Label) []int {
 	return found
 }
 
-// explain writes the heat maps of an answer.
-func (p *Predictor) explain(ctx context.Context, r *Result, src source) error {
+// picture is a heat map over slices of the scan.
+type picture struct {
+	label int
+	image *image.RGBA
+}
+
+// explain makes the heat maps of an answer and writes them, where there is a folder for them.
+func (p *Predictor) explain(ctx context.Context, r *Result, src source) ([]picture, error) {
+	var pictures []picture
 	for _, i := range p.explainer.wanted(r.Labels) {
 		m, err := p.explainer.Map(ctx, p.ensemble.members[0].sess, src.input.Data, i)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		heat, err := m.Over(src.volume, src.input.Shape, src.input.ToSource)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if _, peak := m.Peak(); !(peak > 0) {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("nothing in the volume speaks for %q: its heat map is empty", r.Labels[i].Name))
+		}
+		caption := fmt.Sprintf("%s %.1f%% - %s", r.Labels[i].Name, 100*r.Labels[i].Probability, p.explainer.Method())
+		drawn, err := report.Overlay(src.volume, heat, p.grayWindow(), caption)
+		if err != nil {
+			return nil, err
+		}
+		pictures = append(pictures, picture{i, drawn})
+		if p.explainer.Dir == "" {
+			continue
 		}
 		base := filepath.Join(p.explainer.Dir, fileName(r)+"."+cleanName(r.Labels[i].Name, i))
 		x := Explanation{
 			Label: r.Labels[i].Name, Method: p.explainer.Method(), Layer: p.explainer.Layer(), NIfTI: base + ".nii.gz", PNG: base + ".png",
 		}
 		if err := nifti.Write(x.NIfTI, heat, nifti.Float32); err != nil {
-			return err
+			return nil, err
 		}
-		if err := report.WriteOverlay(x.PNG, src.volume, heat, p.grayWindow()); err != nil {
-			return err
+		if err := atomicfile.Write(x.PNG, func(w io.Writer) error { return png.Encode(w, drawn) }); err != nil {
+			return nil, err
 		}
 		r.Explanations = append(r.Explanations, x)
 	}
-	return nil
+	return pictures, nil
 }
 
 // grayWindow returns the HU that pictures show from black to white: what the network sees.

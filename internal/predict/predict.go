@@ -31,6 +31,8 @@ type Options struct {
 	Skip func(path string) bool
 	// Explain says which answers are explained by pictures; nil: none.
 	Explain *Explain
+	// Documents says which DICOM documents are written; nil: none. Captures need Explain.
+	Documents *Documents
 	// Found is called once, when it is known how many scans there are; it may be nil.
 	Found func(scans int)
 }
@@ -46,6 +48,8 @@ type Result struct {
 	Warnings          []string
 	Error             string // why there is no answer; "" when there is
 	Explanations      []Explanation
+	Report            string        // file of the structured report; "": none
+	Captures          []string      // files of the secondary captures
 	Reading           time.Duration // finding, reading and preprocessing
 	Computing         time.Duration // its share of the network's time, and explaining
 }
@@ -100,6 +104,11 @@ func New(models []*Model, opt Options) (*Predictor, error) {
 			return nil, err
 		}
 		settings.Probe = p.explainer.Probe
+	}
+	if d := opt.Documents; d != nil {
+		if err := makeFolders(d.Reports, d.Captures); err != nil {
+			return nil, err
+		}
 	}
 	p.dev = cpu.New(train.Threads(opt.Threads))
 	if p.ensemble, err = StartEnsemble(p.dev, models, settings); err != nil {
@@ -352,7 +361,15 @@ func (p *Predictor) read(contents *scan.Contents, choice scan.Choice, it *item) 
 		it.x = append(it.x, r.Data)
 	}
 	if p.explainer != nil {
-		it.source = source{v, inputs[0]} // of the first model, which is explained
+		it.source.volume, it.source.input = v, inputs[0] // of the first model, which is explained
+	}
+	if p.opt.Documents != nil {
+		origin, err := info.Candidate.Origin()
+		if err != nil {
+			it.Warnings = append(it.Warnings, "no DICOM document is written: "+err.Error())
+		} else {
+			it.source.origin = &origin
+		}
 	}
 	return nil
 }
@@ -386,9 +403,16 @@ func (p *Predictor) answer(ctx context.Context, batch []item, emit func(Result) 
 			r.Computing = share
 			next++
 		}
-		if r.Error == "" && p.explainer != nil {
+		if r.Error == "" {
 			start := time.Now()
-			if err := p.explain(ctx, &r, it.source); err != nil {
+			var pictures []picture
+			if p.explainer != nil {
+				var err error
+				if pictures, err = p.explain(ctx, &r, it.source); err != nil {
+					return err
+				}
+			}
+			if err := p.document(&r, it.source, pictures); err != nil {
 				return err
 			}
 			r.Computing += time.Since(start)

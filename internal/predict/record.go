@@ -24,6 +24,8 @@ type Record struct {
 	Chosen            string        `json:"chosen,omitempty"` // why this volume of the path
 	Model             string        `json:"model"`            // Predictor.ID
 	Explanations      []Explanation `json:"explanations,omitempty"`
+	Report            string        `json:"structured_report,omitempty"`
+	Captures          []string      `json:"secondary_captures,omitempty"`
 	Seconds           float64       `json:"seconds"`
 	Timing            Timing        `json:"timing"` // the parts of Seconds
 }
@@ -49,7 +51,7 @@ func (p *Predictor) Record(r Result) Record {
 	seconds := func(d time.Duration) float64 { return math.Round(d.Seconds()*1000) / 1000 }
 	out := Record{
 		Path: r.Path, SeriesUID: r.SeriesUID, Labels: []RecordLabel{}, Warnings: append([]string{}, r.Warnings...),
-		SeriesDescription: r.SeriesDescription, Chosen: r.Why, Model: p.ID(), Explanations: r.Explanations,
+		SeriesDescription: r.SeriesDescription, Chosen: r.Why, Model: p.ID(), Explanations: r.Explanations, Report: r.Report, Captures: r.Captures,
 		Seconds: seconds(r.Reading + r.Computing), Timing: Timing{seconds(r.Reading), seconds(r.Computing)},
 	}
 	for i, l := range r.Labels {

@@ -4,27 +4,16 @@ import (
 	"fmt"
 	"image"
 	"image/color"
-	"image/png"
-	"io"
 	"math"
+	"strings"
 
-	"github.com/ctclass/ctclass/internal/atomicfile"
 	"github.com/ctclass/ctclass/internal/volume"
 )
 
-// WriteOverlay writes what Overlay draws as a PNG picture.
-func WriteOverlay(path string, v, heat *volume.Volume, hu [2]float64) error {
-	m, err := Overlay(v, heat, hu)
-	if err != nil {
-		return fmt.Errorf("cannot draw %s: %w", path, err)
-	}
-	return atomicfile.Write(path, func(w io.Writer) error { return png.Encode(w, m) })
-}
-
 // Overlay draws the axial, coronal and sagittal slice of v through the peak of heat, a volume of values 0 to 1 on
 // the same voxels (without any heat, through the middle): above as they are, from hu[0] black to hu[1] white, below with the heat over them, from clear
-// over red to yellow. Directions are as in WritePreview.
-func Overlay(v, heat *volume.Volume, hu [2]float64) (*image.RGBA, error) {
+// over red to yellow. Above all stands the caption, in capitals; directions are as in WritePreview.
+func Overlay(v, heat *volume.Volume, hu [2]float64, caption string) (*image.RGBA, error) {
 	if v.Size != heat.Size || v.Affine != heat.Affine {
 		return nil, fmt.Errorf("the heat has other voxels than the scan")
 	}
@@ -53,13 +42,15 @@ func Overlay(v, heat *volume.Volume, hu [2]float64) (*image.RGBA, error) {
 		width += planes[i].width + gap
 		height = max(height, planes[i].height)
 	}
-	gray := image.NewGray(image.Rect(0, 0, width, 2*(height+gap)+gap))
+	top := gap + glyphHeight*letter + gap
+	gray := image.NewGray(image.Rect(0, 0, width, top+2*(height+gap)))
+	write(gray, gap, gap, strings.ToUpper(caption))
 	m := image.NewRGBA(gray.Bounds())
 	win := window{low: hu[0], high: hu[1]}
 	for row := range 2 {
 		left := gap
 		for _, p := range planes {
-			p.draw(gray, left, gap+row*(height+gap), win)
+			p.draw(gray, left, top+row*(height+gap), win)
 			left += p.width + gap
 		}
 	}
@@ -74,7 +65,7 @@ func Overlay(v, heat *volume.Volume, hu [2]float64) (*image.RGBA, error) {
 		p.v = heat
 		for y := range p.height {
 			for x := range p.width {
-				blend(m, left+x, gap+height+gap+y, p.value(x, y))
+				blend(m, left+x, top+height+gap+y, p.value(x, y))
 			}
 		}
 		left += p.width + gap

@@ -44,7 +44,7 @@ type structure struct {
 	implicit     bool
 	deflated     bool
 	dataset      int64 // file offset of the first byte after the meta header
-	// wanted holds the wanted elements in explicit VR of the byte order `order`, with the VRs of wantedVR.
+	// wanted holds the wanted elements in explicit VR of the byte order `order`, with the VRs that were asked for.
 	wanted       []byte
 	lut          *rawLUT       // Modality LUT, which replaces the rescale slope
 	shared       []frameValues // of multi-frame images: what holds for all frames
@@ -65,6 +65,7 @@ type walker struct {
 	limit    int64 // bytes in the stream; -1: unknown (deflated)
 	order    binary.ByteOrder
 	implicit bool
+	wanted   func(tagID) string // the value representation of the elements to keep, "" for all others
 }
 
 // element is the head of one data element.
@@ -74,10 +75,13 @@ type element struct {
 	length uint32
 }
 
-// walk finds the structure of the DICOM file r of size bytes. The errors speak of the content only; the
-// caller names the file.
-func walk(r io.Reader, size int64) (*structure, error) {
-	w := &walker{br: bufio.NewReaderSize(r, 1<<15), limit: size, order: binary.LittleEndian}
+// walk finds the structure of the DICOM file r of size bytes and keeps the elements of Header. The errors speak of
+// the content only; the caller names the file.
+func walk(r io.Reader, size int64) (*structure, error) { return walkFor(r, size, wantedVR) }
+
+// walkFor is walk with other elements to keep.
+func walkFor(r io.Reader, size int64, wanted func(tagID) string) (*structure, error) {
+	w := &walker{br: bufio.NewReaderSize(r, 1<<15), limit: size, order: binary.LittleEndian, wanted: wanted}
 	if err := w.findStart(); err != nil {
 		return nil, err
 	}
@@ -88,7 +92,7 @@ func walk(r io.Reader, size int64) (*structure, error) {
 	s.dataset = w.pos
 	if s.syntax == syntaxDeflated {
 		s.deflated = true
-		w = &walker{br: bufio.NewReaderSize(inflate(w.br), 1<<15), limit: -1, order: binary.LittleEndian}
+		w = &walker{br: bufio.NewReaderSize(inflate(w.br), 1<<15), limit: -1, order: binary.LittleEndian, wanted: wanted}
 	}
 	if err := w.encoding(s); err != nil {
 		return nil, err
@@ -203,7 +207,7 @@ func (w *walker) elements(s *structure) error {
 		case tagOffsetTable:
 			s.extendedOffsets = span{w.pos, int64(e.length)}
 		}
-		vr := wantedVR(e.tag)
+		vr := w.wanted(e.tag)
 		switch {
 		case e.tag == tagShared:
 			s.shared, err = w.functionalGroups(e)

@@ -269,6 +269,15 @@ func Open(c Candidate, asStored bool) (*volume.Volume, []string, error) {
 	return c.series.Read(asStored)
 }
 
+// Origin returns what a DICOM document about the volume repeats of its series; a NIfTI file has none. The Contents
+// must not be closed.
+func (c *Candidate) Origin() (dicom.Origin, error) {
+	if c.series == nil {
+		return dicom.Origin{}, errors.New("a NIfTI file belongs to no patient and study that a DICOM document could join")
+	}
+	return c.series.Origin()
+}
+
 // Info says what was read and why.
 type Info struct {
 	SeriesUID   string // "" for NIfTI
