@@ -10,7 +10,8 @@
 // finds the pixel data, which are decoded here (pixels.go).
 //
 // Attributes that identify a patient are not read, but for the patient's ID, of which only a digest is kept, to tell
-// patients apart. Errors and warnings name files and UIDs only.
+// patients apart, and by Series.Origin, for documents that must join the patient's study. Errors and warnings name
+// files and UIDs only.
 package dicom
 
 import (
