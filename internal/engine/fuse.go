@@ -38,6 +38,7 @@ func fuse(p *Program) {
 	dead := map[*Instr]bool{}
 	fuseNormForward(p, dead)
 	fuseMaskBackward(p, dead)
+	fuseNormPool(p, dead)
 	fuseAttention(p, dead)
 	fuseLayerNormBackward(p, dead)
 	p.Instrs = slices.DeleteFunc(p.Instrs, func(in *Instr) bool { return dead[in] })

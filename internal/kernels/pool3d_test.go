@@ -29,15 +29,18 @@ func (p poolCase) window(c mapCase, d, h, w int, f func(d, h, w int)) {
 	}
 }
 
-func TestPool(t *testing.T) {
-	pools := []poolCase{
+func poolCases() []poolCase {
+	return []poolCase{
 		{[3]int{3, 3, 3}, [3]int{2, 2, 2}, [3]int{1, 1, 1}},
 		{[3]int{2, 2, 2}, [3]int{2, 2, 2}, [3]int{0, 0, 0}},
 		{[3]int{3, 2, 4}, [3]int{1, 3, 2}, [3]int{1, 0, 2}},
 		{[3]int{1, 1, 1}, [3]int{2, 1, 3}, [3]int{0, 0, 0}},
 		{[3]int{5, 5, 5}, [3]int{2, 2, 2}, [3]int{2, 2, 2}},
 	}
-	for _, p := range pools {
+}
+
+func TestPool(t *testing.T) {
+	for _, p := range poolCases() {
 		t.Run(fmt.Sprint(p), func(t *testing.T) {
 			eachMap(t, func(t *testing.T, m *Machine, r *rand.Rand, c mapCase) [][]float32 {
 				return append(testMaxPool(t, m, r, c, p), testAvgPool(t, m, r, c, p)...)

@@ -153,6 +153,8 @@ func (d *Device) InPlace(op graph.Op, n int) []int {
 		return []int{0}
 	case ops.BNBackward:
 		return []int{4, 0}
+	case ops.NormPoolBackward:
+		return []int{0}
 	case ops.BNFrozenBackward, ops.LayerNormBackward:
 		return []int{2}
 	case ops.ReLUBackward, ops.GELUBackward:
@@ -263,7 +265,8 @@ func (d *Device) Kernel(op graph.Op, in, out []engine.Layout) (engine.Kernel, er
 // the sum of a concatenation and a convolution.
 func sameSegments(op graph.Op, in []engine.Layout) error {
 	switch op.(type) {
-	case graph.Sum, ops.Add, ops.ReLUBackward, ops.BNNorm, ops.BNReduce, ops.BNBackward, ops.BNFrozenBackward, ops.MaxPool3DBackward:
+	case graph.Sum, ops.Add, ops.ReLUBackward, ops.BNNorm, ops.BNReduce, ops.BNBackward, ops.BNFrozenBackward, ops.MaxPool3DBackward,
+		ops.NormPoolReduce, ops.NormPoolBackward:
 	default:
 		return nil
 	}

@@ -36,6 +36,12 @@ func (d *Device) volumeKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 	switch op := op.(type) {
 	case ops.BNStats, ops.BNNorm, ops.BNReduce, ops.BNBackward, ops.BNFrozenBackward:
 		return d.normKernel(op, in, out)
+	case ops.NormPool:
+		return d.normPoolKernel(op, in, out)
+	case ops.NormPoolReduce:
+		return d.normPoolReduceKernel(op, in)
+	case ops.NormPoolBackward:
+		return d.normPoolBackwardKernel(op, in, out)
 	case ops.MaxPool3D:
 		return func(a *args) {
 			m.MaxPool(feature(in[0], a.in[0]), feature(out[0], a.out[0]), op.Kernel, op.Stride, op.Pad)
@@ -177,15 +183,8 @@ func (d *Device) normKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		s := x.Type.Shape
 		count := float64(s[0] * s[2] * s[3] * s[4])
 		return func(a *args) {
-			scale, kx, centre, dmean := a.work[:lanes], a.work[lanes:2*lanes], a.work[2*lanes:3*lanes], a.work[3*lanes:4*lanes]
-			clear(a.work[:4*lanes])
-			for i, p := range index {
-				inv := 1 / math.Sqrt(float64(a.in[1][c+i])+op.Eps)
-				g := float64(a.in[2][i]) * inv
-				scale[p], kx[p] = float32(g), float32(-g*inv*float64(a.in[3][c+i])/count)
-				centre[p], dmean[p] = a.in[1][i], float32(float64(a.in[3][i])/count)
-			}
-			m.BNBackward(feature(x, a.in[0]), feature(in[4], a.in[4]), maskOf(in, a, 5, op.Masked), scale, kx, centre, dmean,
+			k := bnCoefficients(a.work[:4*lanes], lanes, index, a.in[1], a.in[2], a.in[3], op.Eps, count)
+			m.BNBackward(feature(x, a.in[0]), feature(in[4], a.in[4]), maskOf(in, a, 5, op.Masked), k[0], k[1], k[2], k[3],
 				feature(out[0], a.out[0]), false)
 		}, 4 * lanes
 	case ops.BNFrozenBackward:

@@ -157,6 +157,20 @@ func volumeKernel[T ref.Float](op graph.Op, in, out []engine.Layout) func(args[T
 		return func(a args[T]) {
 			ref.BNBackwardFrozen(a.out[0], a.in[0][x.C:], a.in[1], masked(a, 2, 3, op.Masked), x, op.Eps)
 		}
+	case ops.NormPool:
+		x, w := shape(in[0]), ref.Window{Kernel: op.Kernel, Stride: op.Stride, Pad: op.Pad}
+		return func(a args[T]) { ref.MaxPool3D(a.out[0], rectified(a, x, op.Eps), x, w) }
+	case ops.NormPoolReduce:
+		x := shape(in[0])
+		return func(a args[T]) {
+			ref.BNReduce(a.out[0][:x.C], a.out[0][x.C:], a.in[0], a.in[1][:x.C], a.in[1][x.C:], unpooled(a, x, ops.NormPool(op)), x, op.Eps)
+		}
+	case ops.NormPoolBackward:
+		x := shape(in[0])
+		return func(a args[T]) {
+			ref.BNBackward(a.out[0], a.in[0], a.in[1][:x.C], a.in[1][x.C:], a.in[2], unpooled(a, x, ops.NormPool(op)),
+				a.in[5][:x.C], a.in[5][x.C:], x, op.Eps)
+		}
 	case ops.MaxPool3D:
 		x, w := shape(in[0]), ref.Window(op)
 		return func(a args[T]) { ref.MaxPool3D(a.out[0], a.in[0], x, w) }
@@ -203,6 +217,27 @@ func volumeKernel[T ref.Float](op graph.Op, in, out []engine.Layout) func(args[T
 
 func window(w []int, stride, pad [3]int) ref.Window {
 	return ref.Window{Kernel: [3]int(w[2:]), Stride: stride, Pad: pad}
+}
+
+// rectified is what a NormPool pools: max(0, BN(x)) of its arguments (x, stats, γ, β, …).
+func rectified[T ref.Float](a args[T], x ref.Shape, eps float64) []T {
+	y := make([]T, len(a.in[0]))
+	ref.BNNorm(y, a.in[0], a.in[1][:x.C], a.in[1][x.C:], a.in[2], a.in[3], x, eps)
+	ref.ReLU(y, y)
+	return y
+}
+
+// unpooled is the gradient that reaches the batch norm of a NormPool, from that of the pooled map, input 4.
+func unpooled[T ref.Float](a args[T], x ref.Shape, op ops.NormPool) []T {
+	y := rectified(a, x, op.Eps)
+	g := make([]T, len(y))
+	ref.MaxPool3DBackward(g, y, a.in[4], x, ref.Window{Kernel: op.Kernel, Stride: op.Stride, Pad: op.Pad})
+	for i, v := range y {
+		if !(v > 0) {
+			g[i] = 0
+		}
+	}
+	return g
 }
 
 func bnNorm[T ref.Float](op ops.BNNorm, x ref.Shape) func(args[T]) {
