@@ -1,11 +1,16 @@
 package engine
 
-import "github.com/ctclass/ctclass/internal/ops"
+import (
+	"slices"
+
+	"github.com/ctclass/ctclass/internal/ops"
+)
 
 // fuseNormPool joins BN + ReLU + max-pool of a training program, forward and backward, where nothing else
 // reads what lies between: the largest map of a network, the one behind its first convolution, is then stored
 // once instead of three times. It follows fuseNormForward and fuseMaskBackward.
 func fuseNormPool(p *Program, dead map[*Instr]bool) {
+	p.Instrs = slices.DeleteFunc(p.Instrs, func(in *Instr) bool { return dead[in] }) // they read no more
 	use, def := uses(p), definers(p)
 	for _, pool := range p.Instrs {
 		op, ok := pool.Op.(ops.MaxPool3D)

@@ -18,6 +18,7 @@ type region struct {
 	size     int64
 	from, to int
 	place    *int64
+	root     *Tensor // whose storage it is; nil: a workspace
 }
 
 // planTries is how often plan improves each of its orders, and planSlack the fraction over the lower bound
@@ -109,7 +110,7 @@ func regionsOf(p *Program) []*region {
 		root, _ := t.root()
 		r := life[root]
 		if r == nil {
-			r = &region{size: aligned(max(1, int64(root.Layout.Size)) * elem), from: at, place: &root.place}
+			r = &region{size: aligned(max(1, int64(root.Layout.Size)) * elem), from: at, place: &root.place, root: root}
 			life[root] = r
 			order = append(order, r)
 		}
