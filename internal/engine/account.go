@@ -16,7 +16,9 @@ const (
 )
 
 // Parts lists all of them.
-func Parts() []Part { return []Part{Activations, Recomputed, Gradients, ParameterGradients, Workspaces} }
+func Parts() []Part {
+	return []Part{Activations, Recomputed, Gradients, ParameterGradients, Workspaces}
+}
 
 func (p Part) String() string {
 	return [...]string{"activations", "recomputed activations", "gradients of activations", "gradients of parameters", "workspaces"}[p]
