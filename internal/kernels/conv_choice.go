@@ -25,6 +25,10 @@ const (
 // ConvChoice is the algorithm of each pass.
 type ConvChoice [3]Algorithm
 
+// narrow is the product of input and output channels below which the larger tiles, whose rounding is coarser, save
+// little: their transforms cost as much as the products.
+const narrow = 64 * 32
+
 // DefaultChoice returns the algorithms that serve a per-sample shape well on an instruction set.
 func DefaultChoice(s ConvSpec, _ ISA) ConvChoice {
 	if !winogradFits(s) {
@@ -35,7 +39,7 @@ func DefaultChoice(s ConvSpec, _ ISA) ConvChoice {
 	switch {
 	case voxels < 6*6*6:
 		return ConvChoice{}
-	case voxels >= 12*12*12 && channels <= 256*256 || voxels >= 20*20*20:
+	case channels >= narrow && (voxels >= 12*12*12 && channels <= 256*256 || voxels >= 20*20*20):
 		return ConvChoice{Winograd4, Winograd4, Winograd4}
 	}
 	return ConvChoice{Winograd2, Winograd2, Winograd2}
