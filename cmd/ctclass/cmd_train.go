@@ -35,7 +35,10 @@ config.yaml (the resolved configuration), environment.json (versions, machine, I
 data), status.json, history.jsonl (a line a step and an epoch), tensorboard/ (the same for TensorBoard),
 best.safetensors (the model of the best validation), last/ (everything to resume) and log.
 
-An interrupted run continues with --resume and ends in the same model as one that was not interrupted.
+A run that was interrupted, killed or out of disk continues with --resume and ends in the same model as one that was not. SIGINT
+and SIGTERM save the state and end with exit code 130; a second one ends at once. Between epochs the state is saved
+every train.save_every_minutes. A step that comes to NaN or an infinity ends the run with its scans and the layer where it
+began, or is left out (train.on_nan: skip).
 
 With --folds K the samples outside the test split are divided by patient into K folds that are alike in every label,
 and a model is trained for each on the others. The folder then holds a run folder for each fold (fold-1, …), folds.csv,
