@@ -132,10 +132,18 @@ func TestBatches(t *testing.T) {
 func TestSameForAnyWorkers(t *testing.T) {
 	samples := fakes(23)
 	var want [3]string
-	for _, workers := range []int{1, 2, 7} {
+	every := config.Default().Data.Augment
+	every.FlipP = [3]float64{0.5, 0.5, 0.5}
+	for _, p := range []*float64{
+		&every.Affine.P, &every.Crop.P, &every.Elastic.P, &every.Blur.P, &every.LowRes.P, &every.Contrast.P, &every.Shift.P,
+		&every.Gamma.P, &every.Noise.P, &every.Cutout.P,
+	} {
+		*p = 0.7
+	}
+	for _, workers := range []int{0, 1, 2, 4, 7} {
 		for _, cached := range []int64{0, 24 * 4 * 5, 1 << 20} {
 			l := newLoader(t, samples, options(func(o *Options) {
-				o.Workers, o.Prefetch, o.CacheBytes = workers, workers, cached
+				o.Workers, o.Prefetch, o.CacheBytes, o.Augment = workers, workers, cached, every
 				o.OpenVolume = func(s Sample) (*volume.Volume, []string, error) {
 					time.Sleep(time.Duration(s.ID%8) * 50 * time.Microsecond)
 					return fakeVolume(s)
