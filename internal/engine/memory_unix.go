@@ -18,6 +18,10 @@ func allocate(bytes int64) (Buf, error) {
 		return nil, fmt.Errorf("cannot get %d MiB of memory: %w", bytes>>20, err)
 	}
 	adviseHugePages(b)
+	if err := populate(b); err != nil {
+		release(b)
+		return nil, fmt.Errorf("cannot get %d MiB of memory: %w", bytes>>20, err)
+	}
 	return b, nil
 }
 

@@ -6,10 +6,15 @@ import (
 	"slices"
 
 	"github.com/ctclass/ctclass/internal/engine"
+	"github.com/ctclass/ctclass/internal/graph"
 )
 
-// runtimeBytes is what the process takes beside its arenas: code, Go heap and stacks; measured and rounded up.
-const runtimeBytes = 112 << 20
+// What the process takes beside its arenas, measured and rounded up: the code that is in memory, and the Go
+// heap and stacks, which HeapBytes bounds.
+const (
+	codeBytes = 24 << 20
+	heapBytes = 32 << 20
+)
 
 // Plan is a Session before its memory is taken.
 type Plan struct {
@@ -80,7 +85,17 @@ func Compile(dev engine.Device, opt Options) (*Plan, error) {
 	if p.state, err = engine.NewState(dev, p.programs...); err != nil {
 		return nil, err
 	}
+	p.forgetGraph()
 	return p, p.fit(sources)
+}
+
+// forgetGraph lets go of the graphs that the programs were made of.
+func (p *Plan) forgetGraph() {
+	p.params = slices.Clone(p.params)
+	for i, param := range p.params {
+		v := param.Value
+		p.params[i].Value = &graph.Value{Type: v.Type, Name: v.Name, Role: v.Role}
+	}
 }
 
 // fit replaces the training programs that do not fit the budget.
@@ -129,8 +144,11 @@ func (p *Plan) Bytes() int64 { return engine.Bytes(p.state, p.programs...) }
 // ProcessBytes returns what the whole process will take at most: Bytes, what Options put beside it, one weight
 // on its way in or out, and the Go runtime.
 func (p *Plan) ProcessBytes() int64 {
-	return p.Bytes() + p.opt.Beside + int64(4*p.largest()) + runtimeBytes
+	return p.Bytes() + p.HeapBytes() + codeBytes
 }
+
+// HeapBytes returns what of ProcessBytes the Go runtime manages: the limit to set for it.
+func (p *Plan) HeapBytes() int64 { return p.opt.Beside + int64(4*p.largest()) + heapBytes }
 
 // ArenaBytes returns the part of Bytes that holds activations, gradients and workspaces.
 func (p *Plan) ArenaBytes() int64 {

@@ -152,7 +152,7 @@ func start(plan *session.Plan, need int64) (*session.Session, error) {
 			"the run needs %s, and only %s are free: end other programs, or set memory.budget to auto to recompute more",
 			mebibytes(need), mebibytes(free+own))
 	}
-	debug.SetMemoryLimit(need - plan.Bytes())
+	debug.SetMemoryLimit(plan.HeapBytes() + need - plan.ProcessBytes())
 	s, err := plan.Start()
 	return s, exitcode.Wrap(exitcode.Memory, err)
 }
