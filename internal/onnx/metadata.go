@@ -8,14 +8,15 @@ import (
 	"strings"
 
 	"github.com/ctclass/ctclass/internal/atomicfile"
+	"github.com/ctclass/ctclass/internal/eval"
 	"github.com/ctclass/ctclass/internal/modelfile"
 )
 
 // defaultThreshold is the probability from which a label counts as present where the model says nothing else.
 const defaultThreshold = 0.5
 
-// Metadata describes a model for those who run its export: labels, task and activation, preprocessing,
-// thresholds and where it came from. Every value is text or JSON. sum is the SHA-256 of the model file.
+// Metadata describes a model for those who run its export: labels, task and activation, preprocessing, calibration
+// (null: none), thresholds of the calibrated probabilities, and where it came from. Every value is text or JSON. sum is the SHA-256 of the model file.
 func Metadata(m *modelfile.Model, version, sum string) ([]Property, error) {
 	description, err := modelfile.Describe(m)
 	if err != nil {
@@ -38,8 +39,8 @@ func Metadata(m *modelfile.Model, version, sum string) ([]Property, error) {
 	if m.Task == "multiclass" {
 		activation = "softmax" // the most probable class is the answer
 	} else {
-		for range m.Labels {
-			thresholds = append(thresholds, threshold)
+		for _, t := range eval.Thresholds(m.OperatingPoints, m.Labels, "", threshold) {
+			thresholds = append(thresholds, t.Value)
 		}
 	}
 	var failed error
@@ -54,6 +55,7 @@ func Metadata(m *modelfile.Model, version, sum string) ([]Property, error) {
 		{"task", m.Task},
 		{"activation", activation},
 		{"labels", text(m.Labels)},
+		{"calibration", text(m.Calibration)},
 		{"thresholds", text(thresholds)},
 		{"preprocess", string(whole.Preprocess)},
 		{"provenance", text(struct {
