@@ -42,6 +42,14 @@ func (m images) volume(i int) (*volume.Volume, error) {
 	return v, nil
 }
 
+// Bytes returns the memory that the data set itself holds: the image arrays of an archive.
+func (d *Dataset) Bytes() (n int64) {
+	for _, m := range d.images {
+		n += int64(len(m.voxels))
+	}
+	return n
+}
+
 // archived returns the volume of a sample of a MedMNIST archive.
 func (d *Dataset) archived(s Sample) (*volume.Volume, error) {
 	m, ok := d.images[s.array]

@@ -157,13 +157,14 @@ func start(plan *session.Plan, need int64) (*session.Session, error) {
 	return s, exitcode.Wrap(exitcode.Memory, err)
 }
 
-// scanBytes bounds what reading scans of the size of the training split's first one takes, without caches;
-// ok is false when it cannot be read.
+// scanBytes bounds what the data set itself and reading scans of the size of the training split's first one take,
+// without caches; ok is false when that one cannot be read.
 func (r *run) scanBytes() (bytes int64, ok bool) {
 	v, _, err := r.ds.OpenVolume(r.ds.Subset(data.Train)[0])
 	if err != nil { // the loader says what is wrong with it, if it is not to be skipped
 		return 0, false
 	}
+	bytes = r.ds.Bytes()
 	r.eachLoader(func(l *data.Loader) {
 		l.LimitCache(0)
 		bytes += l.BytesBound(int64(v.Voxels()))
