@@ -40,12 +40,12 @@ func LoadTensors(path string) (tensors []Tensor, metadata map[string]string, err
 }
 
 // EachTensor reads a safetensors file as [LoadTensors] does, but one tensor at a time. accept comes first,
-// with the metadata and the tensors without their values, sorted by name; then take gets one after the other.
-// An error of either ends the reading and is returned.
+// with the metadata and the tensors without their values, sorted by name; then take gets one after the other,
+// whose floats are valid during the call only. An error of either ends the reading and is returned.
 func EachTensor(path string, accept func(metadata map[string]string, tensors []Tensor) error, take func(Tensor) error) error {
 	var refused error // not about the file
 	err := open(path, func(r io.Reader, size int64) error {
-		return decodeEach(r, size,
+		return decodeEach(r, size, true,
 			func(m map[string]string, t []Tensor) error {
 				refused = accept(m, t)
 				return refused
@@ -92,7 +92,7 @@ type storedTensor struct {
 
 // decode reads a safetensors file of size bytes from r.
 func decode(r io.Reader, size int64) (tensors []Tensor, metadata map[string]string, err error) {
-	err = decodeEach(r, size,
+	err = decodeEach(r, size, false,
 		func(m map[string]string, stored []Tensor) error {
 			metadata, tensors = m, make([]Tensor, 0, len(stored))
 			return nil
@@ -112,8 +112,8 @@ func sortByName(tensors []Tensor) {
 	slices.SortFunc(tensors, func(a, b Tensor) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// decodeEach is EachTensor on size bytes from r.
-func decodeEach(r io.Reader, size int64, accept func(map[string]string, []Tensor) error, take func(Tensor) error) error {
+// decodeEach is EachTensor on size bytes from r; reuse gives all tensors' floats the same memory.
+func decodeEach(r io.Reader, size int64, reuse bool, accept func(map[string]string, []Tensor) error, take func(Tensor) error) error {
 	header, err := readHeader(r, size)
 	if err != nil {
 		return err
@@ -137,8 +137,16 @@ func decodeEach(r io.Reader, size int64, accept func(map[string]string, []Tensor
 	if err := accept(metadata, blank); err != nil {
 		return err
 	}
+	var floats []float32
+	if reuse {
+		most := 0
+		for _, s := range stored {
+			most = max(most, s.count)
+		}
+		floats = make([]float32, most)
+	}
 	for _, s := range stored { // in the order of the file: one pass
-		t, err := readValues(r, s)
+		t, err := readValues(r, s, floats)
 		if err == nil {
 			err = take(t)
 		}
@@ -262,13 +270,16 @@ func checkLayout(stored []storedTensor, size int64) error {
 	return nil
 }
 
-// readValues reads the values of s, which start where r stands.
-func readValues(r io.Reader, s storedTensor) (Tensor, error) {
+// readValues reads the values of s, which start where r stands, floats into the given memory if there is any.
+func readValues(r io.Reader, s storedTensor, floats []float32) (Tensor, error) {
 	t := Tensor{Name: s.name, Shape: s.shape}
 	each, _ := elementBytes(s.dtype)
-	if s.dtype == "I64" {
+	switch {
+	case s.dtype == "I64":
 		t.I64 = make([]int64, s.count)
-	} else {
+	case floats != nil:
+		t.F32 = floats[:s.count:s.count]
+	default:
 		t.F32 = make([]float32, s.count)
 	}
 	buf := make([]byte, int(each)*min(chunk, s.count))

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -58,7 +59,7 @@ func TestEachTensor(t *testing.T) {
 	}
 	accepted := false
 	taken := map[string]Tensor{}
-	take := func(x Tensor) error { taken[x.Name] = x; return nil }
+	take := func(x Tensor) error { x.F32 = slices.Clone(x.F32); taken[x.Name] = x; return nil }
 	err := EachTensor(path, func(metadata map[string]string, tensors []Tensor) error {
 		accepted = len(taken) == 0
 		if metadata["key"] != "value" || len(tensors) != 3 {

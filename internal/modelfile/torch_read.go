@@ -271,7 +271,7 @@ func (a *torchArchive) storage(s torchStorage) (Tensor, error) {
 		return Tensor{}, fmt.Errorf("data/%s: %w", clip(s.key), err)
 	}
 	defer r.Close()
-	t, err := readValues(r, storedTensor{dtype: s.dtype, shape: []int{int(s.numel)}, count: int(s.numel)})
+	t, err := readValues(r, storedTensor{dtype: s.dtype, shape: []int{int(s.numel)}, count: int(s.numel)}, nil)
 	if err != nil {
 		return Tensor{}, fmt.Errorf("data/%s: %w", clip(s.key), err)
 	}

@@ -12,7 +12,7 @@ import (
 // What the process takes beside its arenas, measured and rounded up: the code that is in memory, and the Go
 // heap and stacks, which HeapBytes bounds.
 const (
-	codeBytes = 24 << 20
+	codeBytes = 32 << 20
 	heapBytes = 32 << 20
 )
 
