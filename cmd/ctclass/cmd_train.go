@@ -58,7 +58,7 @@ epochs. An interrupted cross-validation continues with --resume.`,
 	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 takes train.threads")
 	f.IntVar(&opts.maxSteps, "max-steps", 0, "stop after this many optimiser steps; 0 means all")
 	f.IntVar(&opts.folds, "folds", 0, "cross-validation with this many folds; 0 means none")
-	f.BoolVar(&opts.noDoctor, "no-doctor", false, "train whatever the look at labels, splits and loss before the start finds")
+	f.BoolVar(&opts.noDoctor, "no-doctor", false, "train without the look at labels, splits and loss before the start")
 	f.BoolVar(&opts.json, "json", false, "print the result as one JSON object")
 	return cmd
 }

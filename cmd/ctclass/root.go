@@ -31,6 +31,7 @@ func commands(app *app) []*cobra.Command {
 	return []*cobra.Command{
 		newTrainCommand(app),
 		newDoctorCommand(app),
+		newTuneCommand(app),
 		newEvalCommand(app),
 		newCalibrateCommand(app),
 		newDemoCommand(app),

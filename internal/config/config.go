@@ -52,6 +52,7 @@ type Data struct {
 	SplitFile    string   `yaml:"split_file"`   // CSV of `ctclass split`; before the split column and val_fraction
 	Fold         int      `yaml:"fold"`         // of a split file with folds: the one for validation, from 1
 	ValFraction  float64  `yaml:"val_fraction"` // share split off by group when there is no split column
+	Fraction     float64  `yaml:"fraction"`     // share of the training patients that is used; 0: all
 	Flip         []string `yaml:"flip"`         // axes flipped at random in training: d, h, w
 	Workers      int      `yaml:"workers"`      // 0: as many as threads
 	OnError      string   `yaml:"on_error"`     // stop|skip

@@ -41,6 +41,7 @@ func keyDocs() []keyDoc {
 		{key: "data.split_file", doc: "CSV with the split of each scan that `ctclass split` has written. It is used instead of data.split_column, data.val_fraction and the splits that MedMNIST3D and CT-RATE bring. Empty: none."},
 		{key: "data.fold", doc: "Of a data.split_file with folds: the fold for validation, counted from 1; the others are for training. 0: the file has no folds.", rule: whole(0, 1000)},
 		{key: "data.val_fraction", doc: "Share of the patients drawn for validation when the table has no splits.", rule: within(0, 1, false, false)},
+		{key: "data.fraction", doc: "Share of the training samples that is used, drawn by patient and alike in every label, for a quick look or a learning curve. Validation and test stay whole.", rule: within(0, 1, false, true)},
 		{key: "data.flip", doc: "Axes that are flipped at random in training, each with probability 1/2; short for data.augment.flip_p.", rule: each(oneOf("d", "h", "w"), true)},
 		{key: "data.workers", doc: "Background workers that read and prepare scans. 0: as many as threads.", rule: whole(0, 4096)},
 		{key: "data.on_error", doc: "What to do with a scan that cannot be read: stop, or skip it with a warning.", rule: oneOf("stop", "skip")},
@@ -185,7 +186,7 @@ func Default() Config {
 	return Config{
 		Model: Model{Name: "resnet18_3d"},
 		Data: Data{
-			Format: "auto", Task: "binary", PathColumn: "path", ValFraction: 0.2, OnError: "stop",
+			Format: "auto", Task: "binary", PathColumn: "path", ValFraction: 0.2, Fraction: 1, OnError: "stop",
 			Cache: Cache{Storage: "int16"},
 			Augment: Augment{
 				Affine:   AugmentAffine{RotateDeg: [3]float64{10, 10, 10}, Scale: [2]float64{0.9, 1.1}, Translate: 0.05},

@@ -64,6 +64,9 @@ func Run(ctx context.Context, c *config.Config, k int, opt train.Options) (*Resu
 	if c.Data.SplitFile != "" || c.Data.Fold > 0 {
 		return nil, exitcode.Errorf(exitcode.Usage, "data.split_file says who is validated on already: leave it empty, or train its folds one by one with data.fold")
 	}
+	if c.Data.Fraction > 0 && c.Data.Fraction < 1 {
+		return nil, exitcode.Errorf(exitcode.Usage, "data.fraction %v and --folds exclude each other: every sample belongs to a fold", c.Data.Fraction)
+	}
 	if c.Train.EarlyStop.Patience > 0 {
 		opt.Log.Warn("train.early_stop looks at the fold that the model is measured on: the result is somewhat too good")
 	}

@@ -149,7 +149,13 @@ func (d *Dataset) Fingerprint() string {
 //
 // The errors name the file and, where there is one, the line, the column and the value. A file
 // that is gone is an error, or with c.OnError "skip" a warning and one in Dataset.Missing.
-func Open(c config.Data, seed uint64) (*Dataset, error) { return open(c, seed, nil) }
+func Open(c config.Data, seed uint64) (*Dataset, error) {
+	d, err := open(c, seed, nil)
+	if err != nil {
+		return nil, err
+	}
+	return d, d.keepFraction(c.Fraction, seed)
+}
 
 // Fault is something about a data set that Open refuses.
 type Fault struct {
@@ -171,7 +177,10 @@ const (
 func Examine(c config.Data, seed uint64) (*Dataset, []Fault, error) {
 	faults := []Fault{}
 	d, err := open(c, seed, &faults)
-	return d, faults, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return d, faults, d.keepFraction(c.Fraction, seed)
 }
 
 // open collects what it can in faults, unless that is nil.

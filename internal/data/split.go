@@ -103,6 +103,37 @@ func (d *Dataset) splitOff(fraction float64, seed uint64) error {
 	return err
 }
 
+// keepFraction leaves a share of the training samples, by patient and alike in every label; 0 and 1 leave all.
+func (d *Dataset) keepFraction(share float64, seed uint64) error {
+	if share == 0 || share == 1 {
+		return nil
+	}
+	var among []int
+	for i, s := range d.Samples {
+		if s.Split == Train {
+			among = append(among, i)
+		}
+	}
+	groups := d.gather(among, rng.Key(seed, "fraction"))
+	if len(groups) < 2 {
+		return fmt.Errorf("data.fraction %v of %d training patients cannot be drawn: want at least 2 patients", share, len(groups))
+	}
+	drop := map[int]bool{}
+	for g, part := range stratify(groups, []float64{share, 1 - share}, seed) {
+		for _, i := range groups[g].samples {
+			drop[i] = part == 1
+		}
+	}
+	var kept []Sample
+	for i, s := range d.Samples {
+		if !drop[i] {
+			kept = append(kept, s)
+		}
+	}
+	d.Samples = kept
+	return nil
+}
+
 // group is the samples of one patient.
 type group struct {
 	name    string

@@ -209,6 +209,11 @@ func Combine(list []Metrics, by func([]float64) float64) Metrics {
 	return out
 }
 
+// LowerIsBetter says whether a small value of a measure, or of the loss, is the good one.
+func LowerIsBetter(measure string) bool {
+	return measure == "loss" || measure == "brier" || measure == "ece"
+}
+
 // MetricNames returns the names that [Report.Metric] takes.
 func MetricNames() []string {
 	var names []string

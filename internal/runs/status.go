@@ -59,7 +59,12 @@ func alive(s Status) bool {
 	if host, _ := os.Hostname(); host != s.Host || s.PID == 0 {
 		return true
 	}
-	p, err := os.FindProcess(s.PID)
+	return Alive(s.PID)
+}
+
+// Alive says whether this machine has a process of that number.
+func Alive(pid int) bool {
+	p, err := os.FindProcess(pid)
 	if err != nil {
 		return false
 	}

@@ -73,7 +73,7 @@ func (r *run) quickCheck() error {
 	var lines []string
 	for _, f := range rep.Findings {
 		switch {
-		case f.Severity == doctor.Error && !r.NoDoctor:
+		case f.Severity == doctor.Error:
 			lines = append(lines, f.Text)
 		case f.Severity != doctor.Note:
 			r.Log.Warn(f.Text, "check", f.Check)

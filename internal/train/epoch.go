@@ -81,7 +81,10 @@ func (r *run) endEpoch(ctx context.Context, m *meter) error {
 	if err := r.observeEpoch(line, m); err != nil {
 		return err
 	}
-	return r.writeStatus(runs.Running, nil)
+	if err := r.writeStatus(runs.Running, nil); err != nil || r.AfterEpoch == nil || line.Val == nil {
+		return err
+	}
+	return r.AfterEpoch(line.Epoch, r.value)
 }
 
 // saveInTime saves the state when the last saved one is older than the configuration allows.
@@ -136,14 +139,18 @@ func (r *run) diverged() error {
 // judge compares the monitored metric with the best so far.
 func (r *run) judge(ev *Evaluation) (best bool, err error) {
 	name := r.cfg.Train.Monitor
-	value, sign := ev.Loss, -1.0
+	value, sign := ev.Loss, 1.0
+	if eval.LowerIsBetter(name) {
+		sign = -1
+	}
 	if name != "loss" {
 		score, err := ev.Report.Metric(name)
 		if err != nil {
 			return false, exitcode.Wrap(exitcode.Usage, err)
 		}
-		value, sign = float64(score), 1
+		value = float64(score)
 	}
+	r.value = value
 	if math.IsNaN(value) { // undefined, such as the AUROC of a split with one class: nothing to choose by
 		if best = r.at.Best == nil; best {
 			if r.at.BestEpoch == 0 {

@@ -20,9 +20,9 @@ import (
 	"github.com/ctclass/ctclass/internal/tracking"
 )
 
-// configID names everything in the configuration that decides the result of a run; where the data lie, and how
+// ConfigID names everything in the configuration that decides the result of a run; where the data lie, and how
 // the run is carried out and logged, does not.
-func configID(cfg *config.Config) (string, error) {
+func ConfigID(cfg *config.Config) (string, error) {
 	c := *cfg
 	c.Eval = config.Eval{Threshold: c.Eval.Threshold} // the only one that training looks at
 	c.Output, c.Memory, c.Train.Threads, c.Data.Workers = config.Output{}, config.Memory{}, 0, 0
@@ -42,7 +42,7 @@ func configID(cfg *config.Config) (string, error) {
 
 // openTracking notes what works on the run, and begins to tell others about it.
 func (r *run) openTracking(ctx context.Context, device string) error {
-	id, err := configID(r.cfg)
+	id, err := ConfigID(r.cfg)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (r *run) openTracking(ctx context.Context, device string) error {
 func (r *run) closeTracking(ctx context.Context, err error) error {
 	state, end := runs.Finished, tracking.Finished
 	switch {
-	case err != nil && ctx.Err() != nil, err == nil && !r.at.Finished:
+	case err != nil && ctx.Err() != nil, errors.Is(err, ErrEnded), err == nil && !r.at.Finished:
 		state, end = runs.Interrupted, tracking.Interrupted
 	case err != nil:
 		state, end = runs.Failed, tracking.Failed

@@ -33,9 +33,12 @@ type Options struct {
 	Resume   bool   // continue the run in Dir
 	Threads  int    // 0: as the configuration says
 	MaxSteps int    // optimiser steps at most; 0: all
-	NoDoctor bool   // train whatever a look at the data set finds
-	Log      *slog.Logger
-	Progress *progress.Reporter
+	NoDoctor bool   // train without a look at the data set
+	// AfterEpoch is told the monitored metric of each validated epoch, NaN where it is undefined, once the epoch is
+	// saved; an error ends the run, ErrEnded on purpose. Nil: nobody asks.
+	AfterEpoch func(epoch int, value float64) error
+	Log        *slog.Logger
+	Progress   *progress.Reporter
 }
 
 // Result is what a run came to.
@@ -48,6 +51,9 @@ type Result struct {
 	LastPath  string     `json:"last_model"` // the model of the last epoch
 	Skipped   int        `json:"skipped"`    // scans left out, which skipped.csv in the run folder lists
 }
+
+// ErrEnded says that AfterEpoch has ended a run that has gone far enough.
+var ErrEnded = errors.New("the run was ended after an epoch")
 
 // run is a training run under way.
 type run struct {
@@ -67,6 +73,7 @@ type run struct {
 	listed  int   // scans in the list of those left out
 	planned int64 // bytes that the process will take
 	track   *tracking.Tracker
+	value   float64 // monitored metric of the last validation
 	saved   time.Time
 }
 
@@ -103,7 +110,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 		return nil, err
 	}
 	defer r.sess.Close()
-	if r.at.Step == 0 {
+	if r.at.Step == 0 && !r.NoDoctor {
 		if err := r.quickCheck(); err != nil {
 			return nil, err
 		}
@@ -244,7 +251,7 @@ func (r *run) restore() error {
 
 // identity names everything that decides the result of the run.
 func (r *run) identity() (string, error) {
-	id, err := configID(r.cfg)
+	id, err := ConfigID(r.cfg)
 	if err != nil {
 		return "", err
 	}
