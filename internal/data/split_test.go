@@ -189,3 +189,64 @@ func TestSplitFile(t *testing.T) {
 		t.Errorf("%d samples moved, %d in val, %d in test", moved, len(got.Subset(Val)), len(got.Subset(Test)))
 	}
 }
+
+// A fraction leaves whole patients of the training split, with every label as frequent as before, and nothing else.
+func TestKeepFraction(t *testing.T) {
+	d := findings(1200, 0.5, 0.1)
+	for i := range d.Samples {
+		d.Samples[i].Group = fmt.Sprint("p", i/3)
+		if i%12 >= 9 {
+			d.Samples[i].Split = Val
+		} else {
+			d.Samples[i].Split = Train
+		}
+	}
+	count := func(d *Dataset, split string) (n int, positive [2]int) {
+		for _, s := range d.Subset(split) {
+			n++
+			for k := range positive {
+				positive[k] += int(s.Target[k])
+			}
+		}
+		return n, positive
+	}
+	before, positiveBefore := count(d, Train)
+	val, _ := count(d, Val)
+	whole := map[string]int{}
+	for _, s := range d.Samples {
+		whole[s.Group]++
+	}
+	kept := *d
+	kept.Samples = slices.Clone(d.Samples)
+	if err := kept.keepFraction(0.25, 3); err != nil {
+		t.Fatal(err)
+	}
+	n, positive := count(&kept, Train)
+	if v, _ := count(&kept, Val); v != val {
+		t.Errorf("%d validation samples, want %d", v, val)
+	}
+	if math.Abs(float64(n)-0.25*float64(before)) > 6 {
+		t.Errorf("%d of %d training samples", n, before)
+	}
+	for k := range positive {
+		if math.Abs(float64(positive[k])-0.25*float64(positiveBefore[k])) > 6 {
+			t.Errorf("label %d: %d of %d positives", k, positive[k], positiveBefore[k])
+		}
+	}
+	groups := map[string]int{}
+	for _, s := range kept.Samples {
+		groups[s.Group]++
+	}
+	for g, n := range groups {
+		if n != whole[g] {
+			t.Errorf("patient %s has %d of %d samples", g, n, whole[g])
+		}
+	}
+	same := *d
+	same.Samples = slices.Clone(d.Samples)
+	for _, share := range []float64{0, 1} {
+		if err := same.keepFraction(share, 3); err != nil || len(same.Samples) != len(d.Samples) {
+			t.Errorf("%v: %d samples, %v", share, len(same.Samples), err)
+		}
+	}
+}

@@ -2,10 +2,12 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -364,4 +366,35 @@ func TestDeadline(t *testing.T) {
 	finish(t, c, base)
 	finish(t, c, dir, resume)
 	sameResults(t, "deadline", dir, base)
+}
+
+// AfterEpoch is told each validation, and may end the run, which can be continued.
+func TestAfterEpoch(t *testing.T) {
+	c := small(writeTable(t, append(rows("train", 8), rows("val", 4)...)))
+	whole, parts := t.TempDir(), t.TempDir()
+	var epochs []int
+	var values []float64
+	finish(t, c, whole, func(o *Options) {
+		o.AfterEpoch = func(epoch int, value float64) error {
+			epochs, values = append(epochs, epoch), append(values, value)
+			return nil
+		}
+	})
+	_, history := readHistory(t, whole)
+	if !slices.Equal(epochs, []int{1, 2, 3}) || values[1] != *history[1].Val.Macro.AUROC {
+		t.Errorf("told of epochs %v with %v", epochs, values)
+	}
+	err := fail(t, t.Context(), c, parts, func(o *Options) {
+		o.AfterEpoch = func(epoch int, _ float64) error {
+			if epoch == 2 {
+				return ErrEnded
+			}
+			return nil
+		}
+	})
+	if !errors.Is(err, ErrEnded) {
+		t.Error(err)
+	}
+	finish(t, c, parts, resume)
+	sameResults(t, "ended after an epoch and resumed", parts, whole)
 }

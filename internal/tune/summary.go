@@ -68,6 +68,9 @@ func summarize(ctx context.Context, t *store, base *config.Config, load Loader) 
 			Trial: i + 1, Stage: last.Stage + 1, State: last.State, Reason: last.Reason, Settings: map[string]string{},
 			Dir: t.study.folder(last), numbers: tr.values,
 		}
+		if last.State == running && !t.works(last) {
+			r.State = waiting // for another worker: its own is gone
+		}
 		for k := range t.study.Space {
 			r.Settings[t.study.Space[k].Key] = t.study.Space[k].text(tr.values[k])
 		}
