@@ -36,6 +36,7 @@ func commands(app *app) []*cobra.Command {
 		newCalibrateCommand(app),
 		newDemoCommand(app),
 		newRunsCommand(app),
+		newPlanCommand(app),
 		newBenchCommand(app),
 		newPredictCommand(app),
 		newInspectCommand(app),

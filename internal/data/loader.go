@@ -220,22 +220,35 @@ func (l *Loader) LimitCache(bytes int64) {
 	l.cache = newMemoryCache(bytes)
 }
 
-// BytesBound returns the most bytes that the loader's buffers take when no scan has more than
-// maxVoxels voxels: the batches, the samples in flight, what the workers hold (the volume and the sample
-// made of it), and the cache. What reading a file takes besides the volume does not enter, nor the few planes
-// that preprocessing holds, nor what the garbage collector has not freed yet.
-func (l *Loader) BytesBound(maxVoxels int64) int64 {
-	sample := 4 * int64(l.voxels)
-	batches := int64(cap(l.free)) * int64(l.o.BatchSize) * (sample + 4*int64(l.classes))
-	inFlight := int64(l.o.lookahead()) * sample
+// Bounds are the most bytes that the parts of a loader take.
+type Bounds struct {
+	Batches int64 // made ahead and in use
+	Samples int64 // in flight, and in the hands of the workers that preprocess and change them
+	Scans   int64 // that the workers are reading
+	Cache   int64
+}
+
+// Total is all of them.
+func (b Bounds) Total() int64 { return b.Batches + b.Samples + b.Scans + b.Cache }
+
+// Bounds returns what the loader takes at most when no scan has more than maxVoxels voxels. What reading a file
+// takes besides the volume does not enter, nor the few planes that preprocessing holds, nor what the garbage
+// collector has not freed yet.
+func (l *Loader) Bounds(maxVoxels int64) Bounds {
+	sample, workers := 4*int64(l.voxels), int64(l.o.Workers)
+	b := Bounds{
+		Batches: int64(cap(l.free)) * int64(l.o.BatchSize) * (sample + 4*int64(l.classes)),
+		Samples: (int64(l.o.lookahead()) + workers) * sample,
+		Scans:   workers * 4 * maxVoxels,
+		Cache:   l.CacheBound(),
+	}
 	if l.o.Stored != nil {
-		inFlight += int64(l.o.Workers) * 3 * sample // a sample is packed, compressed and written at a time
+		b.Samples += workers * 3 * sample // a sample is packed, compressed and written at a time
 	}
-	volumes := int64(l.o.Workers) * (4*maxVoxels + sample)
 	if l.augment != nil { // a worker holds the sample as it was, spread out, beside the changed one
-		volumes += int64(l.o.Workers) * (2*sample + l.augment.WorkspaceBytes())
+		b.Samples += workers * (2*sample + l.augment.WorkspaceBytes())
 	}
-	return batches + inFlight + volumes + l.CacheBound()
+	return b
 }
 
 // CacheBound returns the most bytes that the cache takes.

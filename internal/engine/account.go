@@ -1,7 +1,5 @@
 package engine
 
-import "slices"
-
 // Part says what a piece of the arena is used for.
 type Part int
 
@@ -77,7 +75,13 @@ func (p *Program) Timeline() []Moment {
 	return line
 }
 
-// Peak returns the moment at which most is alive.
-func (p *Program) Peak() Moment {
-	return slices.MaxFunc(p.Timeline(), func(a, b Moment) int { return int(min(max(a.Total()-b.Total(), -1), 1)) })
+// Peak returns the instruction at which most is alive, by its number from 0, and what is alive then.
+func (p *Program) Peak() (at int, m Moment) {
+	line := p.Timeline()
+	for i := range line {
+		if line[i].Total() > line[at].Total() {
+			at = i
+		}
+	}
+	return at, line[at]
 }

@@ -56,7 +56,7 @@ func NewState(dev Device, programs ...*Program) (*State, error) {
 			}
 			s.entries[t.state] = &entry{layout: t.Layout, role: t.Role, place: s.bytes}
 			s.names = append(s.names, t.state)
-			s.bytes += aligned(int64(t.Layout.Size) * int64(dev.ElementSize()))
+			s.bytes += s.BytesOf(t.state)
 		}
 	}
 	return s, nil
@@ -73,6 +73,11 @@ func (s *State) Shape(name string) []int { return s.entries[name].layout.Type.Sh
 
 // Role tells parameters from buffers.
 func (s *State) Role(name string) graph.Role { return s.entries[name].role }
+
+// BytesOf returns the size of a tensor of the state.
+func (s *State) BytesOf(name string) int64 {
+	return aligned(int64(s.entries[name].layout.Size) * int64(s.dev.ElementSize()))
+}
 
 // Has reports whether the state has a tensor of this name.
 func (s *State) Has(name string) bool { return s.entries[name] != nil }

@@ -178,13 +178,16 @@ func (l *lowering) stateAs(name string, like *Tensor) *Tensor {
 	return t
 }
 
-// GradientPrefix and the optimiser's state names mark entries of a State that belong to training only.
-const GradientPrefix = "grad/"
+// GradientPrefix and OptimizerPrefix mark entries of a State that belong to training only.
+const (
+	GradientPrefix  = "grad/"
+	OptimizerPrefix = "optim."
+)
 
 func gradState(param string) string { return GradientPrefix + param }
 
 // OptimizerState names the state of an optimiser for a parameter.
-func OptimizerState(state, param string) string { return "optim." + state + "/" + param }
+func OptimizerState(state, param string) string { return OptimizerPrefix + state + "/" + param }
 
 // optimize appends what happens to the gradients.
 func (l *lowering) optimize(req Request) error {

@@ -148,7 +148,10 @@ func (p *Plan) ProcessBytes() int64 {
 }
 
 // HeapBytes returns what of ProcessBytes the Go runtime manages: the limit to set for it.
-func (p *Plan) HeapBytes() int64 { return p.opt.Beside + int64(4*p.largest()) + heapBytes }
+func (p *Plan) HeapBytes() int64 { return p.opt.Beside + p.weightBytes() + heapBytes }
+
+// weightBytes is the size of the largest weight on its way in or out.
+func (p *Plan) weightBytes() int64 { return int64(4 * p.largest()) }
 
 // ArenaBytes returns the part of Bytes that holds activations, gradients and workspaces.
 func (p *Plan) ArenaBytes() int64 {

@@ -9,6 +9,7 @@ import (
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/data"
 	"github.com/ctclass/ctclass/internal/engine/cpu"
+	"github.com/ctclass/ctclass/internal/memplan"
 	"github.com/ctclass/ctclass/internal/procmem"
 	"github.com/ctclass/ctclass/internal/progress"
 	"github.com/ctclass/ctclass/internal/rng"
@@ -54,12 +55,11 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, prof
 		opt.Training = &session.Training{Loss: loss, BatchSizes: []int{b.Batch}, Optimizer: optimizer(c.Train, net)}
 	}
 	micro := randomBatch(b.Batch, net.InChannels, c.Preprocess.ShapeDHW, c.Data.Task, net.Classes, loss.Targets(net.Classes))
-	opt.Beside = int64(4 * len(micro.X))
-	w := workload{dev: dev, cfg: c, opt: opt}
-	if w.budget, err = budgetBytes(c, log); err != nil {
+	w := memplan.Workload{Device: dev, Config: c, Options: opt, Beside: memplan.Beside{Batches: int64(4 * len(micro.X))}}
+	if w.Budget, err = memplan.Budget(c, log); err != nil {
 		return nil, err
 	}
-	plan, err := w.plan()
+	plan, err := w.Plan(ctx)
 	if err != nil {
 		return nil, err
 	}

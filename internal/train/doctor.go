@@ -96,7 +96,7 @@ func (r *run) examineNetwork(ctx context.Context, rep *doctor.Report, times doct
 	r.cfg = &cfg
 	dev := cpu.New(r.threads())
 	defer dev.Close()
-	if err := r.prepare(dev); err != nil {
+	if err := r.prepare(ctx, dev); err != nil {
 		check := doctor.CheckSettings
 		if exitcode.Of(err) == exitcode.Memory {
 			check = doctor.CheckMemory

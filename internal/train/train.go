@@ -106,7 +106,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 	}
 	dev := cpu.New(r.threads())
 	defer dev.Close()
-	if err := r.prepare(dev); err != nil {
+	if err := r.prepare(ctx, dev); err != nil {
 		return nil, err
 	}
 	defer r.sess.Close()
@@ -183,36 +183,12 @@ func (r *run) threads() int {
 }
 
 // prepare plans loaders and memory, says what it will take, and brings the state of the run in place.
-func (r *run) prepare(dev *cpu.Device) error {
+func (r *run) prepare(ctx context.Context, dev *cpu.Device) error {
 	c := r.cfg
-	labels := r.ds.Labels
-	classes := Outputs(r.ds.Task, labels)
-	var err error
-	if r.net, err = models.ForInput(c.Model, c.Preprocess, classes); err != nil {
-		return exitcode.Wrap(exitcode.Usage, err)
-	}
-	if r.loss, err = r.newLoss(classes); err != nil {
-		return exitcode.Wrap(exitcode.Usage, err)
-	}
-	trained := r.loss
-	if c.Train.Mixup > 0 {
-		trained = losses.Mixed(r.loss, classes)
-		r.mix = &mixup{alpha: c.Train.Mixup, seed: c.Train.Seed}
-	}
-	if err := r.openLoaders(); err != nil {
+	if err := r.newParts(); err != nil {
 		return err
 	}
-	frozen, err := freeze(c, r.net)
-	if err != nil {
-		return err
-	}
-	if err := r.reserve(&workload{dev: dev, cfg: c, opt: session.Options{
-		Network: r.net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: EvalBatch(c),
-		Training: &session.Training{
-			Loss: trained, BatchSizes: r.batchSizes(), Accumulate: c.Train.Accumulate > 1, Optimizer: optimizer(c.Train, r.net),
-			Frozen: frozen,
-		},
-	}}); err != nil {
+	if err := r.reserve(ctx, dev); err != nil {
 		return err
 	}
 	if err := r.sess.Initialize(c.Train.Seed); err != nil {
@@ -223,6 +199,16 @@ func (r *run) prepare(dev *cpu.Device) error {
 	}
 	r.sess.StartAverages()
 	return r.restore()
+}
+
+// newParts makes the network and the loss for the data set.
+func (r *run) newParts() (err error) {
+	classes := Outputs(r.ds.Task, r.ds.Labels)
+	if r.net, err = models.ForInput(r.cfg.Model, r.cfg.Preprocess, classes); err != nil {
+		return exitcode.Wrap(exitcode.Usage, err)
+	}
+	r.loss, err = r.newLoss(classes)
+	return exitcode.Wrap(exitcode.Usage, err)
 }
 
 // restore continues from the saved state, if the run has one.
