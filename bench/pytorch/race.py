@@ -183,7 +183,7 @@ def ctclass(binary, spec, steps, threads):
         binary, "bench", "--json", "--mode", spec["mode"], "--steps", str(steps), "--threads", str(threads), 
         "--set", f"model.name={spec['model']}", "--set", f"preprocess.shape_dhw={d},{h},{w}",
         "--set", f"train.batch_size={spec['batch']}", "--set", f"eval.batch_size={spec['batch']}",
-        "--set", "data.labels=" + ",".join(f"l{i}" for i in range(CLASSES)),
+        "--set", "data.task=multilabel", "--set", "data.labels=" + ",".join(f"l{i}" for i in range(CLASSES)),
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

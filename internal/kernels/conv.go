@@ -39,6 +39,7 @@ type Conv struct {
 	plain   *plainConv // plain input
 	choice  ConvChoice
 	wino    [3]*winograd // by pass, nil where the direct algorithm runs
+	stem    *winoStem    // instead of plain where choice is not Direct
 }
 
 // NewConv plans a convolution for an instruction set.
@@ -61,6 +62,10 @@ func NewConvWith(spec ConvSpec, isa ISA, choice ConvChoice) *Conv {
 		c.forward = newForwardGather(spec)
 		c.back = newBackwardGather(spec)
 	}
+	if stemFits(spec) {
+		c.choice = choice
+		c.stem = newWinoStem(spec, isa)
+	}
 	if winogradFits(spec) {
 		c.choice = choice
 		for pass, a := range choice {
@@ -75,6 +80,8 @@ func NewConvWith(spec ConvSpec, isa ISA, choice ConvChoice) *Conv {
 // ConvForwardWorkspace returns the floats of workspace that ConvForward needs for n samples.
 func (m *Machine) ConvForwardWorkspace(c *Conv, n int) int {
 	switch w := c.wino[Forward]; {
+	case c.useStem(Forward):
+		return c.stem.workspace()
 	case c.plain != nil:
 		return c.plain.workspace(n)
 	case w != nil:
@@ -86,6 +93,10 @@ func (m *Machine) ConvForwardWorkspace(c *Conv, n int) int {
 // ConvForward computes y = conv(x, w). y is overwritten. For a plain input x.Data is row-major, x.CB the
 // number of channels and x.Stride the floats per sample.
 func (m *Machine) ConvForward(c *Conv, x Map, w []float32, y Map, ws []float32) {
+	if c.useStem(Forward) {
+		m.stemForward(c, x, w, y, nil, ws)
+		return
+	}
 	if c.plain != nil {
 		m.plainForward(c, x, w, y, ws)
 		return
@@ -146,6 +157,8 @@ func (m *Machine) ConvBackwardData(c *Conv, w []float32, dy Map, dx Map, ws []fl
 // ConvBackwardWeightsWorkspace returns the floats of workspace that ConvBackwardWeights needs for n samples.
 func (m *Machine) ConvBackwardWeightsWorkspace(c *Conv, n int) int {
 	switch w := c.wino[BackwardWeights]; {
+	case c.useStem(BackwardWeights):
+		return c.stem.workspace()
 	case c.plain != nil:
 		return c.plain.workspace(n)
 	case w != nil:
@@ -157,6 +170,10 @@ func (m *Machine) ConvBackwardWeightsWorkspace(c *Conv, n int) int {
 // ConvBackwardWeights computes dw, the gradient by the weights in their packed layout, summed over the
 // samples. dw is overwritten; its padding entries become zero.
 func (m *Machine) ConvBackwardWeights(c *Conv, x Map, dy Map, dw []float32, ws []float32) {
+	if c.useStem(BackwardWeights) {
+		m.stemBackwardWeights(c, x, dy, dw, ws)
+		return
+	}
 	if c.plain != nil {
 		m.plainBackwardWeights(c, x, dy, dw, ws)
 		return
@@ -167,6 +184,8 @@ func (m *Machine) ConvBackwardWeights(c *Conv, x Map, dy Map, dw []float32, ws [
 	}
 	m.blockedBackwardWeights(c, x, dy, dw)
 }
+
+func (c *Conv) useStem(pass int) bool { return c.stem != nil && c.choice[pass] != Direct }
 
 func volume3(s [3]int) int { return s[0] * s[1] * s[2] }
 

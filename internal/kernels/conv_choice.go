@@ -6,7 +6,7 @@ type Algorithm uint8
 const (
 	Direct    Algorithm = iota // a product for each tap
 	Winograd2                  // F(2,3)³
-	Winograd4                  // F(4,3)³
+	Winograd4                  // F(4,3)³; for a 7³ convolution of stride 2, F(3,4)³ on its phases
 )
 
 // String returns the name used in run records and tuning tables.
@@ -31,10 +31,13 @@ const narrow = 64 * 32
 
 // DefaultChoice returns the algorithms that serve a per-sample shape well on an instruction set.
 func DefaultChoice(s ConvSpec, _ ISA) ConvChoice {
+	voxels := volume3(s.OutSize())
+	if stemFits(s) && voxels >= 6*6*6 {
+		return ConvChoice{Winograd4, Direct, Winograd4}
+	}
 	if !winogradFits(s) {
 		return ConvChoice{}
 	}
-	voxels := volume3(s.OutSize())
 	channels := s.In.Blocks() * s.Out.Blocks() * Block * Block
 	switch {
 	case voxels < 6*6*6:

@@ -6,6 +6,8 @@ func (k *convKernels) gather(a *gatherArgs, rows int, wide bool) { gatherGeneric
 
 func (k *convKernels) dense(a *denseArgs, rows int, wide bool) { k.denseGather(a, rows, wide) }
 
+func (k *convKernels) half(a *denseArgs, rows int, wide bool) { halfGeneric(a, rows, wide) }
+
 func (k *convKernels) plain(a *plainArgs, rows int, wide bool) { plainGeneric(a, rows, wide) }
 
 func (k *convKernels) outer(a *outerArgs, r int, wide bool) { outerGeneric(a, r, wide) }

@@ -269,90 +269,150 @@ func plainAVX2Narrow1(a *byte)
 //go:noescape
 func outerAVX2Narrow6(a *byte)
 
+// denseAVX2Wide6 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX2Wide6(a *byte)
+
+// halfAVX2Wide6 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func halfAVX2Wide6(a *byte)
+
 // denseAVX2Narrow6 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow6(a *byte)
 
-// denseAVX2Wide6 is denseArgs' sum for a fixed number of rows.
+// halfAVX2Narrow6 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
-func denseAVX2Wide6(a *byte)
+func halfAVX2Narrow6(a *byte)
 
 // outerAVX2Narrow5 is outerGeneric for a fixed number of rows.
 //
 //go:noescape
 func outerAVX2Narrow5(a *byte)
 
+// denseAVX2Wide5 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX2Wide5(a *byte)
+
+// halfAVX2Wide5 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func halfAVX2Wide5(a *byte)
+
 // denseAVX2Narrow5 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow5(a *byte)
 
-// denseAVX2Wide5 is denseArgs' sum for a fixed number of rows.
+// halfAVX2Narrow5 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
-func denseAVX2Wide5(a *byte)
+func halfAVX2Narrow5(a *byte)
 
 // outerAVX2Narrow4 is outerGeneric for a fixed number of rows.
 //
 //go:noescape
 func outerAVX2Narrow4(a *byte)
 
+// denseAVX2Wide4 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX2Wide4(a *byte)
+
+// halfAVX2Wide4 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func halfAVX2Wide4(a *byte)
+
 // denseAVX2Narrow4 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow4(a *byte)
 
-// denseAVX2Wide4 is denseArgs' sum for a fixed number of rows.
+// halfAVX2Narrow4 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
-func denseAVX2Wide4(a *byte)
+func halfAVX2Narrow4(a *byte)
 
 // outerAVX2Narrow3 is outerGeneric for a fixed number of rows.
 //
 //go:noescape
 func outerAVX2Narrow3(a *byte)
 
+// denseAVX2Wide3 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX2Wide3(a *byte)
+
+// halfAVX2Wide3 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func halfAVX2Wide3(a *byte)
+
 // denseAVX2Narrow3 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow3(a *byte)
 
-// denseAVX2Wide3 is denseArgs' sum for a fixed number of rows.
+// halfAVX2Narrow3 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
-func denseAVX2Wide3(a *byte)
+func halfAVX2Narrow3(a *byte)
 
 // outerAVX2Narrow2 is outerGeneric for a fixed number of rows.
 //
 //go:noescape
 func outerAVX2Narrow2(a *byte)
 
+// denseAVX2Wide2 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX2Wide2(a *byte)
+
+// halfAVX2Wide2 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func halfAVX2Wide2(a *byte)
+
 // denseAVX2Narrow2 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow2(a *byte)
 
-// denseAVX2Wide2 is denseArgs' sum for a fixed number of rows.
+// halfAVX2Narrow2 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
-func denseAVX2Wide2(a *byte)
+func halfAVX2Narrow2(a *byte)
 
 // outerAVX2Narrow1 is outerGeneric for a fixed number of rows.
 //
 //go:noescape
 func outerAVX2Narrow1(a *byte)
 
+// denseAVX2Wide1 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX2Wide1(a *byte)
+
+// halfAVX2Wide1 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func halfAVX2Wide1(a *byte)
+
 // denseAVX2Narrow1 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow1(a *byte)
 
-// denseAVX2Wide1 is denseArgs' sum for a fixed number of rows.
+// halfAVX2Narrow1 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
-func denseAVX2Wide1(a *byte)
+func halfAVX2Narrow1(a *byte)
 
 // transposeAVX2 is transposeGeneric.
 //

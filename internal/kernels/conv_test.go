@@ -252,7 +252,7 @@ func (c *convCase) check(t *testing.T) {
 	t.Helper()
 	bound := 1e-5
 	if c.choice != nil && c.choice[Forward] == Winograd4 {
-		bound = 5e-5
+		bound = 3e-5
 	}
 	for _, isa := range Supported() {
 		var first convResult

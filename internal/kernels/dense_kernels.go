@@ -38,3 +38,19 @@ func (k *convKernels) denseGather(a *denseArgs, rows int, wide bool) {
 	}
 	k.gather(&g, tile, wide)
 }
+
+// halfRows is the largest number of rows that half computes.
+const halfRows = 6
+
+// halfGeneric computes rows of one block of 8 input channels, 8 floats apart.
+func halfGeneric(a *denseArgs, rows int, wide bool) {
+	groups, rowBytes := laneGroups(wide)
+	for i := range rows {
+		for g := range groups {
+			w, o := laneGroup(g, a.YBlock)
+			var acc lanes8
+			madd8(&acc, unsafe.Add(a.X, i*32), unsafe.Add(a.W, w), 8, rowBytes)
+			*(*lanes8)(unsafe.Add(a.Y, i*Block*4+o)) = acc
+		}
+	}
+}

@@ -8,8 +8,10 @@ import "unsafe"
 func (k *winoKernels) transform(kind winoKind, a *winoArgs) {
 	p := (*byte)(unsafe.Pointer(a))
 	switch {
-	case k.isa == Generic:
+	case k.isa == Generic || k.m == 3 && (kind == winoWeight || kind == winoWeightGradient):
 		k.winoGeneric(kind, a)
+	case k.m == 3:
+		winoThree(kind, p)
 	case k.m == 2:
 		winoTwo(kind, p)
 	default:
@@ -33,6 +35,22 @@ func winoTwo(kind winoKind, p *byte) {
 		wino2Gradient(p)
 	case winoWeightGradient:
 		wino2WeightGradient(p)
+	}
+}
+
+// winoThree has the same input as winoFour.
+func winoThree(kind winoKind, p *byte) {
+	switch kind {
+	case winoInput:
+		wino4Input(p)
+	case winoOutput:
+		wino3Output(p)
+	case winoOutputShift:
+		wino3OutputShift(p)
+	case winoOutputShiftAdd:
+		wino3OutputShiftAdd(p)
+	case winoGradient:
+		wino3Gradient(p)
 	}
 }
 

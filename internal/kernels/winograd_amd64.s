@@ -1154,6 +1154,1226 @@ element:
 DATA wino2WeightGradientConstants<>+0(SB)/4, $(0.5)
 GLOBL wino2WeightGradientConstants<>(SB), RODATA|NOPTR, $4
 
+// func wino3Output(a *byte)
+// Requires: AVX, FMA3
+TEXT ·wino3Output(SB), NOSPLIT, $40-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputConstants<>+0(SB), Y10
+	VBROADCASTSS wino3OutputConstants<>+4(SB), Y11
+	VBROADCASTSS wino3OutputConstants<>+8(SB), Y12
+	VBROADCASTSS wino3OutputConstants<>+12(SB), Y13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+
+vector:
+	MOVQ   16(AX), CX
+	MOVQ   (SP), DX
+	MOVQ   24(AX), BX
+	IMUL3Q $0x24, BX, SI
+	MOVQ   $0x00000024, DI
+	MOVQ   CX, R8
+
+element:
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Y0
+	VMOVUPS     (DX)(SI*1), Y1
+	VMOVUPS     (DX)(SI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(SI*1), Y4
+	VMOVUPS     (R9)(SI*2), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (R8)
+	VMOVUPS     Y1, 1152(R8)
+	VMOVUPS     Y5, 2304(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x20, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        40(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVUPS     768(CX), Y4
+	VMOVUPS     960(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     Y5, 384(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVUPS     800(CX), Y4
+	VMOVUPS     992(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 224(CX)
+	VMOVUPS     Y5, 416(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVUPS     832(CX), Y4
+	VMOVUPS     1024(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 256(CX)
+	VMOVUPS     Y5, 448(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     864(CX), Y4
+	VMOVUPS     1056(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 288(CX)
+	VMOVUPS     Y5, 480(CX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVUPS     896(CX), Y4
+	VMOVUPS     1088(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 128(CX)
+	VMOVUPS     Y1, 320(CX)
+	VMOVUPS     Y5, 512(CX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVUPS     928(CX), Y4
+	VMOVUPS     1120(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 160(CX)
+	VMOVUPS     Y1, 352(CX)
+	VMOVUPS     Y5, 544(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino3Outputrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VMOVUPS     128(CX), Y4
+	VMOVUPS     160(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VMOVUPS     Y0, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3Outputrow0
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3Outputrow0
+	VMOVUPS     Y5, 128(BX)
+
+wino3Outputrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino3Outputrow1
+	VMOVUPS     192(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     288(CX), Y3
+	VMOVUPS     320(CX), Y4
+	VMOVUPS     352(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VMOVUPS     Y0, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3Outputrow1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3Outputrow1
+	VMOVUPS     Y5, 128(BX)
+
+wino3Outputrow1:
+	MOVQ        16(DX), BX
+	TESTQ       BX, BX
+	JS          wino3Outputrow2
+	VMOVUPS     384(CX), Y0
+	VMOVUPS     416(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VMOVUPS     512(CX), Y4
+	VMOVUPS     544(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VMOVUPS     Y0, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3Outputrow2
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3Outputrow2
+	VMOVUPS     Y5, 128(BX)
+
+wino3Outputrow2:
+	ADDQ $0x18, DX
+	ADDQ $0x00000480, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x20, 8(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3OutputShift(a *byte)
+// Requires: AVX, FMA3
+TEXT ·wino3OutputShift(SB), NOSPLIT, $40-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputShiftConstants<>+0(SB), Y10
+	VBROADCASTSS wino3OutputShiftConstants<>+4(SB), Y11
+	VBROADCASTSS wino3OutputShiftConstants<>+8(SB), Y12
+	VBROADCASTSS wino3OutputShiftConstants<>+12(SB), Y13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+
+vector:
+	MOVQ   16(AX), CX
+	MOVQ   (SP), DX
+	MOVQ   24(AX), BX
+	IMUL3Q $0x24, BX, SI
+	MOVQ   $0x00000024, DI
+	MOVQ   CX, R8
+
+element:
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Y0
+	VMOVUPS     (DX)(SI*1), Y1
+	VMOVUPS     (DX)(SI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(SI*1), Y4
+	VMOVUPS     (R9)(SI*2), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (R8)
+	VMOVUPS     Y1, 1152(R8)
+	VMOVUPS     Y5, 2304(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x20, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        40(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVUPS     768(CX), Y4
+	VMOVUPS     960(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     Y5, 384(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVUPS     800(CX), Y4
+	VMOVUPS     992(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 224(CX)
+	VMOVUPS     Y5, 416(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVUPS     832(CX), Y4
+	VMOVUPS     1024(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 256(CX)
+	VMOVUPS     Y5, 448(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     864(CX), Y4
+	VMOVUPS     1056(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 288(CX)
+	VMOVUPS     Y5, 480(CX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVUPS     896(CX), Y4
+	VMOVUPS     1088(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 128(CX)
+	VMOVUPS     Y1, 320(CX)
+	VMOVUPS     Y5, 512(CX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVUPS     928(CX), Y4
+	VMOVUPS     1120(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 160(CX)
+	VMOVUPS     Y1, 352(CX)
+	VMOVUPS     Y5, 544(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputShiftrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VMOVUPS     128(CX), Y4
+	VMOVUPS     160(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y7
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VADDPS      Y6, Y0, Y0
+	VMAXPS      Y0, Y7, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputShiftrow0
+	VADDPS      Y6, Y1, Y1
+	VMAXPS      Y1, Y7, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputShiftrow0
+	VADDPS      Y6, Y5, Y5
+	VMAXPS      Y5, Y7, Y5
+	VMOVUPS     Y5, 128(BX)
+
+wino3OutputShiftrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputShiftrow1
+	VMOVUPS     192(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     288(CX), Y3
+	VMOVUPS     320(CX), Y4
+	VMOVUPS     352(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y7
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VADDPS      Y6, Y0, Y0
+	VMAXPS      Y0, Y7, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputShiftrow1
+	VADDPS      Y6, Y1, Y1
+	VMAXPS      Y1, Y7, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputShiftrow1
+	VADDPS      Y6, Y5, Y5
+	VMAXPS      Y5, Y7, Y5
+	VMOVUPS     Y5, 128(BX)
+
+wino3OutputShiftrow1:
+	MOVQ        16(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputShiftrow2
+	VMOVUPS     384(CX), Y0
+	VMOVUPS     416(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VMOVUPS     512(CX), Y4
+	VMOVUPS     544(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y7
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VADDPS      Y6, Y0, Y0
+	VMAXPS      Y0, Y7, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputShiftrow2
+	VADDPS      Y6, Y1, Y1
+	VMAXPS      Y1, Y7, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputShiftrow2
+	VADDPS      Y6, Y5, Y5
+	VMAXPS      Y5, Y7, Y5
+	VMOVUPS     Y5, 128(BX)
+
+wino3OutputShiftrow2:
+	ADDQ $0x18, DX
+	ADDQ $0x00000480, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x20, 8(SP)
+	ADDQ $0x20, 24(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputShiftConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputShiftConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputShiftConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputShiftConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputShiftConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3OutputShiftAdd(a *byte)
+// Requires: AVX, FMA3
+TEXT ·wino3OutputShiftAdd(SB), NOSPLIT, $40-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputShiftAddConstants<>+0(SB), Y10
+	VBROADCASTSS wino3OutputShiftAddConstants<>+4(SB), Y11
+	VBROADCASTSS wino3OutputShiftAddConstants<>+8(SB), Y12
+	VBROADCASTSS wino3OutputShiftAddConstants<>+12(SB), Y13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         88(AX), CX
+	MOVQ         CX, 32(SP)
+
+vector:
+	MOVQ   16(AX), CX
+	MOVQ   (SP), DX
+	MOVQ   24(AX), BX
+	IMUL3Q $0x24, BX, SI
+	MOVQ   $0x00000024, DI
+	MOVQ   CX, R8
+
+element:
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Y0
+	VMOVUPS     (DX)(SI*1), Y1
+	VMOVUPS     (DX)(SI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(SI*1), Y4
+	VMOVUPS     (R9)(SI*2), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (R8)
+	VMOVUPS     Y1, 1152(R8)
+	VMOVUPS     Y5, 2304(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x20, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        40(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVUPS     768(CX), Y4
+	VMOVUPS     960(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     Y5, 384(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVUPS     800(CX), Y4
+	VMOVUPS     992(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 224(CX)
+	VMOVUPS     Y5, 416(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVUPS     832(CX), Y4
+	VMOVUPS     1024(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 256(CX)
+	VMOVUPS     Y5, 448(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     864(CX), Y4
+	VMOVUPS     1056(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 288(CX)
+	VMOVUPS     Y5, 480(CX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVUPS     896(CX), Y4
+	VMOVUPS     1088(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 128(CX)
+	VMOVUPS     Y1, 320(CX)
+	VMOVUPS     Y5, 512(CX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVUPS     928(CX), Y4
+	VMOVUPS     1120(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 160(CX)
+	VMOVUPS     Y1, 352(CX)
+	VMOVUPS     Y5, 544(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputShiftAddrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VMOVUPS     128(CX), Y4
+	VMOVUPS     160(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        32(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y7
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VADDPS      Y6, Y0, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y7, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino3OutputShiftAddrow0
+	VADDPS      Y6, Y1, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y7, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        R8, $0x02
+	JLE         wino3OutputShiftAddrow0
+	VADDPS      Y6, Y5, Y5
+	VADDPS      128(SI), Y5, Y5
+	VMAXPS      Y5, Y7, Y5
+	VMOVUPS     Y5, 128(BX)
+
+wino3OutputShiftAddrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputShiftAddrow1
+	VMOVUPS     192(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     288(CX), Y3
+	VMOVUPS     320(CX), Y4
+	VMOVUPS     352(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        32(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y7
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VADDPS      Y6, Y0, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y7, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino3OutputShiftAddrow1
+	VADDPS      Y6, Y1, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y7, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        R8, $0x02
+	JLE         wino3OutputShiftAddrow1
+	VADDPS      Y6, Y5, Y5
+	VADDPS      128(SI), Y5, Y5
+	VMAXPS      Y5, Y7, Y5
+	VMOVUPS     Y5, 128(BX)
+
+wino3OutputShiftAddrow1:
+	MOVQ        16(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputShiftAddrow2
+	VMOVUPS     384(CX), Y0
+	VMOVUPS     416(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VMOVUPS     512(CX), Y4
+	VMOVUPS     544(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        32(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y7
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VADDPS      Y6, Y0, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y7, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino3OutputShiftAddrow2
+	VADDPS      Y6, Y1, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y7, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        R8, $0x02
+	JLE         wino3OutputShiftAddrow2
+	VADDPS      Y6, Y5, Y5
+	VADDPS      128(SI), Y5, Y5
+	VMAXPS      Y5, Y7, Y5
+	VMOVUPS     Y5, 128(BX)
+
+wino3OutputShiftAddrow2:
+	ADDQ $0x18, DX
+	ADDQ $0x00000480, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x20, 8(SP)
+	ADDQ $0x20, 24(SP)
+	ADDQ $0x20, 32(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputShiftAddConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputShiftAddConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputShiftAddConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputShiftAddConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputShiftAddConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3Gradient(a *byte)
+// Requires: AVX, FMA3
+TEXT ·wino3Gradient(SB), NOSPLIT, $40-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3GradientConstants<>+0(SB), Y10
+	VBROADCASTSS wino3GradientConstants<>+4(SB), Y11
+	VBROADCASTSS wino3GradientConstants<>+8(SB), Y12
+	VBROADCASTSS wino3GradientConstants<>+12(SB), Y13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+
+vector:
+	MOVQ 16(AX), CX
+	LEAQ 576(CX), DX
+	MOVQ DX, BX
+	MOVQ $0x00000003, SI
+	MOVQ 40(AX), DI
+
+plane:
+	MOVQ        (DI), R8
+	TESTQ       R8, R8
+	JS          wino3Gradientzero0
+	ADDQ        (SP), R8
+	MOVQ        48(AX), R9
+	MOVQ        56(AX), R10
+	MOVQ        (R9), R11
+	VMOVUPS     (R10), Y6
+	VANDPS      (R8)(R11*1), Y6, Y0
+	MOVQ        8(R9), R11
+	VMOVUPS     32(R10), Y6
+	VANDPS      (R8)(R11*1), Y6, Y1
+	MOVQ        16(R9), R9
+	VMOVUPS     64(R10), Y6
+	VANDPS      (R8)(R9*1), Y6, Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y4, 32(CX)
+	VMOVUPS     Y5, 64(CX)
+	VMOVUPS     Y8, 96(CX)
+	VMOVUPS     Y9, 128(CX)
+	VMOVUPS     Y2, 160(CX)
+	JMP         wino3Gradientrow0
+
+wino3Gradientzero0:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y0, 32(CX)
+	VMOVUPS Y0, 64(CX)
+	VMOVUPS Y0, 96(CX)
+	VMOVUPS Y0, 128(CX)
+	VMOVUPS Y0, 160(CX)
+
+wino3Gradientrow0:
+	MOVQ        8(DI), R8
+	TESTQ       R8, R8
+	JS          wino3Gradientzero1
+	ADDQ        (SP), R8
+	MOVQ        48(AX), R9
+	MOVQ        56(AX), R10
+	MOVQ        (R9), R11
+	VMOVUPS     (R10), Y6
+	VANDPS      (R8)(R11*1), Y6, Y0
+	MOVQ        8(R9), R11
+	VMOVUPS     32(R10), Y6
+	VANDPS      (R8)(R11*1), Y6, Y1
+	MOVQ        16(R9), R9
+	VMOVUPS     64(R10), Y6
+	VANDPS      (R8)(R9*1), Y6, Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 192(CX)
+	VMOVUPS     Y4, 224(CX)
+	VMOVUPS     Y5, 256(CX)
+	VMOVUPS     Y8, 288(CX)
+	VMOVUPS     Y9, 320(CX)
+	VMOVUPS     Y2, 352(CX)
+	JMP         wino3Gradientrow1
+
+wino3Gradientzero1:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 192(CX)
+	VMOVUPS Y0, 224(CX)
+	VMOVUPS Y0, 256(CX)
+	VMOVUPS Y0, 288(CX)
+	VMOVUPS Y0, 320(CX)
+	VMOVUPS Y0, 352(CX)
+
+wino3Gradientrow1:
+	MOVQ        16(DI), R8
+	TESTQ       R8, R8
+	JS          wino3Gradientzero2
+	ADDQ        (SP), R8
+	MOVQ        48(AX), R9
+	MOVQ        56(AX), R10
+	MOVQ        (R9), R11
+	VMOVUPS     (R10), Y6
+	VANDPS      (R8)(R11*1), Y6, Y0
+	MOVQ        8(R9), R11
+	VMOVUPS     32(R10), Y6
+	VANDPS      (R8)(R11*1), Y6, Y1
+	MOVQ        16(R9), R9
+	VMOVUPS     64(R10), Y6
+	VANDPS      (R8)(R9*1), Y6, Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 384(CX)
+	VMOVUPS     Y4, 416(CX)
+	VMOVUPS     Y5, 448(CX)
+	VMOVUPS     Y8, 480(CX)
+	VMOVUPS     Y9, 512(CX)
+	VMOVUPS     Y2, 544(CX)
+	JMP         wino3Gradientrow2
+
+wino3Gradientzero2:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 384(CX)
+	VMOVUPS Y0, 416(CX)
+	VMOVUPS Y0, 448(CX)
+	VMOVUPS Y0, 480(CX)
+	VMOVUPS Y0, 512(CX)
+	VMOVUPS Y0, 544(CX)
+
+wino3Gradientrow2:
+	ADDQ        $0x18, DI
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (BX)
+	VMOVUPS     Y4, 192(BX)
+	VMOVUPS     Y5, 384(BX)
+	VMOVUPS     Y8, 576(BX)
+	VMOVUPS     Y9, 768(BX)
+	VMOVUPS     Y2, 960(BX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 32(BX)
+	VMOVUPS     Y4, 224(BX)
+	VMOVUPS     Y5, 416(BX)
+	VMOVUPS     Y8, 608(BX)
+	VMOVUPS     Y9, 800(BX)
+	VMOVUPS     Y2, 992(BX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 64(BX)
+	VMOVUPS     Y4, 256(BX)
+	VMOVUPS     Y5, 448(BX)
+	VMOVUPS     Y8, 640(BX)
+	VMOVUPS     Y9, 832(BX)
+	VMOVUPS     Y2, 1024(BX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 96(BX)
+	VMOVUPS     Y4, 288(BX)
+	VMOVUPS     Y5, 480(BX)
+	VMOVUPS     Y8, 672(BX)
+	VMOVUPS     Y9, 864(BX)
+	VMOVUPS     Y2, 1056(BX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 128(BX)
+	VMOVUPS     Y4, 320(BX)
+	VMOVUPS     Y5, 512(BX)
+	VMOVUPS     Y8, 704(BX)
+	VMOVUPS     Y9, 896(BX)
+	VMOVUPS     Y2, 1088(BX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 160(BX)
+	VMOVUPS     Y4, 352(BX)
+	VMOVUPS     Y5, 544(BX)
+	VMOVUPS     Y8, 736(BX)
+	VMOVUPS     Y9, 928(BX)
+	VMOVUPS     Y2, 1120(BX)
+	ADDQ        $0x00000480, BX
+	DECQ        SI
+	JNZ         plane
+	MOVQ        8(SP), CX
+	MOVQ        32(AX), BX
+	IMUL3Q      $0x24, BX, DI
+	MOVQ        $0x00000024, SI
+
+element:
+	LEAQ        (CX)(DI*2), R8
+	ADDQ        DI, R8
+	VMOVUPS     (DX), Y0
+	VMOVUPS     1152(DX), Y1
+	VMOVUPS     2304(DX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y4, (CX)(DI*1)
+	VMOVUPS     Y5, (CX)(DI*2)
+	VMOVUPS     Y8, (R8)
+	VMOVUPS     Y9, (R8)(DI*1)
+	VMOVUPS     Y2, (R8)(DI*2)
+	ADDQ        BX, CX
+	ADDQ        $0x20, DX
+	DECQ        SI
+	JNZ         element
+	ADDQ        $0x20, (SP)
+	ADDQ        $0x20, 8(SP)
+	DECQ        16(SP)
+	JNZ         vector
+	VZEROUPPER
+	RET
+
+DATA wino3GradientConstants<>+0(SB)/4, $(0.5625)
+DATA wino3GradientConstants<>+4(SB)/4, $(0.75)
+DATA wino3GradientConstants<>+8(SB)/4, $(1.5)
+DATA wino3GradientConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3GradientConstants<>(SB), RODATA|NOPTR, $16
+
 // func wino4Input(a *byte)
 // Requires: AVX, FMA3
 TEXT ·wino4Input(SB), NOSPLIT, $40-8

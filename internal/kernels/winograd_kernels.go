@@ -48,7 +48,7 @@ type winoArgs struct {
 // winoScratch is what a transform needs at most.
 type winoScratch [256]winoLane
 
-// winoKernels are the transforms of F(m, 3) on one instruction set.
+// winoKernels are the transforms of F(2, 3), F(3, 4) or F(4, 3), told by m, on one instruction set.
 type winoKernels struct {
 	isa      ISA
 	m        int
@@ -67,32 +67,47 @@ func winoKernelsFor(isa ISA, m int) *winoKernels {
 	}
 	// The points 0, ±a, ±b and infinity: rounding errors are a tenth of those of 1 and 2.
 	const a, b = 0.75, 1.5
-	const ca, cb = 1 / (2 * a * a * (a*a - b*b)), 1 / (2 * b * b * (b*b - a*a))
-	k.matrices = [3][][]float32{
-		{
-			{a * a * b * b, 0, -(a*a + b*b), 0, 1, 0},
-			{0, -a * b * b, -b * b, a, 1, 0},
-			{0, a * b * b, -b * b, -a, 1, 0},
-			{0, -a * a * b, -a * a, b, 1, 0},
-			{0, a * a * b, -a * a, -b, 1, 0},
-			{0, a * a * b * b, 0, -(a*a + b*b), 0, 1},
-		},
-		{
-			{1, 1, 1, 1, 1, 0},
-			{0, a, -a, b, -b, 0},
-			{0, a * a, a * a, b * b, b * b, 0},
-			{0, a * a * a, -a * a * a, b * b * b, -b * b * b, 1},
-		},
-		{
-			{1 / (a * a * b * b), 0, 0},
-			{ca, ca * a, ca * a * a},
-			{ca, -ca * a, ca * a * a},
-			{cb, cb * b, cb * b * b},
-			{cb, -cb * b, cb * b * b},
-			{0, 0, 1},
-		},
+	k.matrices[0] = [][]float32{
+		{a * a * b * b, 0, -(a*a + b*b), 0, 1, 0},
+		{0, -a * b * b, -b * b, a, 1, 0},
+		{0, a * b * b, -b * b, -a, 1, 0},
+		{0, -a * a * b, -a * a, b, 1, 0},
+		{0, a * a * b, -a * a, -b, 1, 0},
+		{0, a * a * b * b, 0, -(a*a + b*b), 0, 1},
 	}
+	points := []float64{0, a, -a, b, -b}
+	last := func(n int) []float32 { // of infinity: the highest power alone
+		row := make([]float32, n)
+		row[n-1] = 1
+		return row
+	}
+	taps := winoMaxTile + 1 - m
+	for i, p := range points {
+		f := 1.0
+		for j, q := range points {
+			if i != j {
+				f *= p - q
+			}
+		}
+		k.matrices[1] = append(k.matrices[1], powers(p, 1, m))
+		k.matrices[2] = append(k.matrices[2], powers(p, f, taps))
+	}
+	k.matrices[1] = transposed(append(k.matrices[1], last(m)))
+	k.matrices[2] = append(k.matrices[2], last(taps))
 	return k
+}
+
+// powers returns p⁰/f, p¹/f, … of n terms.
+func powers(p, f float64, n int) []float32 {
+	row := make([]float32, n)
+	for i := range row {
+		row[i] = float32(1 / f)
+		f /= p
+		if p == 0 {
+			return row
+		}
+	}
+	return row
 }
 
 // matrix returns the matrix of a kind.

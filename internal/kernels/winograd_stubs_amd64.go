@@ -39,6 +39,26 @@ func wino2Gradient(a *byte)
 //go:noescape
 func wino2WeightGradient(a *byte)
 
+// wino3Output is winoGeneric for the output of a convolution.
+//
+//go:noescape
+func wino3Output(a *byte)
+
+// wino3OutputShift is winoGeneric for the output of a convolution with a shift.
+//
+//go:noescape
+func wino3OutputShift(a *byte)
+
+// wino3OutputShiftAdd is winoGeneric for the output of a convolution with a shift and a sum.
+//
+//go:noescape
+func wino3OutputShiftAdd(a *byte)
+
+// wino3Gradient is winoGeneric for the gradient of the output.
+//
+//go:noescape
+func wino3Gradient(a *byte)
+
 // wino4Input is winoGeneric for the input of a convolution.
 //
 //go:noescape

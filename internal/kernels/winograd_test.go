@@ -46,7 +46,7 @@ func TestWinogradManyTiles(t *testing.T) {
 // TestWinogradTransforms compares the assembly with plain Go, lane by lane.
 func TestWinogradTransforms(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	for _, m := range []int{2, 4} {
+	for _, m := range []int{2, 3, 4} {
 		for kind := winoInput; kind <= winoWeightGradient; kind++ {
 			for _, isa := range Supported()[1:] {
 				testTransform(t, r, winoKernelsFor(isa, m), winoKernelsFor(Generic, m), kind)
@@ -85,5 +85,23 @@ func testTransform(t *testing.T, r *rand.Rand, k, plain *winoKernels, kind winoK
 		if d := math.Abs(float64(got[i] - v)); !(d <= 1e-4) {
 			t.Fatalf("%v F(%d,3) kind %d: element %d is %v, want %v", k.isa, k.m, kind, i, got[i], v)
 		}
+	}
+}
+
+func TestWinogradStem(t *testing.T) {
+	for _, tc := range []struct {
+		size [3]int
+		out  Channels
+		n    int
+	}{
+		{[3]int{9, 10, 13}, Channels{64}, 2},
+		{[3]int{1, 2, 3}, Channels{20}, 3},
+		{[3]int{24, 7, 16}, Channels{40}, 1},
+		{[3]int{5, 31, 6}, Channels{3}, 1},
+	} {
+		s := ConvSpec{In: Channels{1}, Out: tc.out, PlainIn: true, Size: tc.size, Kernel: cube(7), Stride: cube(2), Pad: cube(3)}
+		c := newConvCase(rand.New(rand.NewPCG(7, 8)), s, tc.n)
+		c.choice = &ConvChoice{Winograd4, Direct, Winograd4}
+		c.check(t)
 	}
 }

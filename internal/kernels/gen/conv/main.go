@@ -262,9 +262,9 @@ func (s shape) plain() {
 	s.store(p, plainY, plainYOff, plainYBlock)
 }
 
-// dense computes 16 channels of rows that follow each other in memory.
-func (s shape) dense() {
-	p := s.text("dense", "is denseArgs' sum for a fixed number of rows.")
+// dense computes 16 channels of rows that follow each other in memory, over blocks of depth input channels.
+func (s shape) dense(kind string, depth int) {
+	p := s.text(kind, "is denseArgs' sum for a fixed number of rows.")
 	get := func(offset int) reg.Register {
 		r := GP64()
 		MOVQ(field(p, offset), r)
@@ -274,8 +274,8 @@ func (s shape) dense() {
 	xStep, wStep := get(denseXStep), get(denseWStep)
 	s.zeroAcc()
 	Label("block")
-	for c := range 16 {
-		s.step(w, c*s.rowBytes(), func(r int) Mem { return field(x, r*64+c*4) })
+	for c := range depth {
+		s.step(w, c*s.rowBytes(), func(r int) Mem { return field(x, r*4*depth+c*4) })
 	}
 	ADDQ(xStep, x)
 	ADDQ(wStep, w)
@@ -312,8 +312,10 @@ func main() {
 	}
 	for rows := 6; rows > 0; rows-- {
 		avx2(rows, false).outer()
-		avx2(rows, false).dense()
-		avx2(rows, true).dense()
+		for _, wide := range []bool{true, false} {
+			avx2(rows, wide).dense("dense", 16)
+			avx2(rows, wide).dense("half", 8)
+		}
 	}
 	transpose()
 	Generate()

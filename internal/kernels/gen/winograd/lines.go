@@ -8,7 +8,44 @@ type size struct {
 	input, output, weight, gradient, weightGradient line
 }
 
-func sizes() []size { return []size{two(), four()} }
+func sizes() []size { return []size{two(), three(), four()} }
+
+// three is what F(3,4) does not share with F(4,3), which has the same points: its output and its gradient. Filters
+// of four taps are those of a phase of a 7³ convolution of stride 2; their transforms are rare and in Go.
+func three() size {
+	const a, b = 0.75, 1.5
+	points := []float64{a * a, a, b, b * b}
+	const a2, a1, b1, b2 = consts, consts + 1, consts + 2, consts + 3
+	return size{
+		name: "3",
+		output: line{in: 6, out: 3, constants: points, apply: func() []int {
+			add(1, 2, 6)
+			sub(1, 2, 7)
+			add(3, 4, 8)
+			sub(3, 4, 9)
+			add(0, 6, 0)
+			add(0, 8, 0) // m0+(m1+m2)+(m3+m4)
+			mul(7, a1, 1)
+			fma(9, b1, 1) // a(m1-m2)+b(m3-m4)
+			fma(6, a2, 5)
+			fma(8, b2, 5) // a²(m1+m2)+b²(m3+m4)+m5
+			return []int{0, 1, 5}
+		}},
+		gradient: line{in: 3, out: 6, constants: points, apply: func() []int {
+			mov(0, 6)
+			fma(2, a2, 6)
+			mul(1, a1, 7)
+			add(6, 7, 4)
+			sub(6, 7, 5)
+			mov(0, 6)
+			fma(2, b2, 6)
+			mul(1, b1, 7)
+			add(6, 7, 8)
+			sub(6, 7, 9)
+			return []int{0, 4, 5, 8, 9, 2}
+		}},
+	}
+}
 
 // two is F(2,3) with the points 0, 1, -1 and infinity (Winograd 1980; Lavin and Gray 2016).
 func two() size {

@@ -1,4 +1,4 @@
-// Command winograd generates the transforms of the Winograd convolutions F(2,3)³ and F(4,3)³: three passes of a
+// Command winograd generates the transforms of the Winograd convolutions F(2,3)³, F(4,3)³ and F(3,4)³: three passes of a
 // one-dimensional transform over a small cube of vectors, along w and h plane by plane, then along d (or the
 // other way round). The plain Go function winoGeneric says what they compute; the argument structure they
 // take lies in winograd_kernels.go.
@@ -93,6 +93,9 @@ func strip(base reg.Register, at, step, n int) []Mem {
 }
 
 func (c cube) generate() {
+	if c.apply == nil {
+		return
+	}
 	TEXT(c.name, NOSPLIT, "func(a *byte)")
 	Pragma("noescape")
 	Doc(c.name + " " + c.doc)

@@ -1,0 +1,229 @@
+package kernels
+
+import "unsafe"
+
+// A 7³ convolution of stride 2 on one channel is a 4³ convolution of stride 1 on eight: voxel v of phase p, one bit
+// for each axis, is voxel 2v+p of the input, and tap j of an axis in phase p is tap 2j+p-1 of the kernel (tap -1 is
+// zero). F(3, 4)³, with six points as F(4, 3) has, does it with 64 products for each output in place of 343.
+
+// stemPhases is the number of phases: the lanes of a vector.
+const stemPhases = 8
+
+// winoStem is the plan of such a convolution.
+type winoStem struct {
+	*winoPass
+}
+
+// stemFits says whether a convolution has this plan.
+func stemFits(s ConvSpec) bool {
+	return s.PlainIn && s.In.Count() == 1 && s.Kernel == [3]int{7, 7, 7} && s.Stride == [3]int{2, 2, 2} && s.Pad == [3]int{3, 3, 3}
+}
+
+func newWinoStem(s ConvSpec, isa ISA) *winoStem {
+	w := &winograd{k: winoKernelsFor(isa, 3), m: 3, t: 6, inCh: 1, outCh: s.Out.Blocks()}
+	var phases [3]int
+	for a := range phases {
+		phases[a] = ceilDiv(s.Size[a], 2)
+	}
+	p := w.pass(phases, s.OutSize(), [3]int{2, 2, 2}, 1, w.outCh)
+	for i := range p.columns { // phase maps have 8 floats for each voxel
+		for j := range p.columns[i].offset {
+			p.columns[i].offset[j] /= 2
+		}
+	}
+	return &winoStem{p}
+}
+
+func (p *winoStem) phaseFloats() int { return volume3(p.in) * stemPhases }
+
+// strideU is that of the transformed weights: for each panel a row for each phase.
+func (p *winoStem) strideU() int { return winoStride(stemPhases * p.outBlocks * Block) }
+
+// block returns how many tiles are taken together.
+func (p *winoStem) block(all int) int {
+	const most = 48
+	return ceilDiv(ceilDiv(all, ceilDiv(all, most)), halfRows) * halfRows
+}
+
+func (p *winoStem) workspace() int {
+	t := p.block(volume3(p.tiles))
+	return p.phaseFloats() + p.elements()*(p.strideU()+winoStride(stemPhases*t)+winoStride(p.outBlocks*t*Block)) + 4*Block
+}
+
+// tapOf returns the tap of the kernel that is tap j (d, h, w) of a phase, or -1.
+func stemTap(phase, j int) int {
+	tap := 0
+	for _, axis := range [3]int{4, 2, 1} {
+		t := 2*(j/(axis*axis)%4) - 1
+		if phase&axis != 0 {
+			t++
+		}
+		if t < 0 {
+			return -1
+		}
+		tap = tap*7 + t
+	}
+	return tap
+}
+
+// transformWeights writes the transformed weights of weights [panel][tap][width].
+func (m *Machine) stemWeights(p *winoStem, u, weights []float32) {
+	m.Run(p.outBlocks*2*stemPhases, func(_, i int) {
+		phase, lane := i%stemPhases, i/stemPhases*8 // of the output channels
+		panel, width := lane/panelWidth, widthOfPanel(lane/panelWidth, p.outBlocks)
+		var taps [64]winoLane
+		for j := range taps {
+			if t := stemTap(phase, j); t >= 0 {
+				taps[j] = winoLane(weights[panel*343*panelWidth+t*width+lane%panelWidth:])
+			}
+		}
+		p.k.transform(winoWeight, &winoArgs{
+			Src: unsafe.Pointer(&taps), SrcStep: 32,
+			Dst:     unsafe.Pointer(&u[panel*stemPhases*panelWidth+phase*width+lane%panelWidth]),
+			DstStep: p.strideU() * 4, Count: 1,
+		})
+	})
+}
+
+// stemInput sorts the voxels of a sample by phase.
+func (m *Machine) stemInput(p *winoStem, phases []float32, x Map, sample int) {
+	from := x.Data[sample*x.Stride:]
+	m.Run(p.in[0], func(_, d int) {
+		to := phases[d*p.in[1]*p.in[2]*stemPhases:][:p.in[1]*p.in[2]*stemPhases]
+		for phase := range stemPhases {
+			sd, dh, dw := 2*d+phase/4, phase/2%2, phase%2
+			for h := range p.in[1] {
+				row := to[h*p.in[2]*stemPhases:][:p.in[2]*stemPhases]
+				sh := 2*h + dh
+				n := 0
+				if sd < x.D && sh < x.H {
+					line := from[(sd*x.H+sh)*x.W:][:x.W]
+					for w := dw; w < len(line); w += 2 {
+						row[n*stemPhases+phase] = line[w]
+						n++
+					}
+				}
+				for ; n < p.in[2]; n++ {
+					row[n*stemPhases+phase] = 0
+				}
+			}
+		}
+	})
+}
+
+// input transforms a tile of the phase map to elements at dst.
+func (p *winoStem) input(phases []float32, at [3]int, dst *float32, stride int) {
+	var scratch winoScratch
+	var rows [winoMaxTile * winoMaxTile]int
+	winoRows(&rows, [2]int{at[0]*p.m - p.pad[0], at[1]*p.m - p.pad[1]}, p.t, p.in)
+	for i, r := range rows {
+		if r > 0 {
+			rows[i] = r / 2
+		}
+	}
+	cols := &p.columns[at[2]]
+	p.k.transform(winoInput, &winoArgs{
+		Src: unsafe.Pointer(&phases[0]), Dst: unsafe.Pointer(dst), Scratch: unsafe.Pointer(&scratch),
+		DstStep: stride * 4, Rows: &rows[0], Cols: &cols.offset, Mask: &cols.mask, Count: 1,
+	})
+}
+
+func (m *Machine) stemForward(c *Conv, x Map, weights []float32, y Map, e *epilogue, ws []float32) {
+	p := c.stem
+	all := volume3(p.tiles)
+	r := &winoRun{winoPass: p.winoPass, machine: m, x: x, epilogue: e, block: p.block(all), strideV: winoStride(stemPhases * p.block(all))}
+	r.strideM = winoStride(p.outBlocks * r.block * Block)
+	phases, ws := takeAligned(ws, p.phaseFloats())
+	u, ws := takeAligned(ws, p.elements()*p.strideU())
+	v, ws := takeAligned(ws, p.elements()*r.strideV)
+	r.m, _ = takeAligned(ws, p.elements()*r.strideM)
+	m.stemWeights(p, u, weights)
+	panels := ceilDiv(p.outBlocks, 2)
+	for sample := range x.N {
+		m.stemInput(p, phases, x, sample)
+		r.y = y
+		r.y.Data = y.Data[sample*y.Stride:]
+		for first := 0; first < all; first += r.block {
+			n := min(r.block, all-first)
+			m.runGrouped(n, func(i int) {
+				_, at := p.tileAt(first + i)
+				p.input(phases, at, &v[i*stemPhases], r.strideV)
+			})
+			m.runGrouped(p.elements()*panels, func(i int) {
+				e, panel := i/panels, i%panels
+				wide := widthOfPanel(panel, p.outBlocks) == panelWidth
+				a := denseArgs{W: unsafe.Pointer(&u[e*p.strideU()+panel*stemPhases*panelWidth]), Blocks: 1, YBlock: r.block * Block * 4}
+				for t := 0; t < n; t += halfRows {
+					a.X = unsafe.Pointer(&v[e*r.strideV+t*stemPhases])
+					a.Y = unsafe.Pointer(&r.m[e*r.strideM+(panel*2*r.block+t)*Block])
+					c.kernels.half(&a, min(halfRows, n-t), wide)
+				}
+			})
+			m.runGrouped(n*p.outBlocks, func(i int) { r.output(first, i%n, i/n) })
+		}
+	}
+}
+
+func (m *Machine) stemBackwardWeights(c *Conv, x, dy Map, dw, ws []float32) {
+	p := c.stem
+	all := volume3(p.tiles)
+	block := p.block(all)
+	strideU, strideV, strideM := p.strideU(), winoStride(stemPhases*block), winoStride(p.outBlocks*block*Block)
+	phases, ws := takeAligned(ws, p.phaseFloats())
+	du, ws := takeAligned(ws, p.elements()*strideU)
+	v, ws := takeAligned(ws, p.elements()*strideV)
+	dm, _ := takeAligned(ws, p.elements()*strideM)
+	panels := ceilDiv(p.outBlocks, 2)
+	for sample := range x.N {
+		m.stemInput(p, phases, x, sample)
+		for first := 0; first < all; first += block {
+			n := min(block, all-first)
+			m.runGrouped(n*(1+p.outBlocks), func(i int) {
+				_, at := p.tileAt(first + i%n)
+				if i < n {
+					p.input(phases, at, &v[i*stemPhases], strideV)
+					return
+				}
+				b := i/n - 1
+				p.toElements(winoGradient, dy, sample, b, at, [3]int{}, p.m, &p.outColumns[at[2]], &dm[(b*block+i%n)*Block], strideM)
+			})
+			m.runGrouped(p.elements()*panels, func(i int) {
+				e, panel := i/panels, i%panels
+				width := widthOfPanel(panel, p.outBlocks)
+				to := du[e*strideU+panel*stemPhases*panelWidth:][:stemPhases*width]
+				if sample == 0 && first == 0 {
+					clear(to)
+				}
+				a := outerArgs{
+					DY: unsafe.Pointer(&dm[e*strideM+panel*2*block*Block]),
+					N:  [3]int{n, 1, 1}, XStep: [3]int{stemPhases * 4}, DYStep: [3]int{Block * 4},
+					DYBlock: block * Block * 4, DWStep: width * 4,
+				}
+				for row := 0; row < stemPhases; row += 4 {
+					a.X, a.DW = unsafe.Pointer(&v[e*strideV+row]), unsafe.Pointer(&to[row*width])
+					c.kernels.outer(&a, 4, width == panelWidth)
+				}
+			})
+		}
+	}
+	m.stemWeightGradient(p, dw, du)
+}
+
+// stemWeightGradient writes dw [panel][tap][width] from the gradient of the transformed weights. Each tap lies in one
+// phase only.
+func (m *Machine) stemWeightGradient(p *winoStem, dw, du []float32) {
+	m.Run(p.outBlocks*2*stemPhases, func(_, i int) {
+		phase, lane := i%stemPhases, i/stemPhases*8
+		panel, width := lane/panelWidth, widthOfPanel(lane/panelWidth, p.outBlocks)
+		var taps [64]winoLane
+		p.k.transform(winoWeightGradient, &winoArgs{
+			Src: unsafe.Pointer(&du[panel*stemPhases*panelWidth+phase*width+lane%panelWidth]), SrcStep: p.strideU() * 4,
+			Dst: unsafe.Pointer(&taps), DstStep: 32, Count: 1,
+		})
+		for j := range taps {
+			if t := stemTap(phase, j); t >= 0 {
+				copy(dw[panel*343*panelWidth+t*width+lane%panelWidth:][:8], taps[j][:])
+			}
+		}
+	})
+}
