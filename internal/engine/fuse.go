@@ -39,6 +39,7 @@ func fuse(p *Program) {
 	fuseNormForward(p, dead)
 	fuseMaskBackward(p, dead)
 	fuseNormPool(p, dead)
+	fuseConvNorm(p, dead)
 	fuseAttention(p, dead)
 	fuseLayerNormBackward(p, dead)
 	p.Instrs = slices.DeleteFunc(p.Instrs, func(in *Instr) bool { return dead[in] })

@@ -93,21 +93,34 @@ func (m *Machine) ConvForwardWorkspace(c *Conv, n int) int {
 // ConvForward computes y = conv(x, w). y is overwritten. For a plain input x.Data is row-major, x.CB the
 // number of channels and x.Stride the floats per sample.
 func (m *Machine) ConvForward(c *Conv, x Map, w []float32, y Map, ws []float32) {
+	m.convForward(c, x, w, nil, y, ws)
+}
+
+// ConvForwardNorm is ConvForward followed by an epilogue, in one pass over y where the algorithm allows it. y must not
+// share memory with what is added.
+func (m *Machine) ConvForwardNorm(c *Conv, x Map, w []float32, e *Epilogue, y Map, ws []float32) {
+	m.convForward(c, x, w, e, y, ws)
+}
+
+func (m *Machine) convForward(c *Conv, x Map, w []float32, e *Epilogue, y Map, ws []float32) {
 	if c.useStem(Forward) {
-		m.stemForward(c, x, w, y, nil, ws)
-		return
-	}
-	if c.plain != nil {
-		m.plainForward(c, x, w, y, ws)
+		m.stemForward(c, x, w, y, e, ws)
 		return
 	}
 	if wino := c.wino[Forward]; wino != nil {
 		u, ws := takeAligned(ws, wino.weightFloats())
 		m.winoForwardWeights(c, wino, u, w)
-		m.runWinograd(wino.forward, x, y, u, nil, ws)
+		m.runWinograd(wino.forward, x, y, u, e, ws)
 		return
 	}
-	m.runGather(&gatherRun{gatherPlan: c.forward, k: c.kernels, x: x, y: y, w: w}, ws)
+	if c.plain != nil {
+		m.plainForward(c, x, w, y, ws)
+	} else {
+		m.runGather(&gatherRun{gatherPlan: c.forward, k: c.kernels, x: x, y: y, w: w}, ws)
+	}
+	if e != nil {
+		m.BNNorm(y, e.Scale, e.Shift, e.Add, e.ReLU, y)
+	}
 }
 
 // ConvBackwardDataWorkspace returns the floats of workspace that ConvBackwardData needs for n samples.

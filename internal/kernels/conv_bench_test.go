@@ -66,17 +66,20 @@ func BenchmarkConv(b *testing.B) {
 		{"stem128", stem(128), 1},
 	} {
 		for _, isa := range Supported()[1:] {
-			benchConv(b, fmt.Sprintf("%s/%v", bc.name, isa), bc.spec, bc.n, isa)
+			benchConv(b, fmt.Sprintf("%s/%v/default", bc.name, isa), bc.spec, bc.n, isa, DefaultChoice(bc.spec, isa))
+			for a := Direct; a <= Winograd4 && (winogradFits(bc.spec) || stemFits(bc.spec)); a++ {
+				benchConv(b, fmt.Sprintf("%s/%v/%v", bc.name, isa, a), bc.spec, bc.n, isa, ConvChoice{a, a, a})
+			}
 		}
 	}
 }
 
-func benchConv(b *testing.B, name string, s ConvSpec, n int, isa ISA) {
+func benchConv(b *testing.B, name string, s ConvSpec, n int, isa ISA, choice ConvChoice) {
 	m := NewMachine(benchThreads)
 	m.ISA = isa
 	defer m.Close()
 	r := rand.New(rand.NewPCG(1, 1))
-	c := NewConv(s, isa)
+	c := NewConvWith(s, isa, choice)
 	x := Map{N: n, CB: s.In.Blocks(), D: s.Size[0], H: s.Size[1], W: s.Size[2]}
 	x.Stride = x.CB * volume3(s.Size) * Block
 	if s.PlainIn {

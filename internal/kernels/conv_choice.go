@@ -32,8 +32,12 @@ const narrow = 64 * 32
 // DefaultChoice returns the algorithms that serve a per-sample shape well on an instruction set.
 func DefaultChoice(s ConvSpec, _ ISA) ConvChoice {
 	voxels := volume3(s.OutSize())
-	if stemFits(s) && voxels >= 6*6*6 {
-		return ConvChoice{Winograd4, Direct, Winograd4}
+	if stemFits(s) {
+		c := ConvChoice{Direct, Direct, Winograd4}
+		if voxels >= 40*40*40 { // smaller maps are not worth the transforms of the weights
+			c[Forward] = Winograd4
+		}
+		return c
 	}
 	if !winogradFits(s) {
 		return ConvChoice{}

@@ -93,11 +93,12 @@ func (p *winoPass) workspace(n int) int {
 	return p.weightFloats() + p.elements()*(winoStride(p.inBlocks*t*Block)+winoStride(p.outBlocks*t*Block)) + 3*Block
 }
 
-// epilogue is what happens to the output of a convolution before it is written.
-type epilogue struct {
-	shift []float32 // one value per physical channel; nil: nothing happens
-	add   *Map      // added after the shift
-	floor float32   // the lower bound of the result
+// Epilogue is what happens to the output of a convolution before it is written: y·Scale + Shift, plus Add where that
+// is given, clamped at zero with ReLU.
+type Epilogue struct {
+	Scale, Shift []float32 // one value per physical channel
+	Add          *Map
+	ReLU         bool
 }
 
 // winoRun is one execution of a pass.
@@ -111,11 +112,11 @@ type winoRun struct {
 	strideU  int
 	strideV  int
 	strideM  int
-	epilogue *epilogue
+	epilogue *Epilogue
 }
 
 // runWinograd computes y from x with the transformed weights u, which take the first part of ws.
-func (m *Machine) runWinograd(p *winoPass, x, y Map, u []float32, e *epilogue, ws []float32) {
+func (m *Machine) runWinograd(p *winoPass, x, y Map, u []float32, e *Epilogue, ws []float32) {
 	all := x.N * volume3(p.tiles)
 	r := &winoRun{winoPass: p, machine: m, x: x, y: y, u: u, epilogue: e, block: p.blockFor(x.N), strideU: p.weightStride()}
 	r.strideV, r.strideM = winoStride(p.inBlocks*r.block*Block), winoStride(p.outBlocks*r.block*Block)
@@ -231,13 +232,13 @@ func (r *winoRun) output(first, i, block int) {
 	if e := r.epilogue; e != nil {
 		var floor winoLane
 		for l := range floor {
-			floor[l] = e.floor
+			floor[l] = floorOf(e.ReLU)
 		}
-		a.Shift, a.Floor = unsafe.Pointer(&e.shift[block*Block]), unsafe.Pointer(&floor)
-		kind = winoOutputShift
-		if e.add != nil {
-			kind = winoOutputShiftAdd
-			a.Add = mapBlock(*e.add, sample, block)
+		a.Scale, a.Shift, a.Floor = unsafe.Pointer(&e.Scale[block*Block]), unsafe.Pointer(&e.Shift[block*Block]), unsafe.Pointer(&floor)
+		kind = winoOutputNorm
+		if e.Add != nil {
+			kind = winoOutputNormAdd
+			a.Add = mapBlock(*e.Add, sample, block)
 		}
 	}
 	r.k.transform(kind, &a)

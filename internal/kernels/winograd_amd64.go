@@ -25,10 +25,10 @@ func winoTwo(kind winoKind, p *byte) {
 		wino2Input(p)
 	case winoOutput:
 		wino2Output(p)
-	case winoOutputShift:
-		wino2OutputShift(p)
-	case winoOutputShiftAdd:
-		wino2OutputShiftAdd(p)
+	case winoOutputNorm:
+		wino2OutputNorm(p)
+	case winoOutputNormAdd:
+		wino2OutputNormAdd(p)
 	case winoWeight:
 		wino2Weight(p)
 	case winoGradient:
@@ -45,10 +45,10 @@ func winoThree(kind winoKind, p *byte) {
 		wino4Input(p)
 	case winoOutput:
 		wino3Output(p)
-	case winoOutputShift:
-		wino3OutputShift(p)
-	case winoOutputShiftAdd:
-		wino3OutputShiftAdd(p)
+	case winoOutputNorm:
+		wino3OutputNorm(p)
+	case winoOutputNormAdd:
+		wino3OutputNormAdd(p)
 	case winoGradient:
 		wino3Gradient(p)
 	}
@@ -60,10 +60,10 @@ func winoFour(kind winoKind, p *byte) {
 		wino4Input(p)
 	case winoOutput:
 		wino4Output(p)
-	case winoOutputShift:
-		wino4OutputShift(p)
-	case winoOutputShiftAdd:
-		wino4OutputShiftAdd(p)
+	case winoOutputNorm:
+		wino4OutputNorm(p)
+	case winoOutputNormAdd:
+		wino4OutputNormAdd(p)
 	case winoWeight:
 		wino4Weight(p)
 	case winoGradient:

@@ -6,7 +6,7 @@
 
 // func wino2Input(a *byte)
 // Requires: AVX
-TEXT ·wino2Input(SB), NOSPLIT, $40-8
+TEXT ·wino2Input(SB), NOSPLIT, $48-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ CX, (SP)
@@ -252,7 +252,7 @@ element:
 
 // func wino2Output(a *byte)
 // Requires: AVX
-TEXT ·wino2Output(SB), NOSPLIT, $40-8
+TEXT ·wino2Output(SB), NOSPLIT, $48-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ CX, (SP)
@@ -379,157 +379,9 @@ wino2Outputrow1:
 	VZEROUPPER
 	RET
 
-// func wino2OutputShift(a *byte)
-// Requires: AVX
-TEXT ·wino2OutputShift(SB), NOSPLIT, $40-8
-	MOVQ a+0(FP), AX
-	MOVQ (AX), CX
-	MOVQ CX, (SP)
-	MOVQ 8(AX), CX
-	MOVQ CX, 8(SP)
-	MOVQ 72(AX), CX
-	MOVQ CX, 16(SP)
-	MOVQ 80(AX), CX
-	MOVQ CX, 24(SP)
-
-vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x10, BX, SI
-	MOVQ   $0x00000010, DI
-	MOVQ   CX, R8
-
-element:
-	LEAQ    (DX)(SI*2), R9
-	ADDQ    SI, R9
-	VMOVUPS (DX), Y0
-	VMOVUPS (DX)(SI*1), Y1
-	VMOVUPS (DX)(SI*2), Y2
-	VMOVUPS (R9), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, (R8)
-	VMOVUPS Y1, 512(R8)
-	ADDQ    BX, DX
-	ADDQ    $0x20, R8
-	DECQ    DI
-	JNZ     element
-	MOVQ    40(AX), DX
-	MOVQ    $0x00000002, DI
-
-plane:
-	VMOVUPS (CX), Y0
-	VMOVUPS 128(CX), Y1
-	VMOVUPS 256(CX), Y2
-	VMOVUPS 384(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y1, 128(CX)
-	VMOVUPS 32(CX), Y0
-	VMOVUPS 160(CX), Y1
-	VMOVUPS 288(CX), Y2
-	VMOVUPS 416(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, 32(CX)
-	VMOVUPS Y1, 160(CX)
-	VMOVUPS 64(CX), Y0
-	VMOVUPS 192(CX), Y1
-	VMOVUPS 320(CX), Y2
-	VMOVUPS 448(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, 64(CX)
-	VMOVUPS Y1, 192(CX)
-	VMOVUPS 96(CX), Y0
-	VMOVUPS 224(CX), Y1
-	VMOVUPS 352(CX), Y2
-	VMOVUPS 480(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, 96(CX)
-	VMOVUPS Y1, 224(CX)
-	MOVQ    (DX), BX
-	TESTQ   BX, BX
-	JS      wino2OutputShiftrow0
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
-	VMOVUPS 64(CX), Y2
-	VMOVUPS 96(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	MOVQ    24(SP), SI
-	VMOVUPS (SI), Y6
-	MOVQ    96(AX), SI
-	VMOVUPS (SI), Y7
-	ADDQ    8(SP), BX
-	MOVQ    64(AX), SI
-	VADDPS  Y6, Y0, Y0
-	VMAXPS  Y0, Y7, Y0
-	VMOVUPS Y0, (BX)
-	CMPQ    SI, $0x01
-	JLE     wino2OutputShiftrow0
-	VADDPS  Y6, Y1, Y1
-	VMAXPS  Y1, Y7, Y1
-	VMOVUPS Y1, 64(BX)
-
-wino2OutputShiftrow0:
-	MOVQ    8(DX), BX
-	TESTQ   BX, BX
-	JS      wino2OutputShiftrow1
-	VMOVUPS 128(CX), Y0
-	VMOVUPS 160(CX), Y1
-	VMOVUPS 192(CX), Y2
-	VMOVUPS 224(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	MOVQ    24(SP), SI
-	VMOVUPS (SI), Y6
-	MOVQ    96(AX), SI
-	VMOVUPS (SI), Y7
-	ADDQ    8(SP), BX
-	MOVQ    64(AX), SI
-	VADDPS  Y6, Y0, Y0
-	VMAXPS  Y0, Y7, Y0
-	VMOVUPS Y0, (BX)
-	CMPQ    SI, $0x01
-	JLE     wino2OutputShiftrow1
-	VADDPS  Y6, Y1, Y1
-	VMAXPS  Y1, Y7, Y1
-	VMOVUPS Y1, 64(BX)
-
-wino2OutputShiftrow1:
-	ADDQ $0x10, DX
-	ADDQ $0x00000200, CX
-	DECQ DI
-	JNZ  plane
-	ADDQ $0x20, (SP)
-	ADDQ $0x20, 8(SP)
-	ADDQ $0x20, 24(SP)
-	DECQ 16(SP)
-	JNZ  vector
-	VZEROUPPER
-	RET
-
-// func wino2OutputShiftAdd(a *byte)
-// Requires: AVX
-TEXT ·wino2OutputShiftAdd(SB), NOSPLIT, $40-8
+// func wino2OutputNorm(a *byte)
+// Requires: AVX, FMA3
+TEXT ·wino2OutputNorm(SB), NOSPLIT, $48-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ CX, (SP)
@@ -571,108 +423,104 @@ element:
 	MOVQ    $0x00000002, DI
 
 plane:
-	VMOVUPS (CX), Y0
-	VMOVUPS 128(CX), Y1
-	VMOVUPS 256(CX), Y2
-	VMOVUPS 384(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y1, 128(CX)
-	VMOVUPS 32(CX), Y0
-	VMOVUPS 160(CX), Y1
-	VMOVUPS 288(CX), Y2
-	VMOVUPS 416(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, 32(CX)
-	VMOVUPS Y1, 160(CX)
-	VMOVUPS 64(CX), Y0
-	VMOVUPS 192(CX), Y1
-	VMOVUPS 320(CX), Y2
-	VMOVUPS 448(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, 64(CX)
-	VMOVUPS Y1, 192(CX)
-	VMOVUPS 96(CX), Y0
-	VMOVUPS 224(CX), Y1
-	VMOVUPS 352(CX), Y2
-	VMOVUPS 480(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, 96(CX)
-	VMOVUPS Y1, 224(CX)
-	MOVQ    (DX), BX
-	TESTQ   BX, BX
-	JS      wino2OutputShiftAddrow0
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
-	VMOVUPS 64(CX), Y2
-	VMOVUPS 96(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	MOVQ    32(SP), SI
-	ADDQ    BX, SI
-	MOVQ    24(SP), R8
-	VMOVUPS (R8), Y6
-	MOVQ    96(AX), R8
-	VMOVUPS (R8), Y7
-	ADDQ    8(SP), BX
-	MOVQ    64(AX), R8
-	VADDPS  Y6, Y0, Y0
-	VADDPS  (SI), Y0, Y0
-	VMAXPS  Y0, Y7, Y0
-	VMOVUPS Y0, (BX)
-	CMPQ    R8, $0x01
-	JLE     wino2OutputShiftAddrow0
-	VADDPS  Y6, Y1, Y1
-	VADDPS  64(SI), Y1, Y1
-	VMAXPS  Y1, Y7, Y1
-	VMOVUPS Y1, 64(BX)
+	VMOVUPS     (CX), Y0
+	VMOVUPS     128(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     384(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 128(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     160(CX), Y1
+	VMOVUPS     288(CX), Y2
+	VMOVUPS     416(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 160(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     320(CX), Y2
+	VMOVUPS     448(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     352(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 224(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino2OutputNormrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        32(SP), SI
+	VMOVUPS     (SI), Y7
+	MOVQ        104(AX), SI
+	VMOVUPS     (SI), Y8
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino2OutputNormrow0
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
+	VMOVUPS     Y1, 64(BX)
 
-wino2OutputShiftAddrow0:
-	MOVQ    8(DX), BX
-	TESTQ   BX, BX
-	JS      wino2OutputShiftAddrow1
-	VMOVUPS 128(CX), Y0
-	VMOVUPS 160(CX), Y1
-	VMOVUPS 192(CX), Y2
-	VMOVUPS 224(CX), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	MOVQ    32(SP), SI
-	ADDQ    BX, SI
-	MOVQ    24(SP), R8
-	VMOVUPS (R8), Y6
-	MOVQ    96(AX), R8
-	VMOVUPS (R8), Y7
-	ADDQ    8(SP), BX
-	MOVQ    64(AX), R8
-	VADDPS  Y6, Y0, Y0
-	VADDPS  (SI), Y0, Y0
-	VMAXPS  Y0, Y7, Y0
-	VMOVUPS Y0, (BX)
-	CMPQ    R8, $0x01
-	JLE     wino2OutputShiftAddrow1
-	VADDPS  Y6, Y1, Y1
-	VADDPS  64(SI), Y1, Y1
-	VMAXPS  Y1, Y7, Y1
-	VMOVUPS Y1, 64(BX)
+wino2OutputNormrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino2OutputNormrow1
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     160(CX), Y1
+	VMOVUPS     192(CX), Y2
+	VMOVUPS     224(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        32(SP), SI
+	VMOVUPS     (SI), Y7
+	MOVQ        104(AX), SI
+	VMOVUPS     (SI), Y8
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino2OutputNormrow1
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
+	VMOVUPS     Y1, 64(BX)
 
-wino2OutputShiftAddrow1:
+wino2OutputNormrow1:
 	ADDQ $0x10, DX
 	ADDQ $0x00000200, CX
 	DECQ DI
@@ -686,9 +534,175 @@ wino2OutputShiftAddrow1:
 	VZEROUPPER
 	RET
 
+// func wino2OutputNormAdd(a *byte)
+// Requires: AVX, FMA3
+TEXT ·wino2OutputNormAdd(SB), NOSPLIT, $48-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ CX, (SP)
+	MOVQ 8(AX), CX
+	MOVQ CX, 8(SP)
+	MOVQ 72(AX), CX
+	MOVQ CX, 16(SP)
+	MOVQ 80(AX), CX
+	MOVQ CX, 24(SP)
+	MOVQ 88(AX), CX
+	MOVQ CX, 32(SP)
+	MOVQ 96(AX), CX
+	MOVQ CX, 40(SP)
+
+vector:
+	MOVQ   16(AX), CX
+	MOVQ   (SP), DX
+	MOVQ   24(AX), BX
+	IMUL3Q $0x10, BX, SI
+	MOVQ   $0x00000010, DI
+	MOVQ   CX, R8
+
+element:
+	LEAQ    (DX)(SI*2), R9
+	ADDQ    SI, R9
+	VMOVUPS (DX), Y0
+	VMOVUPS (DX)(SI*1), Y1
+	VMOVUPS (DX)(SI*2), Y2
+	VMOVUPS (R9), Y3
+	VADDPS  Y1, Y0, Y0
+	VADDPS  Y2, Y0, Y0
+	VSUBPS  Y2, Y1, Y1
+	VSUBPS  Y3, Y1, Y1
+	VMOVUPS Y0, (R8)
+	VMOVUPS Y1, 512(R8)
+	ADDQ    BX, DX
+	ADDQ    $0x20, R8
+	DECQ    DI
+	JNZ     element
+	MOVQ    40(AX), DX
+	MOVQ    $0x00000002, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     128(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     384(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 128(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     160(CX), Y1
+	VMOVUPS     288(CX), Y2
+	VMOVUPS     416(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 160(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     320(CX), Y2
+	VMOVUPS     448(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     352(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 224(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino2OutputNormAddrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        104(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino2OutputNormAddrow0
+	VFMADD213PS Y7, Y6, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VMOVUPS     Y1, 64(BX)
+
+wino2OutputNormAddrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino2OutputNormAddrow1
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     160(CX), Y1
+	VMOVUPS     192(CX), Y2
+	VMOVUPS     224(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        104(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino2OutputNormAddrow1
+	VFMADD213PS Y7, Y6, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VMOVUPS     Y1, 64(BX)
+
+wino2OutputNormAddrow1:
+	ADDQ $0x10, DX
+	ADDQ $0x00000200, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x20, 8(SP)
+	ADDQ $0x20, 24(SP)
+	ADDQ $0x20, 32(SP)
+	ADDQ $0x20, 40(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
 // func wino2Weight(a *byte)
 // Requires: AVX
-TEXT ·wino2Weight(SB), NOSPLIT, $40-8
+TEXT ·wino2Weight(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino2WeightConstants<>+0(SB), Y10
 	MOVQ         (AX), CX
@@ -836,7 +850,7 @@ GLOBL wino2WeightConstants<>(SB), RODATA|NOPTR, $4
 
 // func wino2Gradient(a *byte)
 // Requires: AVX
-TEXT ·wino2Gradient(SB), NOSPLIT, $40-8
+TEXT ·wino2Gradient(SB), NOSPLIT, $48-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ CX, (SP)
@@ -988,7 +1002,7 @@ element:
 
 // func wino2WeightGradient(a *byte)
 // Requires: AVX
-TEXT ·wino2WeightGradient(SB), NOSPLIT, $40-8
+TEXT ·wino2WeightGradient(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino2WeightGradientConstants<>+0(SB), Y10
 	MOVQ         (AX), CX
@@ -1156,7 +1170,7 @@ GLOBL wino2WeightGradientConstants<>(SB), RODATA|NOPTR, $4
 
 // func wino3Output(a *byte)
 // Requires: AVX, FMA3
-TEXT ·wino3Output(SB), NOSPLIT, $40-8
+TEXT ·wino3Output(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino3OutputConstants<>+0(SB), Y10
 	VBROADCASTSS wino3OutputConstants<>+4(SB), Y11
@@ -1428,321 +1442,14 @@ DATA wino3OutputConstants<>+8(SB)/4, $(1.5)
 DATA wino3OutputConstants<>+12(SB)/4, $(2.25)
 GLOBL wino3OutputConstants<>(SB), RODATA|NOPTR, $16
 
-// func wino3OutputShift(a *byte)
+// func wino3OutputNorm(a *byte)
 // Requires: AVX, FMA3
-TEXT ·wino3OutputShift(SB), NOSPLIT, $40-8
+TEXT ·wino3OutputNorm(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
-	VBROADCASTSS wino3OutputShiftConstants<>+0(SB), Y10
-	VBROADCASTSS wino3OutputShiftConstants<>+4(SB), Y11
-	VBROADCASTSS wino3OutputShiftConstants<>+8(SB), Y12
-	VBROADCASTSS wino3OutputShiftConstants<>+12(SB), Y13
-	MOVQ         (AX), CX
-	MOVQ         CX, (SP)
-	MOVQ         8(AX), CX
-	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
-	MOVQ         CX, 16(SP)
-	MOVQ         80(AX), CX
-	MOVQ         CX, 24(SP)
-
-vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x24, BX, SI
-	MOVQ   $0x00000024, DI
-	MOVQ   CX, R8
-
-element:
-	LEAQ        (DX)(SI*2), R9
-	ADDQ        SI, R9
-	VMOVUPS     (DX), Y0
-	VMOVUPS     (DX)(SI*1), Y1
-	VMOVUPS     (DX)(SI*2), Y2
-	VMOVUPS     (R9), Y3
-	VMOVUPS     (R9)(SI*1), Y4
-	VMOVUPS     (R9)(SI*2), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, (R8)
-	VMOVUPS     Y1, 1152(R8)
-	VMOVUPS     Y5, 2304(R8)
-	ADDQ        BX, DX
-	ADDQ        $0x20, R8
-	DECQ        DI
-	JNZ         element
-	MOVQ        40(AX), DX
-	MOVQ        $0x00000003, DI
-
-plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     384(CX), Y2
-	VMOVUPS     576(CX), Y3
-	VMOVUPS     768(CX), Y4
-	VMOVUPS     960(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     Y5, 384(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     416(CX), Y2
-	VMOVUPS     608(CX), Y3
-	VMOVUPS     800(CX), Y4
-	VMOVUPS     992(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 224(CX)
-	VMOVUPS     Y5, 416(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     256(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     640(CX), Y3
-	VMOVUPS     832(CX), Y4
-	VMOVUPS     1024(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 256(CX)
-	VMOVUPS     Y5, 448(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     288(CX), Y1
-	VMOVUPS     480(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     864(CX), Y4
-	VMOVUPS     1056(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 288(CX)
-	VMOVUPS     Y5, 480(CX)
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     320(CX), Y1
-	VMOVUPS     512(CX), Y2
-	VMOVUPS     704(CX), Y3
-	VMOVUPS     896(CX), Y4
-	VMOVUPS     1088(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 128(CX)
-	VMOVUPS     Y1, 320(CX)
-	VMOVUPS     Y5, 512(CX)
-	VMOVUPS     160(CX), Y0
-	VMOVUPS     352(CX), Y1
-	VMOVUPS     544(CX), Y2
-	VMOVUPS     736(CX), Y3
-	VMOVUPS     928(CX), Y4
-	VMOVUPS     1120(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 160(CX)
-	VMOVUPS     Y1, 352(CX)
-	VMOVUPS     Y5, 544(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
-	JS          wino3OutputShiftrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VMOVUPS     128(CX), Y4
-	VMOVUPS     160(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        96(AX), SI
-	VMOVUPS     (SI), Y7
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VADDPS      Y6, Y0, Y0
-	VMAXPS      Y0, Y7, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino3OutputShiftrow0
-	VADDPS      Y6, Y1, Y1
-	VMAXPS      Y1, Y7, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino3OutputShiftrow0
-	VADDPS      Y6, Y5, Y5
-	VMAXPS      Y5, Y7, Y5
-	VMOVUPS     Y5, 128(BX)
-
-wino3OutputShiftrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
-	JS          wino3OutputShiftrow1
-	VMOVUPS     192(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     288(CX), Y3
-	VMOVUPS     320(CX), Y4
-	VMOVUPS     352(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        96(AX), SI
-	VMOVUPS     (SI), Y7
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VADDPS      Y6, Y0, Y0
-	VMAXPS      Y0, Y7, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino3OutputShiftrow1
-	VADDPS      Y6, Y1, Y1
-	VMAXPS      Y1, Y7, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino3OutputShiftrow1
-	VADDPS      Y6, Y5, Y5
-	VMAXPS      Y5, Y7, Y5
-	VMOVUPS     Y5, 128(BX)
-
-wino3OutputShiftrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
-	JS          wino3OutputShiftrow2
-	VMOVUPS     384(CX), Y0
-	VMOVUPS     416(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VMOVUPS     512(CX), Y4
-	VMOVUPS     544(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        96(AX), SI
-	VMOVUPS     (SI), Y7
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VADDPS      Y6, Y0, Y0
-	VMAXPS      Y0, Y7, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino3OutputShiftrow2
-	VADDPS      Y6, Y1, Y1
-	VMAXPS      Y1, Y7, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino3OutputShiftrow2
-	VADDPS      Y6, Y5, Y5
-	VMAXPS      Y5, Y7, Y5
-	VMOVUPS     Y5, 128(BX)
-
-wino3OutputShiftrow2:
-	ADDQ $0x18, DX
-	ADDQ $0x00000480, CX
-	DECQ DI
-	JNZ  plane
-	ADDQ $0x20, (SP)
-	ADDQ $0x20, 8(SP)
-	ADDQ $0x20, 24(SP)
-	DECQ 16(SP)
-	JNZ  vector
-	VZEROUPPER
-	RET
-
-DATA wino3OutputShiftConstants<>+0(SB)/4, $(0.5625)
-DATA wino3OutputShiftConstants<>+4(SB)/4, $(0.75)
-DATA wino3OutputShiftConstants<>+8(SB)/4, $(1.5)
-DATA wino3OutputShiftConstants<>+12(SB)/4, $(2.25)
-GLOBL wino3OutputShiftConstants<>(SB), RODATA|NOPTR, $16
-
-// func wino3OutputShiftAdd(a *byte)
-// Requires: AVX, FMA3
-TEXT ·wino3OutputShiftAdd(SB), NOSPLIT, $40-8
-	MOVQ         a+0(FP), AX
-	VBROADCASTSS wino3OutputShiftAddConstants<>+0(SB), Y10
-	VBROADCASTSS wino3OutputShiftAddConstants<>+4(SB), Y11
-	VBROADCASTSS wino3OutputShiftAddConstants<>+8(SB), Y12
-	VBROADCASTSS wino3OutputShiftAddConstants<>+12(SB), Y13
+	VBROADCASTSS wino3OutputNormConstants<>+0(SB), Y10
+	VBROADCASTSS wino3OutputNormConstants<>+4(SB), Y11
+	VBROADCASTSS wino3OutputNormConstants<>+8(SB), Y12
+	VBROADCASTSS wino3OutputNormConstants<>+12(SB), Y13
 	MOVQ         (AX), CX
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
@@ -1908,7 +1615,7 @@ plane:
 	VMOVUPS     Y5, 544(CX)
 	MOVQ        (DX), BX
 	TESTQ       BX, BX
-	JS          wino3OutputShiftAddrow0
+	JS          wino3OutputNormrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
 	VMOVUPS     64(CX), Y2
@@ -1925,35 +1632,32 @@ plane:
 	VFMADD231PS Y12, Y9, Y1
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        96(AX), R8
-	VMOVUPS     (R8), Y7
+	VMOVUPS     (SI), Y7
+	MOVQ        104(AX), SI
+	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VADDPS      Y6, Y0, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y7, Y0
+	MOVQ        64(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino3OutputShiftAddrow0
-	VADDPS      Y6, Y1, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y7, Y1
+	CMPQ        SI, $0x01
+	JLE         wino3OutputNormrow0
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
 	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino3OutputShiftAddrow0
-	VADDPS      Y6, Y5, Y5
-	VADDPS      128(SI), Y5, Y5
-	VMAXPS      Y5, Y7, Y5
+	CMPQ        SI, $0x02
+	JLE         wino3OutputNormrow0
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
 	VMOVUPS     Y5, 128(BX)
 
-wino3OutputShiftAddrow0:
+wino3OutputNormrow0:
 	MOVQ        8(DX), BX
 	TESTQ       BX, BX
-	JS          wino3OutputShiftAddrow1
+	JS          wino3OutputNormrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
 	VMOVUPS     256(CX), Y2
@@ -1970,35 +1674,32 @@ wino3OutputShiftAddrow0:
 	VFMADD231PS Y12, Y9, Y1
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        96(AX), R8
-	VMOVUPS     (R8), Y7
+	VMOVUPS     (SI), Y7
+	MOVQ        104(AX), SI
+	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VADDPS      Y6, Y0, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y7, Y0
+	MOVQ        64(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino3OutputShiftAddrow1
-	VADDPS      Y6, Y1, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y7, Y1
+	CMPQ        SI, $0x01
+	JLE         wino3OutputNormrow1
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
 	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino3OutputShiftAddrow1
-	VADDPS      Y6, Y5, Y5
-	VADDPS      128(SI), Y5, Y5
-	VMAXPS      Y5, Y7, Y5
+	CMPQ        SI, $0x02
+	JLE         wino3OutputNormrow1
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
 	VMOVUPS     Y5, 128(BX)
 
-wino3OutputShiftAddrow1:
+wino3OutputNormrow1:
 	MOVQ        16(DX), BX
 	TESTQ       BX, BX
-	JS          wino3OutputShiftAddrow2
+	JS          wino3OutputNormrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
 	VMOVUPS     448(CX), Y2
@@ -2015,32 +1716,29 @@ wino3OutputShiftAddrow1:
 	VFMADD231PS Y12, Y9, Y1
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        96(AX), R8
-	VMOVUPS     (R8), Y7
+	VMOVUPS     (SI), Y7
+	MOVQ        104(AX), SI
+	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VADDPS      Y6, Y0, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y7, Y0
+	MOVQ        64(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino3OutputShiftAddrow2
-	VADDPS      Y6, Y1, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y7, Y1
+	CMPQ        SI, $0x01
+	JLE         wino3OutputNormrow2
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
 	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino3OutputShiftAddrow2
-	VADDPS      Y6, Y5, Y5
-	VADDPS      128(SI), Y5, Y5
-	VMAXPS      Y5, Y7, Y5
+	CMPQ        SI, $0x02
+	JLE         wino3OutputNormrow2
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
 	VMOVUPS     Y5, 128(BX)
 
-wino3OutputShiftAddrow2:
+wino3OutputNormrow2:
 	ADDQ $0x18, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
@@ -2054,15 +1752,349 @@ wino3OutputShiftAddrow2:
 	VZEROUPPER
 	RET
 
-DATA wino3OutputShiftAddConstants<>+0(SB)/4, $(0.5625)
-DATA wino3OutputShiftAddConstants<>+4(SB)/4, $(0.75)
-DATA wino3OutputShiftAddConstants<>+8(SB)/4, $(1.5)
-DATA wino3OutputShiftAddConstants<>+12(SB)/4, $(2.25)
-GLOBL wino3OutputShiftAddConstants<>(SB), RODATA|NOPTR, $16
+DATA wino3OutputNormConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputNormConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputNormConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputNormConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputNormConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3OutputNormAdd(a *byte)
+// Requires: AVX, FMA3
+TEXT ·wino3OutputNormAdd(SB), NOSPLIT, $48-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputNormAddConstants<>+0(SB), Y10
+	VBROADCASTSS wino3OutputNormAddConstants<>+4(SB), Y11
+	VBROADCASTSS wino3OutputNormAddConstants<>+8(SB), Y12
+	VBROADCASTSS wino3OutputNormAddConstants<>+12(SB), Y13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         88(AX), CX
+	MOVQ         CX, 32(SP)
+	MOVQ         96(AX), CX
+	MOVQ         CX, 40(SP)
+
+vector:
+	MOVQ   16(AX), CX
+	MOVQ   (SP), DX
+	MOVQ   24(AX), BX
+	IMUL3Q $0x24, BX, SI
+	MOVQ   $0x00000024, DI
+	MOVQ   CX, R8
+
+element:
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Y0
+	VMOVUPS     (DX)(SI*1), Y1
+	VMOVUPS     (DX)(SI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(SI*1), Y4
+	VMOVUPS     (R9)(SI*2), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (R8)
+	VMOVUPS     Y1, 1152(R8)
+	VMOVUPS     Y5, 2304(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x20, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        40(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVUPS     768(CX), Y4
+	VMOVUPS     960(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     Y5, 384(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVUPS     800(CX), Y4
+	VMOVUPS     992(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 224(CX)
+	VMOVUPS     Y5, 416(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVUPS     832(CX), Y4
+	VMOVUPS     1024(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 256(CX)
+	VMOVUPS     Y5, 448(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     864(CX), Y4
+	VMOVUPS     1056(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 288(CX)
+	VMOVUPS     Y5, 480(CX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVUPS     896(CX), Y4
+	VMOVUPS     1088(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 128(CX)
+	VMOVUPS     Y1, 320(CX)
+	VMOVUPS     Y5, 512(CX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVUPS     928(CX), Y4
+	VMOVUPS     1120(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 160(CX)
+	VMOVUPS     Y1, 352(CX)
+	VMOVUPS     Y5, 544(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputNormAddrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VMOVUPS     128(CX), Y4
+	VMOVUPS     160(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        104(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino3OutputNormAddrow0
+	VFMADD213PS Y7, Y6, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        R8, $0x02
+	JLE         wino3OutputNormAddrow0
+	VFMADD213PS Y7, Y6, Y5
+	VADDPS      128(SI), Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VMOVUPS     Y5, 128(BX)
+
+wino3OutputNormAddrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputNormAddrow1
+	VMOVUPS     192(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     288(CX), Y3
+	VMOVUPS     320(CX), Y4
+	VMOVUPS     352(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        104(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino3OutputNormAddrow1
+	VFMADD213PS Y7, Y6, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        R8, $0x02
+	JLE         wino3OutputNormAddrow1
+	VFMADD213PS Y7, Y6, Y5
+	VADDPS      128(SI), Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VMOVUPS     Y5, 128(BX)
+
+wino3OutputNormAddrow1:
+	MOVQ        16(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputNormAddrow2
+	VMOVUPS     384(CX), Y0
+	VMOVUPS     416(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VMOVUPS     512(CX), Y4
+	VMOVUPS     544(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        104(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino3OutputNormAddrow2
+	VFMADD213PS Y7, Y6, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        R8, $0x02
+	JLE         wino3OutputNormAddrow2
+	VFMADD213PS Y7, Y6, Y5
+	VADDPS      128(SI), Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VMOVUPS     Y5, 128(BX)
+
+wino3OutputNormAddrow2:
+	ADDQ $0x18, DX
+	ADDQ $0x00000480, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x20, 8(SP)
+	ADDQ $0x20, 24(SP)
+	ADDQ $0x20, 32(SP)
+	ADDQ $0x20, 40(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputNormAddConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputNormAddConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputNormAddConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputNormAddConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputNormAddConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino3Gradient(a *byte)
 // Requires: AVX, FMA3
-TEXT ·wino3Gradient(SB), NOSPLIT, $40-8
+TEXT ·wino3Gradient(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino3GradientConstants<>+0(SB), Y10
 	VBROADCASTSS wino3GradientConstants<>+4(SB), Y11
@@ -2376,7 +2408,7 @@ GLOBL wino3GradientConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino4Input(a *byte)
 // Requires: AVX, FMA3
-TEXT ·wino4Input(SB), NOSPLIT, $40-8
+TEXT ·wino4Input(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4InputConstants<>+0(SB), Y10
 	VBROADCASTSS wino4InputConstants<>+4(SB), Y11
@@ -3002,7 +3034,7 @@ GLOBL wino4InputConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4Output(a *byte)
 // Requires: AVX, FMA3
-TEXT ·wino4Output(SB), NOSPLIT, $40-8
+TEXT ·wino4Output(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4OutputConstants<>+0(SB), Y10
 	VBROADCASTSS wino4OutputConstants<>+4(SB), Y11
@@ -3349,416 +3381,16 @@ DATA wino4OutputConstants<>+16(SB)/4, $(0.421875)
 DATA wino4OutputConstants<>+20(SB)/4, $(3.375)
 GLOBL wino4OutputConstants<>(SB), RODATA|NOPTR, $24
 
-// func wino4OutputShift(a *byte)
+// func wino4OutputNorm(a *byte)
 // Requires: AVX, FMA3
-TEXT ·wino4OutputShift(SB), NOSPLIT, $40-8
+TEXT ·wino4OutputNorm(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
-	VBROADCASTSS wino4OutputShiftConstants<>+0(SB), Y10
-	VBROADCASTSS wino4OutputShiftConstants<>+4(SB), Y11
-	VBROADCASTSS wino4OutputShiftConstants<>+8(SB), Y12
-	VBROADCASTSS wino4OutputShiftConstants<>+12(SB), Y13
-	VBROADCASTSS wino4OutputShiftConstants<>+16(SB), Y14
-	VBROADCASTSS wino4OutputShiftConstants<>+20(SB), Y15
-	MOVQ         (AX), CX
-	MOVQ         CX, (SP)
-	MOVQ         8(AX), CX
-	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
-	MOVQ         CX, 16(SP)
-	MOVQ         80(AX), CX
-	MOVQ         CX, 24(SP)
-
-vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x24, BX, SI
-	MOVQ   $0x00000024, DI
-	MOVQ   CX, R8
-
-element:
-	LEAQ        (DX)(SI*2), R9
-	ADDQ        SI, R9
-	VMOVUPS     (DX), Y0
-	VMOVUPS     (DX)(SI*1), Y1
-	VMOVUPS     (DX)(SI*2), Y2
-	VMOVUPS     (R9), Y3
-	VMOVUPS     (R9)(SI*1), Y4
-	VMOVUPS     (R9)(SI*2), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, (R8)
-	VMOVUPS     Y1, 1152(R8)
-	VMOVUPS     Y2, 2304(R8)
-	VMOVUPS     Y5, 3456(R8)
-	ADDQ        BX, DX
-	ADDQ        $0x20, R8
-	DECQ        DI
-	JNZ         element
-	MOVQ        40(AX), DX
-	MOVQ        $0x00000004, DI
-
-plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     384(CX), Y2
-	VMOVUPS     576(CX), Y3
-	VMOVUPS     768(CX), Y4
-	VMOVUPS     960(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     Y2, 384(CX)
-	VMOVUPS     Y5, 576(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     416(CX), Y2
-	VMOVUPS     608(CX), Y3
-	VMOVUPS     800(CX), Y4
-	VMOVUPS     992(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 224(CX)
-	VMOVUPS     Y2, 416(CX)
-	VMOVUPS     Y5, 608(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     256(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     640(CX), Y3
-	VMOVUPS     832(CX), Y4
-	VMOVUPS     1024(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 256(CX)
-	VMOVUPS     Y2, 448(CX)
-	VMOVUPS     Y5, 640(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     288(CX), Y1
-	VMOVUPS     480(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     864(CX), Y4
-	VMOVUPS     1056(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 288(CX)
-	VMOVUPS     Y2, 480(CX)
-	VMOVUPS     Y5, 672(CX)
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     320(CX), Y1
-	VMOVUPS     512(CX), Y2
-	VMOVUPS     704(CX), Y3
-	VMOVUPS     896(CX), Y4
-	VMOVUPS     1088(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 128(CX)
-	VMOVUPS     Y1, 320(CX)
-	VMOVUPS     Y2, 512(CX)
-	VMOVUPS     Y5, 704(CX)
-	VMOVUPS     160(CX), Y0
-	VMOVUPS     352(CX), Y1
-	VMOVUPS     544(CX), Y2
-	VMOVUPS     736(CX), Y3
-	VMOVUPS     928(CX), Y4
-	VMOVUPS     1120(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 160(CX)
-	VMOVUPS     Y1, 352(CX)
-	VMOVUPS     Y2, 544(CX)
-	VMOVUPS     Y5, 736(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
-	JS          wino4OutputShiftrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VMOVUPS     128(CX), Y4
-	VMOVUPS     160(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        96(AX), SI
-	VMOVUPS     (SI), Y7
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VADDPS      Y6, Y0, Y0
-	VMAXPS      Y0, Y7, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputShiftrow0
-	VADDPS      Y6, Y1, Y1
-	VMAXPS      Y1, Y7, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputShiftrow0
-	VADDPS      Y6, Y2, Y2
-	VMAXPS      Y2, Y7, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputShiftrow0
-	VADDPS      Y6, Y5, Y5
-	VMAXPS      Y5, Y7, Y5
-	VMOVUPS     Y5, 192(BX)
-
-wino4OutputShiftrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
-	JS          wino4OutputShiftrow1
-	VMOVUPS     192(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     288(CX), Y3
-	VMOVUPS     320(CX), Y4
-	VMOVUPS     352(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        96(AX), SI
-	VMOVUPS     (SI), Y7
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VADDPS      Y6, Y0, Y0
-	VMAXPS      Y0, Y7, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputShiftrow1
-	VADDPS      Y6, Y1, Y1
-	VMAXPS      Y1, Y7, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputShiftrow1
-	VADDPS      Y6, Y2, Y2
-	VMAXPS      Y2, Y7, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputShiftrow1
-	VADDPS      Y6, Y5, Y5
-	VMAXPS      Y5, Y7, Y5
-	VMOVUPS     Y5, 192(BX)
-
-wino4OutputShiftrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
-	JS          wino4OutputShiftrow2
-	VMOVUPS     384(CX), Y0
-	VMOVUPS     416(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VMOVUPS     512(CX), Y4
-	VMOVUPS     544(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        96(AX), SI
-	VMOVUPS     (SI), Y7
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VADDPS      Y6, Y0, Y0
-	VMAXPS      Y0, Y7, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputShiftrow2
-	VADDPS      Y6, Y1, Y1
-	VMAXPS      Y1, Y7, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputShiftrow2
-	VADDPS      Y6, Y2, Y2
-	VMAXPS      Y2, Y7, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputShiftrow2
-	VADDPS      Y6, Y5, Y5
-	VMAXPS      Y5, Y7, Y5
-	VMOVUPS     Y5, 192(BX)
-
-wino4OutputShiftrow2:
-	MOVQ        24(DX), BX
-	TESTQ       BX, BX
-	JS          wino4OutputShiftrow3
-	VMOVUPS     576(CX), Y0
-	VMOVUPS     608(CX), Y1
-	VMOVUPS     640(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     704(CX), Y4
-	VMOVUPS     736(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        96(AX), SI
-	VMOVUPS     (SI), Y7
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VADDPS      Y6, Y0, Y0
-	VMAXPS      Y0, Y7, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputShiftrow3
-	VADDPS      Y6, Y1, Y1
-	VMAXPS      Y1, Y7, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputShiftrow3
-	VADDPS      Y6, Y2, Y2
-	VMAXPS      Y2, Y7, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputShiftrow3
-	VADDPS      Y6, Y5, Y5
-	VMAXPS      Y5, Y7, Y5
-	VMOVUPS     Y5, 192(BX)
-
-wino4OutputShiftrow3:
-	ADDQ $0x20, DX
-	ADDQ $0x00000480, CX
-	DECQ DI
-	JNZ  plane
-	ADDQ $0x20, (SP)
-	ADDQ $0x20, 8(SP)
-	ADDQ $0x20, 24(SP)
-	DECQ 16(SP)
-	JNZ  vector
-	VZEROUPPER
-	RET
-
-DATA wino4OutputShiftConstants<>+0(SB)/4, $(0.5625)
-DATA wino4OutputShiftConstants<>+4(SB)/4, $(0.75)
-DATA wino4OutputShiftConstants<>+8(SB)/4, $(1.5)
-DATA wino4OutputShiftConstants<>+12(SB)/4, $(2.25)
-DATA wino4OutputShiftConstants<>+16(SB)/4, $(0.421875)
-DATA wino4OutputShiftConstants<>+20(SB)/4, $(3.375)
-GLOBL wino4OutputShiftConstants<>(SB), RODATA|NOPTR, $24
-
-// func wino4OutputShiftAdd(a *byte)
-// Requires: AVX, FMA3
-TEXT ·wino4OutputShiftAdd(SB), NOSPLIT, $40-8
-	MOVQ         a+0(FP), AX
-	VBROADCASTSS wino4OutputShiftAddConstants<>+0(SB), Y10
-	VBROADCASTSS wino4OutputShiftAddConstants<>+4(SB), Y11
-	VBROADCASTSS wino4OutputShiftAddConstants<>+8(SB), Y12
-	VBROADCASTSS wino4OutputShiftAddConstants<>+12(SB), Y13
-	VBROADCASTSS wino4OutputShiftAddConstants<>+16(SB), Y14
-	VBROADCASTSS wino4OutputShiftAddConstants<>+20(SB), Y15
+	VBROADCASTSS wino4OutputNormConstants<>+0(SB), Y10
+	VBROADCASTSS wino4OutputNormConstants<>+4(SB), Y11
+	VBROADCASTSS wino4OutputNormConstants<>+8(SB), Y12
+	VBROADCASTSS wino4OutputNormConstants<>+12(SB), Y13
+	VBROADCASTSS wino4OutputNormConstants<>+16(SB), Y14
+	VBROADCASTSS wino4OutputNormConstants<>+20(SB), Y15
 	MOVQ         (AX), CX
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
@@ -3945,7 +3577,7 @@ plane:
 	VMOVUPS     Y5, 736(CX)
 	MOVQ        (DX), BX
 	TESTQ       BX, BX
-	JS          wino4OutputShiftAddrow0
+	JS          wino4OutputNormrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
 	VMOVUPS     64(CX), Y2
@@ -3964,41 +3596,37 @@ plane:
 	VFMADD231PS Y13, Y8, Y2
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        96(AX), R8
-	VMOVUPS     (R8), Y7
+	VMOVUPS     (SI), Y7
+	MOVQ        104(AX), SI
+	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VADDPS      Y6, Y0, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y7, Y0
+	MOVQ        64(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputShiftAddrow0
-	VADDPS      Y6, Y1, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y7, Y1
+	CMPQ        SI, $0x01
+	JLE         wino4OutputNormrow0
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
 	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputShiftAddrow0
-	VADDPS      Y6, Y2, Y2
-	VADDPS      128(SI), Y2, Y2
-	VMAXPS      Y2, Y7, Y2
+	CMPQ        SI, $0x02
+	JLE         wino4OutputNormrow0
+	VFMADD213PS Y7, Y6, Y2
+	VMAXPS      Y2, Y8, Y2
 	VMOVUPS     Y2, 128(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputShiftAddrow0
-	VADDPS      Y6, Y5, Y5
-	VADDPS      192(SI), Y5, Y5
-	VMAXPS      Y5, Y7, Y5
+	CMPQ        SI, $0x03
+	JLE         wino4OutputNormrow0
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
 	VMOVUPS     Y5, 192(BX)
 
-wino4OutputShiftAddrow0:
+wino4OutputNormrow0:
 	MOVQ        8(DX), BX
 	TESTQ       BX, BX
-	JS          wino4OutputShiftAddrow1
+	JS          wino4OutputNormrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
 	VMOVUPS     256(CX), Y2
@@ -4017,41 +3645,37 @@ wino4OutputShiftAddrow0:
 	VFMADD231PS Y13, Y8, Y2
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        96(AX), R8
-	VMOVUPS     (R8), Y7
+	VMOVUPS     (SI), Y7
+	MOVQ        104(AX), SI
+	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VADDPS      Y6, Y0, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y7, Y0
+	MOVQ        64(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputShiftAddrow1
-	VADDPS      Y6, Y1, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y7, Y1
+	CMPQ        SI, $0x01
+	JLE         wino4OutputNormrow1
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
 	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputShiftAddrow1
-	VADDPS      Y6, Y2, Y2
-	VADDPS      128(SI), Y2, Y2
-	VMAXPS      Y2, Y7, Y2
+	CMPQ        SI, $0x02
+	JLE         wino4OutputNormrow1
+	VFMADD213PS Y7, Y6, Y2
+	VMAXPS      Y2, Y8, Y2
 	VMOVUPS     Y2, 128(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputShiftAddrow1
-	VADDPS      Y6, Y5, Y5
-	VADDPS      192(SI), Y5, Y5
-	VMAXPS      Y5, Y7, Y5
+	CMPQ        SI, $0x03
+	JLE         wino4OutputNormrow1
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
 	VMOVUPS     Y5, 192(BX)
 
-wino4OutputShiftAddrow1:
+wino4OutputNormrow1:
 	MOVQ        16(DX), BX
 	TESTQ       BX, BX
-	JS          wino4OutputShiftAddrow2
+	JS          wino4OutputNormrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
 	VMOVUPS     448(CX), Y2
@@ -4070,41 +3694,37 @@ wino4OutputShiftAddrow1:
 	VFMADD231PS Y13, Y8, Y2
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        96(AX), R8
-	VMOVUPS     (R8), Y7
+	VMOVUPS     (SI), Y7
+	MOVQ        104(AX), SI
+	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VADDPS      Y6, Y0, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y7, Y0
+	MOVQ        64(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputShiftAddrow2
-	VADDPS      Y6, Y1, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y7, Y1
+	CMPQ        SI, $0x01
+	JLE         wino4OutputNormrow2
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
 	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputShiftAddrow2
-	VADDPS      Y6, Y2, Y2
-	VADDPS      128(SI), Y2, Y2
-	VMAXPS      Y2, Y7, Y2
+	CMPQ        SI, $0x02
+	JLE         wino4OutputNormrow2
+	VFMADD213PS Y7, Y6, Y2
+	VMAXPS      Y2, Y8, Y2
 	VMOVUPS     Y2, 128(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputShiftAddrow2
-	VADDPS      Y6, Y5, Y5
-	VADDPS      192(SI), Y5, Y5
-	VMAXPS      Y5, Y7, Y5
+	CMPQ        SI, $0x03
+	JLE         wino4OutputNormrow2
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
 	VMOVUPS     Y5, 192(BX)
 
-wino4OutputShiftAddrow2:
+wino4OutputNormrow2:
 	MOVQ        24(DX), BX
 	TESTQ       BX, BX
-	JS          wino4OutputShiftAddrow3
+	JS          wino4OutputNormrow3
 	VMOVUPS     576(CX), Y0
 	VMOVUPS     608(CX), Y1
 	VMOVUPS     640(CX), Y2
@@ -4123,38 +3743,34 @@ wino4OutputShiftAddrow2:
 	VFMADD231PS Y13, Y8, Y2
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        96(AX), R8
-	VMOVUPS     (R8), Y7
+	VMOVUPS     (SI), Y7
+	MOVQ        104(AX), SI
+	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VADDPS      Y6, Y0, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y7, Y0
+	MOVQ        64(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputShiftAddrow3
-	VADDPS      Y6, Y1, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y7, Y1
+	CMPQ        SI, $0x01
+	JLE         wino4OutputNormrow3
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
 	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputShiftAddrow3
-	VADDPS      Y6, Y2, Y2
-	VADDPS      128(SI), Y2, Y2
-	VMAXPS      Y2, Y7, Y2
+	CMPQ        SI, $0x02
+	JLE         wino4OutputNormrow3
+	VFMADD213PS Y7, Y6, Y2
+	VMAXPS      Y2, Y8, Y2
 	VMOVUPS     Y2, 128(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputShiftAddrow3
-	VADDPS      Y6, Y5, Y5
-	VADDPS      192(SI), Y5, Y5
-	VMAXPS      Y5, Y7, Y5
+	CMPQ        SI, $0x03
+	JLE         wino4OutputNormrow3
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
 	VMOVUPS     Y5, 192(BX)
 
-wino4OutputShiftAddrow3:
+wino4OutputNormrow3:
 	ADDQ $0x20, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
@@ -4168,17 +3784,455 @@ wino4OutputShiftAddrow3:
 	VZEROUPPER
 	RET
 
-DATA wino4OutputShiftAddConstants<>+0(SB)/4, $(0.5625)
-DATA wino4OutputShiftAddConstants<>+4(SB)/4, $(0.75)
-DATA wino4OutputShiftAddConstants<>+8(SB)/4, $(1.5)
-DATA wino4OutputShiftAddConstants<>+12(SB)/4, $(2.25)
-DATA wino4OutputShiftAddConstants<>+16(SB)/4, $(0.421875)
-DATA wino4OutputShiftAddConstants<>+20(SB)/4, $(3.375)
-GLOBL wino4OutputShiftAddConstants<>(SB), RODATA|NOPTR, $24
+DATA wino4OutputNormConstants<>+0(SB)/4, $(0.5625)
+DATA wino4OutputNormConstants<>+4(SB)/4, $(0.75)
+DATA wino4OutputNormConstants<>+8(SB)/4, $(1.5)
+DATA wino4OutputNormConstants<>+12(SB)/4, $(2.25)
+DATA wino4OutputNormConstants<>+16(SB)/4, $(0.421875)
+DATA wino4OutputNormConstants<>+20(SB)/4, $(3.375)
+GLOBL wino4OutputNormConstants<>(SB), RODATA|NOPTR, $24
+
+// func wino4OutputNormAdd(a *byte)
+// Requires: AVX, FMA3
+TEXT ·wino4OutputNormAdd(SB), NOSPLIT, $48-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino4OutputNormAddConstants<>+0(SB), Y10
+	VBROADCASTSS wino4OutputNormAddConstants<>+4(SB), Y11
+	VBROADCASTSS wino4OutputNormAddConstants<>+8(SB), Y12
+	VBROADCASTSS wino4OutputNormAddConstants<>+12(SB), Y13
+	VBROADCASTSS wino4OutputNormAddConstants<>+16(SB), Y14
+	VBROADCASTSS wino4OutputNormAddConstants<>+20(SB), Y15
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         88(AX), CX
+	MOVQ         CX, 32(SP)
+	MOVQ         96(AX), CX
+	MOVQ         CX, 40(SP)
+
+vector:
+	MOVQ   16(AX), CX
+	MOVQ   (SP), DX
+	MOVQ   24(AX), BX
+	IMUL3Q $0x24, BX, SI
+	MOVQ   $0x00000024, DI
+	MOVQ   CX, R8
+
+element:
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Y0
+	VMOVUPS     (DX)(SI*1), Y1
+	VMOVUPS     (DX)(SI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(SI*1), Y4
+	VMOVUPS     (R9)(SI*2), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, (R8)
+	VMOVUPS     Y1, 1152(R8)
+	VMOVUPS     Y2, 2304(R8)
+	VMOVUPS     Y5, 3456(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x20, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        40(AX), DX
+	MOVQ        $0x00000004, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVUPS     768(CX), Y4
+	VMOVUPS     960(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     Y2, 384(CX)
+	VMOVUPS     Y5, 576(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVUPS     800(CX), Y4
+	VMOVUPS     992(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 224(CX)
+	VMOVUPS     Y2, 416(CX)
+	VMOVUPS     Y5, 608(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVUPS     832(CX), Y4
+	VMOVUPS     1024(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 256(CX)
+	VMOVUPS     Y2, 448(CX)
+	VMOVUPS     Y5, 640(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     864(CX), Y4
+	VMOVUPS     1056(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 288(CX)
+	VMOVUPS     Y2, 480(CX)
+	VMOVUPS     Y5, 672(CX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVUPS     896(CX), Y4
+	VMOVUPS     1088(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 128(CX)
+	VMOVUPS     Y1, 320(CX)
+	VMOVUPS     Y2, 512(CX)
+	VMOVUPS     Y5, 704(CX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVUPS     928(CX), Y4
+	VMOVUPS     1120(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 160(CX)
+	VMOVUPS     Y1, 352(CX)
+	VMOVUPS     Y2, 544(CX)
+	VMOVUPS     Y5, 736(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormAddrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VMOVUPS     128(CX), Y4
+	VMOVUPS     160(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        104(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino4OutputNormAddrow0
+	VFMADD213PS Y7, Y6, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        R8, $0x02
+	JLE         wino4OutputNormAddrow0
+	VFMADD213PS Y7, Y6, Y2
+	VADDPS      128(SI), Y2, Y2
+	VMAXPS      Y2, Y8, Y2
+	VMOVUPS     Y2, 128(BX)
+	CMPQ        R8, $0x03
+	JLE         wino4OutputNormAddrow0
+	VFMADD213PS Y7, Y6, Y5
+	VADDPS      192(SI), Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VMOVUPS     Y5, 192(BX)
+
+wino4OutputNormAddrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormAddrow1
+	VMOVUPS     192(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     288(CX), Y3
+	VMOVUPS     320(CX), Y4
+	VMOVUPS     352(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        104(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino4OutputNormAddrow1
+	VFMADD213PS Y7, Y6, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        R8, $0x02
+	JLE         wino4OutputNormAddrow1
+	VFMADD213PS Y7, Y6, Y2
+	VADDPS      128(SI), Y2, Y2
+	VMAXPS      Y2, Y8, Y2
+	VMOVUPS     Y2, 128(BX)
+	CMPQ        R8, $0x03
+	JLE         wino4OutputNormAddrow1
+	VFMADD213PS Y7, Y6, Y5
+	VADDPS      192(SI), Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VMOVUPS     Y5, 192(BX)
+
+wino4OutputNormAddrow1:
+	MOVQ        16(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormAddrow2
+	VMOVUPS     384(CX), Y0
+	VMOVUPS     416(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VMOVUPS     512(CX), Y4
+	VMOVUPS     544(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        104(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino4OutputNormAddrow2
+	VFMADD213PS Y7, Y6, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        R8, $0x02
+	JLE         wino4OutputNormAddrow2
+	VFMADD213PS Y7, Y6, Y2
+	VADDPS      128(SI), Y2, Y2
+	VMAXPS      Y2, Y8, Y2
+	VMOVUPS     Y2, 128(BX)
+	CMPQ        R8, $0x03
+	JLE         wino4OutputNormAddrow2
+	VFMADD213PS Y7, Y6, Y5
+	VADDPS      192(SI), Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VMOVUPS     Y5, 192(BX)
+
+wino4OutputNormAddrow2:
+	MOVQ        24(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormAddrow3
+	VMOVUPS     576(CX), Y0
+	VMOVUPS     608(CX), Y1
+	VMOVUPS     640(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     704(CX), Y4
+	VMOVUPS     736(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        104(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VADDPS      (SI), Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VMOVUPS     Y0, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino4OutputNormAddrow3
+	VFMADD213PS Y7, Y6, Y1
+	VADDPS      64(SI), Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VMOVUPS     Y1, 64(BX)
+	CMPQ        R8, $0x02
+	JLE         wino4OutputNormAddrow3
+	VFMADD213PS Y7, Y6, Y2
+	VADDPS      128(SI), Y2, Y2
+	VMAXPS      Y2, Y8, Y2
+	VMOVUPS     Y2, 128(BX)
+	CMPQ        R8, $0x03
+	JLE         wino4OutputNormAddrow3
+	VFMADD213PS Y7, Y6, Y5
+	VADDPS      192(SI), Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VMOVUPS     Y5, 192(BX)
+
+wino4OutputNormAddrow3:
+	ADDQ $0x20, DX
+	ADDQ $0x00000480, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x20, 8(SP)
+	ADDQ $0x20, 24(SP)
+	ADDQ $0x20, 32(SP)
+	ADDQ $0x20, 40(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino4OutputNormAddConstants<>+0(SB)/4, $(0.5625)
+DATA wino4OutputNormAddConstants<>+4(SB)/4, $(0.75)
+DATA wino4OutputNormAddConstants<>+8(SB)/4, $(1.5)
+DATA wino4OutputNormAddConstants<>+12(SB)/4, $(2.25)
+DATA wino4OutputNormAddConstants<>+16(SB)/4, $(0.421875)
+DATA wino4OutputNormAddConstants<>+20(SB)/4, $(3.375)
+GLOBL wino4OutputNormAddConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4Weight(a *byte)
 // Requires: AVX, FMA3
-TEXT ·wino4Weight(SB), NOSPLIT, $40-8
+TEXT ·wino4Weight(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4WeightConstants<>+0(SB), Y10
 	VBROADCASTSS wino4WeightConstants<>+4(SB), Y11
@@ -4440,7 +4494,7 @@ GLOBL wino4WeightConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4Gradient(a *byte)
 // Requires: AVX, FMA3
-TEXT ·wino4Gradient(SB), NOSPLIT, $40-8
+TEXT ·wino4Gradient(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4GradientConstants<>+0(SB), Y10
 	VBROADCASTSS wino4GradientConstants<>+4(SB), Y11
@@ -4842,7 +4896,7 @@ GLOBL wino4GradientConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4WeightGradient(a *byte)
 // Requires: AVX, FMA3
-TEXT ·wino4WeightGradient(SB), NOSPLIT, $40-8
+TEXT ·wino4WeightGradient(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4WeightGradientConstants<>+0(SB), Y10
 	VBROADCASTSS wino4WeightGradientConstants<>+4(SB), Y11

@@ -11,8 +11,8 @@ type winoKind int
 const (
 	winoInput          winoKind = iota // Bᵀ: input of the convolution → elements
 	winoOutput                         // Aᵀ: elements → output
-	winoOutputShift                    // the same, plus a shift per channel, clamped from below
-	winoOutputShiftAdd                 // the same, plus another map before the clamp
+	winoOutputNorm                    // the same, times a scale plus a shift per channel, clamped from below
+	winoOutputNormAdd                 // the same, plus another map before the clamp
 	winoWeight                         // G: filters → elements
 	winoGradient                       // A: gradient of the output → elements
 	winoWeightGradient                 // Gᵀ: elements → gradient of the filters
@@ -42,7 +42,8 @@ type winoArgs struct {
 	Mask              *[winoMaxTile][8]uint32
 	Width             int // columns of the output that lie in the map
 	Count             int
-	Shift, Add, Floor unsafe.Pointer // Floor is 8 times the lower bound
+	Scale, Shift      unsafe.Pointer
+	Add, Floor        unsafe.Pointer // Floor is 8 times the lower bound
 }
 
 // winoScratch is what a transform needs at most.
@@ -115,7 +116,7 @@ func (k *winoKernels) matrix(kind winoKind) [][]float32 {
 	switch kind {
 	case winoInput:
 		return k.matrices[0]
-	case winoOutput, winoOutputShift, winoOutputShiftAdd:
+	case winoOutput, winoOutputNorm, winoOutputNormAdd:
 		return k.matrices[1]
 	case winoWeight:
 		return k.matrices[2]
@@ -171,19 +172,19 @@ func (k *winoKernels) winoGeneric(kind winoKind, a *winoArgs) {
 			}
 			offset := row + i%m*Block*4
 			if kind != winoOutput {
-				k.winoFinish(&y[i], a, at, offset, kind == winoOutputShiftAdd)
+				k.winoFinish(&y[i], a, at, offset, kind == winoOutputNormAdd)
 			}
 			*(*winoLane)(unsafe.Add(dst, offset)) = y[i]
 		}
 	}
 }
 
-// winoFinish adds a shift and perhaps another map, and clamps from below.
+// winoFinish applies scale and shift, perhaps adds another map, and clamps from below.
 func (k *winoKernels) winoFinish(y *winoLane, a *winoArgs, at, offset int, add bool) {
-	shift := (*winoLane)(unsafe.Add(a.Shift, at))
+	scale, shift := (*winoLane)(unsafe.Add(a.Scale, at)), (*winoLane)(unsafe.Add(a.Shift, at))
 	floor := *(*float32)(a.Floor)
 	for l := range y {
-		y[l] += shift[l]
+		y[l] = y[l]*scale[l] + shift[l]
 		if add {
 			y[l] += (*winoLane)(unsafe.Add(a.Add, at+offset))[l]
 		}

@@ -50,7 +50,7 @@ func (p *winoStem) workspace() int {
 	return p.phaseFloats() + p.elements()*(p.strideU()+winoStride(stemPhases*t)+winoStride(p.outBlocks*t*Block)) + 4*Block
 }
 
-// tapOf returns the tap of the kernel that is tap j (d, h, w) of a phase, or -1.
+// stemTap returns the tap of the kernel that is tap j (d, h, w) of a phase, or -1.
 func stemTap(phase, j int) int {
 	tap := 0
 	for _, axis := range [3]int{4, 2, 1} {
@@ -66,7 +66,7 @@ func stemTap(phase, j int) int {
 	return tap
 }
 
-// transformWeights writes the transformed weights of weights [panel][tap][width].
+// stemWeights writes the transformed weights of weights [panel][tap][width].
 func (m *Machine) stemWeights(p *winoStem, u, weights []float32) {
 	m.Run(p.outBlocks*2*stemPhases, func(_, i int) {
 		phase, lane := i%stemPhases, i/stemPhases*8 // of the output channels
@@ -128,7 +128,7 @@ func (p *winoStem) input(phases []float32, at [3]int, dst *float32, stride int) 
 	})
 }
 
-func (m *Machine) stemForward(c *Conv, x Map, weights []float32, y Map, e *epilogue, ws []float32) {
+func (m *Machine) stemForward(c *Conv, x Map, weights []float32, y Map, e *Epilogue, ws []float32) {
 	p := c.stem
 	all := volume3(p.tiles)
 	r := &winoRun{winoPass: p.winoPass, machine: m, x: x, epilogue: e, block: p.block(all), strideV: winoStride(stemPhases * p.block(all))}
@@ -143,6 +143,12 @@ func (m *Machine) stemForward(c *Conv, x Map, weights []float32, y Map, e *epilo
 		m.stemInput(p, phases, x, sample)
 		r.y = y
 		r.y.Data = y.Data[sample*y.Stride:]
+		if e != nil && e.Add != nil {
+			part, add := *e, *e.Add
+			add.Data = add.Data[sample*add.Stride:]
+			part.Add = &add
+			r.epilogue = &part
+		}
 		for first := 0; first < all; first += r.block {
 			n := min(r.block, all-first)
 			m.runGrouped(n, func(i int) {

@@ -14,15 +14,15 @@ func wino2Input(a *byte)
 //go:noescape
 func wino2Output(a *byte)
 
-// wino2OutputShift is winoGeneric for the output of a convolution with a shift.
+// wino2OutputNorm is winoGeneric for the output of a convolution with a norm.
 //
 //go:noescape
-func wino2OutputShift(a *byte)
+func wino2OutputNorm(a *byte)
 
-// wino2OutputShiftAdd is winoGeneric for the output of a convolution with a shift and a sum.
+// wino2OutputNormAdd is winoGeneric for the output of a convolution with a norm and a sum.
 //
 //go:noescape
-func wino2OutputShiftAdd(a *byte)
+func wino2OutputNormAdd(a *byte)
 
 // wino2Weight is winoGeneric for the weights.
 //
@@ -44,15 +44,15 @@ func wino2WeightGradient(a *byte)
 //go:noescape
 func wino3Output(a *byte)
 
-// wino3OutputShift is winoGeneric for the output of a convolution with a shift.
+// wino3OutputNorm is winoGeneric for the output of a convolution with a norm.
 //
 //go:noescape
-func wino3OutputShift(a *byte)
+func wino3OutputNorm(a *byte)
 
-// wino3OutputShiftAdd is winoGeneric for the output of a convolution with a shift and a sum.
+// wino3OutputNormAdd is winoGeneric for the output of a convolution with a norm and a sum.
 //
 //go:noescape
-func wino3OutputShiftAdd(a *byte)
+func wino3OutputNormAdd(a *byte)
 
 // wino3Gradient is winoGeneric for the gradient of the output.
 //
@@ -69,15 +69,15 @@ func wino4Input(a *byte)
 //go:noescape
 func wino4Output(a *byte)
 
-// wino4OutputShift is winoGeneric for the output of a convolution with a shift.
+// wino4OutputNorm is winoGeneric for the output of a convolution with a norm.
 //
 //go:noescape
-func wino4OutputShift(a *byte)
+func wino4OutputNorm(a *byte)
 
-// wino4OutputShiftAdd is winoGeneric for the output of a convolution with a shift and a sum.
+// wino4OutputNormAdd is winoGeneric for the output of a convolution with a norm and a sum.
 //
 //go:noescape
-func wino4OutputShiftAdd(a *byte)
+func wino4OutputNormAdd(a *byte)
 
 // wino4Weight is winoGeneric for the weights.
 //

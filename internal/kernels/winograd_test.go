@@ -60,7 +60,7 @@ func testTransform(t *testing.T, r *rand.Rand, k, plain *winoKernels, kind winoK
 	n, m := len(matrix[0]), len(matrix)
 	const width = 11
 	src, add := randomSlice(r, 6*6*width*Block), randomSlice(r, 6*6*width*Block)
-	shift := randomSlice(r, Block)
+	scale, shift := randomSlice(r, Block), randomSlice(r, Block)
 	rows := make([]int, 36)
 	for i := range rows {
 		rows[i] = i * width * Block * 4
@@ -76,7 +76,7 @@ func testTransform(t *testing.T, r *rand.Rand, k, plain *winoKernels, kind winoK
 		k.transform(kind, &winoArgs{
 			Src: unsafe.Pointer(&src[0]), Dst: unsafe.Pointer(&dst[0]), Scratch: unsafe.Pointer(&scratch),
 			SrcStep: 64, DstStep: 64, Rows: &rows[0], Cols: &cols[0].offset, Mask: &cols[0].mask, Width: 1 + m/2, Count: 2,
-			Shift: unsafe.Pointer(&shift[0]), Add: unsafe.Pointer(&add[0]), Floor: unsafe.Pointer(&floor[0]),
+			Scale: unsafe.Pointer(&scale[0]), Shift: unsafe.Pointer(&shift[0]), Add: unsafe.Pointer(&add[0]), Floor: unsafe.Pointer(&floor[0]),
 		})
 		return dst
 	}
@@ -103,5 +103,44 @@ func TestWinogradStem(t *testing.T) {
 		c := newConvCase(rand.New(rand.NewPCG(7, 8)), s, tc.n)
 		c.choice = &ConvChoice{Winograd4, Direct, Winograd4}
 		c.check(t)
+	}
+}
+
+// TestConvForwardNorm compares the fused convolution with the convolution and the norm after it.
+func TestConvForwardNorm(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	for _, s := range []ConvSpec{
+		{In: Channels{20}, Out: Channels{35}, Size: [3]int{6, 9, 5}, Kernel: cube(3), Stride: cube(1), Pad: cube(1)},
+		{In: Channels{20}, Out: Channels{35}, Size: [3]int{6, 9, 5}, Kernel: cube(3), Stride: cube(2), Pad: cube(1)},
+		{In: Channels{1}, Out: Channels{35}, PlainIn: true, Size: [3]int{6, 9, 5}, Kernel: cube(7), Stride: cube(2), Pad: cube(3)},
+	} {
+		for i, a := range []Algorithm{Direct, Winograd2, Winograd4} {
+			c := newConvCase(r, s, 2)
+			for _, isa := range Supported() {
+				m := testMachine(t, isa, 2)
+				conv := NewConvWith(s, isa, ConvChoice{a, a, a})
+				w := filled(conv.WeightLen())
+				conv.PackWeights(w, c.w)
+				add := blockedMap(randomSlice(r, c.yLn), c.n, s.Out, s.OutSize(), 16)
+				e := Epilogue{Scale: make([]float32, s.Out.Blocks()*Block), Shift: make([]float32, s.Out.Blocks()*Block), ReLU: i != 1}
+				for _, p := range s.Out.Physical() {
+					e.Scale[p], e.Shift[p] = float32(r.NormFloat64()), float32(r.NormFloat64())
+				}
+				if i > 0 {
+					e.Add = &add
+				}
+				y, want := newMap(c.n, s.Out, s.OutSize(), 16, garbage), newMap(c.n, s.Out, s.OutSize(), 16, garbage)
+				ws := filled(m.ConvForwardWorkspace(conv, c.n))
+				m.ConvForwardNorm(conv, c.input(c.n), w, &e, y, ws)
+				m.ConvForward(conv, c.input(c.n), w, want, ws)
+				m.BNNorm(want, e.Scale, e.Shift, e.Add, e.ReLU, want)
+				checkLanes(t, "y", y, s.Out)
+				for j, v := range want.Data {
+					if d := math.Abs(float64(y.Data[j] - v)); !(d <= 1e-5*(1+math.Abs(float64(v)))) {
+						t.Fatalf("%v %v: element %d is %v, want %v", isa, a, j, y.Data[j], v)
+					}
+				}
+			}
+		}
 	}
 }

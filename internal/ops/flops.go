@@ -30,7 +30,7 @@ func OpFLOP(op graph.Op, in []graph.Type, out graph.Type) int64 {
 		return n * int64(heads) * int64(products) * 2 * t * t * d
 	}
 	switch op := op.(type) {
-	case Conv3D, Linear:
+	case Conv3D, ConvNorm, Linear:
 		return product(out, in[1])
 	case Conv3DBackwardData: // (w, dy)
 		return product(in[1], in[0])

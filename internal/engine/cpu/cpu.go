@@ -68,12 +68,22 @@ func (d *Device) InputLayout(t graph.Type) engine.Layout { return plain(t) }
 
 // ParameterLayout packs convolution weights and leaves the rest row-major.
 func (d *Device) ParameterLayout(op graph.Op, i int, in []engine.Layout, t graph.Type) engine.Layout {
-	if c, ok := op.(ops.Conv3D); ok && i == 1 {
-		l := weightLayout(in[0], t)
-		l.Size = d.conv(in[0], t.Shape, c.Stride, c.Pad).WeightLen()
-		return l
+	if i != 1 {
+		return plain(t)
+	}
+	switch c := op.(type) {
+	case ops.Conv3D:
+		return d.convWeight(in[0], t, c.Stride, c.Pad)
+	case ops.ConvNorm:
+		return d.convWeight(in[0], t, c.Stride, c.Pad)
 	}
 	return plain(t)
+}
+
+func (d *Device) convWeight(x engine.Layout, t graph.Type, stride, pad [3]int) engine.Layout {
+	l := weightLayout(x, t)
+	l.Size = d.conv(x, t.Shape, stride, pad).WeightLen()
+	return l
 }
 
 // OutputLayout keeps feature maps blocked; where an operation keeps its input's channels it keeps their
@@ -84,7 +94,7 @@ func (d *Device) OutputLayout(op graph.Op, _ int, in []engine.Layout, t graph.Ty
 		l := weightLayout(in[0], t)
 		l.Size = d.conv(in[0], op.WShape, op.Stride, op.Pad).WeightLen()
 		return l
-	case ops.Conv3D, ops.PatchesBackward:
+	case ops.Conv3D, ops.ConvNorm, ops.PatchesBackward:
 		return mapLayout(t, []int{t.Shape[1]})
 	case ops.Conv3DBackwardData:
 		return mapLayout(t, in[0].Segments) // the weight knows the input's channels
@@ -264,7 +274,14 @@ func (d *Device) Kernel(op graph.Op, in, out []engine.Layout) (engine.Kernel, er
 // sameSegments refuses to go element by element through maps whose channels are grouped differently, such as
 // the sum of a concatenation and a convolution.
 func sameSegments(op graph.Op, in []engine.Layout) error {
-	switch op.(type) {
+	switch op := op.(type) {
+	case ops.ConvNorm:
+		if op.Add {
+			out := in[5]
+			out.Segments = []int{in[1].Type.Shape[0]}
+			return sameSegments(ops.Add{}, []engine.Layout{out, in[5]})
+		}
+		return nil
 	case graph.Sum, ops.Add, ops.ReLUBackward, ops.BNNorm, ops.BNReduce, ops.BNBackward, ops.BNFrozenBackward, ops.MaxPool3DBackward,
 		ops.NormPoolReduce, ops.NormPoolBackward:
 	default:
@@ -285,7 +302,7 @@ func sameSegments(op graph.Op, in []engine.Layout) error {
 
 func readsPlain(op graph.Op) bool {
 	switch op.(type) {
-	case ops.Conv3D, ops.Conv3DBackwardWeights, ops.Patches:
+	case ops.Conv3D, ops.ConvNorm, ops.Conv3DBackwardWeights, ops.Patches:
 		return true
 	}
 	return false

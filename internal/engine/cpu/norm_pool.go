@@ -18,13 +18,7 @@ func lanes(l engine.Layout) (index []int, n int) {
 // 2·lanes floats of the workspace, the rest of which it returns.
 func (d *Device) normPool(op ops.NormPool, x engine.Layout, a *args) (*kernels.NormPool, []float32) {
 	index, n := lanes(x)
-	c := len(index)
-	scale, shift := a.work[:n], a.work[n:2*n]
-	clear(a.work[:2*n])
-	for i, p := range index {
-		s := float64(a.in[2][i]) / math.Sqrt(float64(a.in[1][c+i])+op.Eps)
-		scale[p], shift[p] = float32(s), float32(float64(a.in[3][i])-float64(a.in[1][i])*s)
-	}
+	scale, shift := normCoefficients(a.work[:2*n], index, a.in[1], a.in[2], a.in[3], op.Eps)
 	return &kernels.NormPool{Scale: scale, Shift: shift, Kernel: op.Kernel, Stride: op.Stride, Pad: op.Pad}, a.work[2*n:]
 }
 

@@ -17,6 +17,8 @@ func (d *Device) convKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		return func(a *args) {
 			m.ConvForward(c, feature(in[0], a.in[0]), a.in[1], feature(out[0], a.out[0]), a.work)
 		}, m.ConvForwardWorkspace(c, in[0].Type.Shape[0])
+	case ops.ConvNorm:
+		return d.convNormKernel(op, in, out)
 	case ops.Conv3DBackwardData:
 		c := d.conv(out[0], in[0].Type.Shape, op.Stride, op.Pad)
 		return func(a *args) {
@@ -142,6 +144,32 @@ func dropoutKeys(op ops.Dropout, info *engine.RunInfo, samples int) []uint64 {
 	return keys
 }
 
+// normCoefficients lays out scale and shift of a batch norm, half of work each. Padding lanes get zeros.
+func normCoefficients(work []float32, index []int, stats, gamma, beta []float32, eps float64) (scale, shift []float32) {
+	clear(work)
+	c := len(index)
+	scale, shift = work[:len(work)/2], work[len(work)/2:]
+	for i, p := range index {
+		s := float64(gamma[i]) / math.Sqrt(float64(stats[c+i])+eps)
+		scale[p], shift[p] = float32(s), float32(float64(beta[i])-float64(stats[i])*s)
+	}
+	return scale, shift
+}
+
+// convNormKernel binds a convolution with the batch norm behind it.
+func (d *Device) convNormKernel(op ops.ConvNorm, in, out []engine.Layout) (run, int) {
+	c := d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
+	index, n := lanes(out[0])
+	return func(a *args) {
+		e := kernels.Epilogue{ReLU: op.ReLU}
+		e.Scale, e.Shift = normCoefficients(a.work[:2*n], index, a.in[2], a.in[3], a.in[4], op.Eps)
+		if op.Add {
+			e.Add = ptr(feature(in[5], a.in[5]))
+		}
+		d.m.ConvForwardNorm(c, feature(in[0], a.in[0]), a.in[1], &e, feature(out[0], a.out[0]), a.work[2*n:])
+	}, 2*n + d.m.ConvForwardWorkspace(c, in[0].Type.Shape[0])
+}
+
 // normKernel binds batch norm. Per-channel coefficients are computed in float64 and laid out as the map's
 // physical channels in the workspace; padding lanes get zeros.
 func (d *Device) normKernel(op graph.Op, in, out []engine.Layout) (run, int) {
@@ -158,12 +186,7 @@ func (d *Device) normKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		return func(a *args) { m.BNStats(feature(x, a.in[0]), ch, a.out[0][:c], a.out[0][c:2*c]) }, 0
 	case ops.BNNorm:
 		return func(a *args) {
-			scale, shift := a.work[:lanes], a.work[lanes:2*lanes]
-			clear(a.work[:2*lanes])
-			for i, p := range index {
-				s := float64(a.in[2][i]) / math.Sqrt(float64(a.in[1][c+i])+op.Eps)
-				scale[p], shift[p] = float32(s), float32(float64(a.in[3][i])-float64(a.in[1][i])*s)
-			}
+			scale, shift := normCoefficients(a.work[:2*lanes], index, a.in[1], a.in[2], a.in[3], op.Eps)
 			var add *kernels.Map
 			if op.Add {
 				add = ptr(feature(in[4], a.in[4]))

@@ -125,6 +125,15 @@ func volumeKernel[T ref.Float](op graph.Op, in, out []engine.Layout) func(args[T
 	case ops.Conv3D:
 		x, w := shape(in[0]), window(in[1].Type.Shape, op.Stride, op.Pad)
 		return func(a args[T]) { ref.Conv3D(a.out[0], a.in[0], a.in[1], x, out[0].Type.Shape[1], w) }
+	case ops.ConvNorm:
+		x, w := shape(in[0]), window(in[1].Type.Shape, op.Stride, op.Pad)
+		y := shape(out[0])
+		norm := bnNorm[T](ops.BNNorm{Eps: op.Eps, Add: op.Add, ReLU: op.ReLU}, y)
+		return func(a args[T]) {
+			ref.Conv3D(a.out[0], a.in[0], a.in[1], x, y.C, w)
+			a.in = append([][]T{a.out[0]}, a.in[2:]...)
+			norm(a)
+		}
 	case ops.Conv3DBackwardData:
 		x, w := shape(out[0]), window(in[0].Type.Shape, op.Stride, op.Pad)
 		return func(a args[T]) {

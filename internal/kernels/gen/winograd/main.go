@@ -16,7 +16,8 @@ const (
 	argSrcStep, argDstStep     = 24, 32
 	argRows, argCols, argMask  = 40, 48, 56
 	argWidth, argCount         = 64, 72
-	argShift, argAdd, argFloor = 80, 88, 96
+	argScale, argShift         = 80, 88
+	argAdd, argFloor           = 96, 104
 )
 
 // The vectors that a transform works on: 6 values, 4 temporaries, 6 constants.
@@ -52,10 +53,10 @@ type cube struct {
 	line
 	fromMap bool // reads rows of a map: table of row offsets, clamped columns and masks; otherwise elements a step apart
 	toMap   bool // writes rows of a map: row offsets, negative ones are left out, and a number of columns
-	shift   bool // adds a shift per channel and clamps from below
+	norm    bool // multiplies by a scale per channel, adds a shift and clamps from below
 	add     bool // adds another map before that
 
-	src, dst, count, shiftAt, addAt Mem // arguments that change from vector to vector
+	src, dst, count, scaleAt, shiftAt, addAt Mem // arguments that change from vector to vector
 }
 
 // steps returns the places of n elements, a step apart, from base on: at most 6.
@@ -107,12 +108,14 @@ func (c cube) generate() {
 			VBROADCASTSS(table.Offset(4*i), ymm[consts+i])
 		}
 	}
-	frame := AllocLocal(40)
-	c.src, c.dst, c.count, c.shiftAt, c.addAt = frame, frame.Offset(8), frame.Offset(16), frame.Offset(24), frame.Offset(32)
+	frame := AllocLocal(48)
+	c.src, c.dst, c.count = frame, frame.Offset(8), frame.Offset(16)
+	c.scaleAt, c.shiftAt, c.addAt = frame.Offset(24), frame.Offset(32), frame.Offset(40)
 	c.keep(p, argSrc, c.src)
 	c.keep(p, argDst, c.dst)
 	c.keep(p, argCount, c.count)
-	if c.shift {
+	if c.norm {
+		c.keep(p, argScale, c.scaleAt)
 		c.keep(p, argShift, c.shiftAt)
 	}
 	if c.add {
@@ -213,7 +216,8 @@ func (c cube) toElements(p reg.Register) {
 func (c cube) next() {
 	ADDQ(U8(vector), c.src)
 	ADDQ(U8(vector), c.dst)
-	if c.shift {
+	if c.norm {
+		ADDQ(U8(vector), c.scaleAt)
 		ADDQ(U8(vector), c.shiftAt)
 	}
 	if c.add {
@@ -269,13 +273,14 @@ func (c cube) elementsToMap(p reg.Register) {
 
 // store writes the results to as many columns of a row of the map as it has.
 func (c cube) store(p reg.Register, row reg.GPVirtual, out []int, done string) {
-	const shift, floor = temps, temps + 1
+	const scale, shift, floor = temps, temps + 1, temps + 2
 	var add reg.GPVirtual
 	if c.add {
 		add = get(c.addAt)
 		ADDQ(row, add)
 	}
-	if c.shift {
+	if c.norm {
+		VMOVUPS(field(get(c.scaleAt), 0), ymm[scale])
 		VMOVUPS(field(get(c.shiftAt), 0), ymm[shift])
 		VMOVUPS(field(load(p, argFloor), 0), ymm[floor])
 	}
@@ -286,13 +291,13 @@ func (c cube) store(p reg.Register, row reg.GPVirtual, out []int, done string) {
 			CMPQ(width, U8(uint8(w)))
 			JLE(LabelRef(done))
 		}
-		if c.shift {
-			VADDPS(ymm[shift], ymm[r], ymm[r])
+		if c.norm {
+			VFMADD213PS(ymm[shift], ymm[scale], ymm[r])
 		}
 		if c.add {
 			VADDPS(field(add, w*64), ymm[r], ymm[r])
 		}
-		if c.shift {
+		if c.norm {
 			VMAXPS(ymm[r], ymm[floor], ymm[r]) // not-a-number stays
 		}
 		VMOVUPS(ymm[r], field(row, w*64))
@@ -306,8 +311,8 @@ func main() {
 	for _, s := range sizes() {
 		cube{name: "wino" + s.name + "Input", doc: "is winoGeneric for the input of a convolution.", line: s.input, fromMap: true}.generate()
 		cube{name: "wino" + s.name + "Output", doc: "is winoGeneric for the output of a convolution.", line: s.output, toMap: true}.generate()
-		cube{name: "wino" + s.name + "OutputShift", doc: "is winoGeneric for the output of a convolution with a shift.", line: s.output, toMap: true, shift: true}.generate()
-		cube{name: "wino" + s.name + "OutputShiftAdd", doc: "is winoGeneric for the output of a convolution with a shift and a sum.", line: s.output, toMap: true, shift: true, add: true}.generate()
+		cube{name: "wino" + s.name + "OutputNorm", doc: "is winoGeneric for the output of a convolution with a norm.", line: s.output, toMap: true, norm: true}.generate()
+		cube{name: "wino" + s.name + "OutputNormAdd", doc: "is winoGeneric for the output of a convolution with a norm and a sum.", line: s.output, toMap: true, norm: true, add: true}.generate()
 		cube{name: "wino" + s.name + "Weight", doc: "is winoGeneric for the weights.", line: s.weight}.generate()
 		cube{name: "wino" + s.name + "Gradient", doc: "is winoGeneric for the gradient of the output.", line: s.gradient, fromMap: true}.generate()
 		cube{name: "wino" + s.name + "WeightGradient", doc: "is winoGeneric for the gradient of the weights.", line: s.weightGradient}.generate()
