@@ -11,8 +11,8 @@ type winoKind int
 const (
 	winoInput          winoKind = iota // Bᵀ: input of the convolution → elements
 	winoOutput                         // Aᵀ: elements → output
-	winoOutputNorm                    // the same, times a scale plus a shift per channel, clamped from below
-	winoOutputNormAdd                 // the same, plus another map before the clamp
+	winoOutputNorm                     // the same, times a scale plus a shift per channel, clamped from below
+	winoOutputNormAdd                  // the same, plus another map before the clamp
 	winoWeight                         // G: filters → elements
 	winoGradient                       // A: gradient of the output → elements
 	winoWeightGradient                 // Gᵀ: elements → gradient of the filters

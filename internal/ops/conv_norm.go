@@ -13,7 +13,9 @@ type ConvNorm struct {
 func (ConvNorm) Kind() string { return "conv3d_bn" }
 
 // Infer gives the convolution's shape.
-func (o ConvNorm) Infer(in []typ) (typ, error) { return Conv3D{Stride: o.Stride, Pad: o.Pad}.Infer(in[:2]) }
+func (o ConvNorm) Infer(in []typ) (typ, error) {
+	return Conv3D{Stride: o.Stride, Pad: o.Pad}.Infer(in[:2])
+}
 
 // Grad is not needed: the engine makes it where there is no backward part.
 func (ConvNorm) Grad([]*value, *value, *value) []*value { return nil }

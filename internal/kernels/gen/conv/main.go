@@ -196,7 +196,7 @@ func (s shape) gather(zeros Mem) {
 	for c := range 16 {
 		at := c * s.rowBytes()
 		if at%256 == 0 { // the weights of the next tap usually follow
-			for i := 0; i < 256; i += 64 {
+			for i := 0; i < 256; i += s.rowBytes() * 64 / (s.vecs * s.size) {
 				PREFETCHT0(field(b, 16*s.rowBytes()+at+i))
 			}
 		}
