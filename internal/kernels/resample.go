@@ -2,13 +2,17 @@ package kernels
 
 //go:generate go -C gen run ./resample -pkg kernels -out ../resample_amd64.s -stubs ../resample_stubs_amd64.go
 
-// resampleTable holds the loops that bring scans to the network's input. Lengths are multiples of 8.
+// resampleTable holds the loops that bring scans to the network's input. The lengths of dst are multiples of 8.
 type resampleTable struct {
 	weightedSum func(dst []float32, rows [][]float32, weight []float32)
 	windowScale func(dst, src []float32, lo, hi float32, factor, offset float64) bool
+	// row16 and row32 make the parts of a [Row] with windows of 16 and 32 values. Nil: there is no such loop.
+	row16, row32 func(dst, src []float32, taps int, base, lane []int32, weight []float32)
 }
 
-func resampleGeneric() resampleTable { return resampleTable{weightedSum, windowScale} }
+func resampleGeneric() resampleTable {
+	return resampleTable{weightedSum: weightedSum, windowScale: windowScale}
+}
 
 // Resampler does the inner loops of resampling. Its results are the same to the last bit on every
 // instruction set.

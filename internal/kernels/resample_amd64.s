@@ -84,6 +84,122 @@ oneDone:
 	VZEROUPPER
 	RET
 
+// func row16AVX2(dst []float32, src []float32, taps int, base []int32, lane []int32, weight []float32)
+// Requires: AVX, AVX2
+TEXT ·row16AVX2(SB), NOSPLIT, $0-128
+	MOVQ dst_base+0(FP), AX
+	MOVQ dst_len+8(FP), CX
+	MOVQ src_base+24(FP), DX
+	MOVQ taps+48(FP), BX
+	MOVQ base_base+56(FP), SI
+	MOVQ lane_base+80(FP), DI
+	MOVQ weight_base+104(FP), R8
+	LEAQ (AX)(CX*4), CX
+
+group:
+	CMPQ      AX, CX
+	JGE       done
+	MOVLQSX   (SI), R10
+	ADDQ      $0x04, SI
+	VMOVDQU   (DI), Y0
+	ADDQ      $0x20, DI
+	VPERMPS   (DX)(R10*4), Y0, Y1
+	VPERMPS   32(DX)(R10*4), Y0, Y2
+	VPSLLD    $0x1c, Y0, Y0
+	VBLENDVPS Y0, Y2, Y1, Y1
+	VMULPS    (R8), Y1, Y1
+	ADDQ      $0x20, R8
+	VMOVAPS   Y1, Y0
+	MOVQ      BX, R9
+
+tap:
+	DECQ      R9
+	JLE       store
+	MOVLQSX   (SI), R10
+	ADDQ      $0x04, SI
+	VMOVDQU   (DI), Y1
+	ADDQ      $0x20, DI
+	VPERMPS   (DX)(R10*4), Y1, Y2
+	VPERMPS   32(DX)(R10*4), Y1, Y3
+	VPSLLD    $0x1c, Y1, Y1
+	VBLENDVPS Y1, Y3, Y2, Y2
+	VMULPS    (R8), Y2, Y2
+	ADDQ      $0x20, R8
+	VADDPS    Y2, Y0, Y0
+	JMP       tap
+
+store:
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x20, AX
+	JMP     group
+
+done:
+	VZEROUPPER
+	RET
+
+// func row32AVX2(dst []float32, src []float32, taps int, base []int32, lane []int32, weight []float32)
+// Requires: AVX, AVX2
+TEXT ·row32AVX2(SB), NOSPLIT, $0-128
+	MOVQ dst_base+0(FP), AX
+	MOVQ dst_len+8(FP), CX
+	MOVQ src_base+24(FP), DX
+	MOVQ taps+48(FP), BX
+	MOVQ base_base+56(FP), SI
+	MOVQ lane_base+80(FP), DI
+	MOVQ weight_base+104(FP), R8
+	LEAQ (AX)(CX*4), CX
+
+group:
+	CMPQ      AX, CX
+	JGE       done
+	MOVLQSX   (SI), R10
+	ADDQ      $0x04, SI
+	VMOVDQU   (DI), Y0
+	ADDQ      $0x20, DI
+	VPERMPS   (DX)(R10*4), Y0, Y2
+	VPERMPS   32(DX)(R10*4), Y0, Y3
+	VPERMPS   64(DX)(R10*4), Y0, Y4
+	VPERMPS   96(DX)(R10*4), Y0, Y5
+	VPSLLD    $0x1c, Y0, Y1
+	VBLENDVPS Y1, Y3, Y2, Y2
+	VBLENDVPS Y1, Y5, Y4, Y3
+	VPSLLD    $0x1b, Y0, Y1
+	VBLENDVPS Y1, Y3, Y2, Y2
+	VMULPS    (R8), Y2, Y2
+	ADDQ      $0x20, R8
+	VMOVAPS   Y2, Y0
+	MOVQ      BX, R9
+
+tap:
+	DECQ      R9
+	JLE       store
+	MOVLQSX   (SI), R10
+	ADDQ      $0x04, SI
+	VMOVDQU   (DI), Y1
+	ADDQ      $0x20, DI
+	VPERMPS   (DX)(R10*4), Y1, Y3
+	VPERMPS   32(DX)(R10*4), Y1, Y4
+	VPERMPS   64(DX)(R10*4), Y1, Y5
+	VPERMPS   96(DX)(R10*4), Y1, Y6
+	VPSLLD    $0x1c, Y1, Y2
+	VBLENDVPS Y2, Y4, Y3, Y3
+	VBLENDVPS Y2, Y6, Y5, Y4
+	VPSLLD    $0x1b, Y1, Y2
+	VBLENDVPS Y2, Y4, Y3, Y3
+	VMULPS    (R8), Y3, Y3
+	ADDQ      $0x20, R8
+	VADDPS    Y3, Y0, Y0
+	JMP       tap
+
+store:
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x20, AX
+	JMP     group
+
+done:
+	VZEROUPPER
+	RET
+
 // func windowScaleAVX2(dst []float32, src []float32, lo float32, hi float32, factor float64, offset float64) bool
 // Requires: AVX
 TEXT ·windowScaleAVX2(SB), NOSPLIT, $0-73

@@ -7,5 +7,11 @@ package kernels
 // weightedSumAVX2 computes dst[j] = Σ weight[k]·rows[k][j] in the order of k; len(dst) is a multiple of 8.
 func weightedSumAVX2(dst []float32, rows [][]float32, weight []float32)
 
+// row16AVX2 computes a part of a Row with windows of 16 values; len(dst) is a multiple of 8.
+func row16AVX2(dst []float32, src []float32, taps int, base []int32, lane []int32, weight []float32)
+
+// row32AVX2 computes a part of a Row with windows of 32 values; len(dst) is a multiple of 8.
+func row32AVX2(dst []float32, src []float32, taps int, base []int32, lane []int32, weight []float32)
+
 // windowScaleAVX2 computes dst = (min(max(src, lo), hi) - lo)·factor + offset in double precision, a NaN as lo, and reports whether there was one; len(dst) is a multiple of 8.
 func windowScaleAVX2(dst []float32, src []float32, lo float32, hi float32, factor float64, offset float64) bool

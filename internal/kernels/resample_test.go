@@ -36,6 +36,62 @@ func TestWeightedSum(t *testing.T) {
 	}
 }
 
+func TestRow(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	windows := map[int]bool{}
+	for _, length := range []int{1, 9, 16, 17, 40, 300} {
+		for _, count := range []int{1, 8, 13, 64, 200} {
+			for _, taps := range []int{1, 2, 3, 5} {
+				for _, backwards := range []bool{false, true} {
+					begin, index, weight := []int{0}, []int{}, []float32{}
+					for o := range count {
+						for k := range taps {
+							i := o*length/count + k
+							if i >= length && k > 0 { // the last values have fewer taps
+								continue
+							}
+							if i = min(i, length-1); backwards {
+								i = length - 1 - i
+							}
+							w := r.Float32()
+							if taps == 1 && backwards { // values are taken as they are
+								w = 1
+							}
+							index, weight = append(index, i), append(weight, w)
+						}
+						begin = append(begin, len(index))
+					}
+					src := make([]float32, length)
+					for i := range src {
+						src[i] = float32(r.NormFloat64()) * 1000
+					}
+					want := make([]float32, count)
+					for o := range want {
+						for k := begin[o]; k < begin[o+1]; k++ {
+							want[o] += float32(weight[k] * src[index[k]])
+						}
+					}
+					row := NewRow(length, begin, index, weight)
+					for _, p := range row.parts {
+						windows[p.window] = true
+					}
+					for _, isa := range Supported() {
+						got := make([]float32, count+1)
+						got[count] = 77
+						(&Resampler{resampleTables(isa)}).Row(got, src, row)
+						if !slices.Equal(got[:count], want) || got[count] != 77 || row.Count() != count {
+							t.Fatalf("%v, %d of %d with %d taps, backwards %v: another result", isa, count, length, taps, backwards)
+						}
+					}
+				}
+			}
+		}
+	}
+	if !windows[0] || !windows[16] || !windows[32] {
+		t.Errorf("of the windows 0, 16 and 32 only %v were tried", windows)
+	}
+}
+
 func TestWindowScale(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
 	src := []float32{-3000, -1000, -999.5, 0, 399.75, 400, 4000, inf, -inf, 12.25, 0.1}

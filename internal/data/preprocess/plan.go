@@ -181,7 +181,9 @@ func (pl *plan) steps() [3]int {
 func (pl *plan) chain(v *volume.Volume, s *scaler) source {
 	d, h, w := &pl.axes[0], &pl.axes[1], &pl.axes[2]
 	along := func(from source, d *taps) source { return &alongD{from: from, taps: d, loops: s.loops} }
-	in := func(from source, h, w *taps) source { return &inPlane{from: from, h: h, w: w, loops: s.loops} }
+	in := func(from source, h, w *taps) source {
+		return &inPlane{from: from, h: h, w: w.row(from.width()), loops: s.loops}
+	}
 	switch {
 	case pl.recipe:
 		spaced := in(along(pl.origin(v, d.before.span()), d.before), h.before, w.before)

@@ -191,7 +191,8 @@ func (a *alongD) width() int { return a.from.width() }
 // inPlane resamples along h and w.
 type inPlane struct {
 	from  source
-	h, w  *taps
+	h     *taps
+	w     *kernels.Row
 	loops *kernels.Resampler
 	buf   []float32
 	row   []float32
@@ -217,12 +218,12 @@ func (s *inPlane) rows(plane, lo, hi int) ([]float32, int) {
 			row = s.row
 			s.loops.WeightedSum(row, s.part, weight)
 		}
-		s.w.gather(s.buf[(r-lo)*m:(r-lo+1)*m], row)
+		s.loops.Row(s.buf[(r-lo)*m:(r-lo+1)*m], row, s.w)
 	}
 	return s.buf, m
 }
 
-func (s *inPlane) width() int { return s.w.count() }
+func (s *inPlane) width() int { return s.w.Count() }
 
 // windowed scales every voxel of its source to the first window.
 type windowed struct {
@@ -251,46 +252,6 @@ func grow(buf []float32, n int) []float32 {
 		return make([]float32, n)
 	}
 	return buf[:n]
-}
-
-// gather applies the table to one contiguous row.
-func (t *taps) gather(dst, src []float32) {
-	if t.plain {
-		for o, i := range t.index[:len(dst)] {
-			dst[o] = src[i]
-		}
-		return
-	}
-	index, w := t.index, t.weight
-	for _, r := range t.runs {
-		out := dst[r.from:r.to]
-		switch r.taps {
-		case 2:
-			for o := 0; o < len(out) && len(index) >= 2 && len(w) >= 2; o++ {
-				out[o] = float32(w[0]*src[index[0]]) + float32(w[1]*src[index[1]])
-				index, w = index[2:], w[2:]
-			}
-		case 3:
-			for o := 0; o < len(out) && len(index) >= 3 && len(w) >= 3; o++ {
-				out[o] = float32(w[0]*src[index[0]]) + float32(w[1]*src[index[1]]) + float32(w[2]*src[index[2]])
-				index, w = index[3:], w[3:]
-			}
-		case 4:
-			for o := 0; o < len(out) && len(index) >= 4 && len(w) >= 4; o++ {
-				out[o] = float32(w[0]*src[index[0]]) + float32(w[1]*src[index[1]]) + float32(w[2]*src[index[2]]) + float32(w[3]*src[index[3]])
-				index, w = index[4:], w[4:]
-			}
-		default:
-			for o := range out {
-				sum := float32(w[0] * src[index[0]])
-				for k := 1; k < r.taps; k++ {
-					sum += float32(w[k] * src[index[k]])
-				}
-				out[o] = sum
-				index, w = index[r.taps:], w[r.taps:]
-			}
-		}
-	}
 }
 
 // parallel calls f on consecutive parts of 0..n-1, one for each processor, and waits.

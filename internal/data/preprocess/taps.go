@@ -1,6 +1,10 @@
 package preprocess
 
-import "math"
+import (
+	"math"
+
+	"github.com/ctclass/ctclass/internal/kernels"
+)
 
 // taps says how each output voxel o of an axis is made: of the stored voxels index[begin[o]:begin[o+1]] with
 // their weights, which add up to 1. The order of the taps is the output's direction: the sums of a flipped
@@ -9,12 +13,11 @@ type taps struct {
 	begin  []int
 	index  []int
 	weight []float32
-	plain  bool  // every output voxel is one stored voxel
-	runs   []run // of outputs with equally many taps
+	plain  bool // every output voxel is one stored voxel
 }
 
-// run is the outputs from..to-1 of a table, each with taps stored voxels.
-type run struct{ from, to, taps int }
+// row returns the table for an axis of n stored voxels whose neighbours lie side by side.
+func (t *taps) row(n int) *kernels.Row { return kernels.NewRow(n, t.begin, t.index, t.weight) }
 
 // lo and hi bound the stored voxels that the outputs a..b-1 are made of: lo <= index < hi.
 func (t *taps) bounds(a, b int) (lo, hi int) {
@@ -83,11 +86,6 @@ func (l line) table(count int, weigh func(o int, put func(i int, w float64))) ta
 		n := len(t.index) - t.begin[o]
 		t.begin = append(t.begin, len(t.index))
 		t.plain = t.plain && n == 1
-		if last := len(t.runs) - 1; last >= 0 && t.runs[last].taps == n {
-			t.runs[last].to++
-		} else {
-			t.runs = append(t.runs, run{o, o + 1, n})
-		}
 	}
 	return t
 }

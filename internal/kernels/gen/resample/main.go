@@ -3,6 +3,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -16,6 +18,8 @@ const (
 func main() {
 	ConstraintExpr("!noasm")
 	weightedSum()
+	row(16)
+	row(32)
 	windowScale()
 	Generate()
 }
@@ -73,6 +77,64 @@ func weightedSum() {
 	}
 	columns("four", 4, whole)
 	columns("one", 1, n)
+	VZEROUPPER()
+	RET()
+}
+
+// row picks the 8 values of a tap out of the registers of a window by permutations, whose selection the bits of the
+// lanes above the lowest three decide.
+func row(window int) {
+	name := fmt.Sprintf("row%dAVX2", window)
+	TEXT(name, NOSPLIT, "func(dst, src []float32, taps int, base, lane []int32, weight []float32)")
+	Doc(fmt.Sprintf("%s computes a part of a Row with windows of %d values; len(dst) is a multiple of 8.", name, window))
+	dst := Load(Param("dst").Base(), GP64())
+	n := Load(Param("dst").Len(), GP64()).(reg.GPVirtual)
+	src := Load(Param("src").Base(), GP64())
+	taps := Load(Param("taps"), GP64())
+	base := Load(Param("base").Base(), GP64())
+	lane := Load(Param("lane").Base(), GP64())
+	weight := Load(Param("weight").Base(), GP64())
+	end, k, first := GP64(), GP64(), GP64()
+	sum := YMM()
+	// pick leaves the values of the next tap, weighted, in a register.
+	pick := func() reg.VecVirtual {
+		MOVLQSX(Mem{Base: base}, first)
+		ADDQ(U8(4), base)
+		which, choice := YMM(), YMM()
+		VMOVDQU(Mem{Base: lane}, which)
+		ADDQ(U8(4*lanes), lane)
+		values := make([]reg.VecVirtual, window/lanes)
+		for i := range values {
+			values[i] = YMM()
+			VPERMPS(Mem{Base: src, Index: first, Scale: 4, Disp: 4 * lanes * i}, which, values[i])
+		}
+		for bit := 3; len(values) > 1; bit++ {
+			VPSLLD(U8(31-bit), which, choice)
+			for i := range len(values) / 2 {
+				VBLENDVPS(choice, values[2*i+1], values[2*i], values[i])
+			}
+			values = values[:len(values)/2]
+		}
+		VMULPS(Mem{Base: weight}, values[0], values[0])
+		ADDQ(U8(4*lanes), weight)
+		return values[0]
+	}
+	LEAQ(Mem{Base: dst, Index: n, Scale: 4}, end)
+	Label("group")
+	CMPQ(dst, end)
+	JGE(LabelRef("done"))
+	VMOVAPS(pick(), sum)
+	MOVQ(taps, k)
+	Label("tap")
+	DECQ(k)
+	JLE(LabelRef("store"))
+	VADDPS(pick(), sum, sum)
+	JMP(LabelRef("tap"))
+	Label("store")
+	VMOVUPS(sum, Mem{Base: dst})
+	ADDQ(U8(4*lanes), dst)
+	JMP(LabelRef("group"))
+	Label("done")
 	VZEROUPPER()
 	RET()
 }
