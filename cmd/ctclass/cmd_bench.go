@@ -17,6 +17,7 @@ type benchOptions struct {
 	config  configFlags
 	mode    string
 	steps   int
+	warmUp  int
 	threads int
 	profile bool
 	json    bool
@@ -42,7 +43,8 @@ definition of a convolution has them: a faster algorithm than the direct one can
 	opts.config.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&opts.mode, "mode", "train", "what to time: train or infer")
-	f.IntVar(&opts.steps, "steps", 10, "steps to time, after two that are not counted")
+	f.IntVar(&opts.steps, "steps", 10, "steps to time")
+	f.IntVar(&opts.warmUp, "warm-up", 2, "steps before them that are not counted")
 	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 takes train.threads")
 	f.BoolVar(&opts.profile, "profile", false, "tell where the time goes")
 	f.BoolVar(&opts.json, "json", false, "print one JSON object")
@@ -56,6 +58,9 @@ func runBench(ctx context.Context, app *app, opts benchOptions) error {
 	if opts.steps < 1 {
 		return exitcode.Errorf(exitcode.Usage, "--steps is %d, want at least 1", opts.steps)
 	}
+	if opts.warmUp < 0 {
+		return exitcode.Errorf(exitcode.Usage, "--warm-up is %d, want at least 0", opts.warmUp)
+	}
 	cfg, err := app.loadConfig(opts.config)
 	if err != nil {
 		return err
@@ -63,7 +68,9 @@ func runBench(ctx context.Context, app *app, opts benchOptions) error {
 	if opts.threads > 0 {
 		cfg.Train.Threads = opts.threads
 	}
-	b, err := train.Bench(ctx, cfg, opts.mode == "train", opts.steps, opts.profile, app.progress, app.log)
+	b, err := train.Bench(ctx, cfg, train.BenchOptions{
+		Training: opts.mode == "train", Steps: opts.steps, WarmUp: opts.warmUp, Profile: opts.profile,
+	}, app.progress, app.log)
 	if err != nil {
 		return err
 	}

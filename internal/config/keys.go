@@ -145,7 +145,7 @@ func keyDocs() []keyDoc {
 		{key: "train.schedule.patience", doc: "plateau: validations without improvement that are waited for; the next one lowers the rate.", unit: "validations", rule: whole(0, 1_000_000)},
 		{key: "train.schedule.threshold", doc: "plateau: smallest relative change of the metric that counts as an improvement.", rule: within(0, 1, true, false)},
 		{key: "train.schedule.cooldown", doc: "plateau: validations after a fall that are not counted.", unit: "validations", rule: whole(0, 1_000_000)},
-		{key: "train.clip_norm", doc: "Scale gradients down to this global L2 norm. 0: off.", rule: atLeast(0)},
+		{key: "train.clip_norm", doc: "Scale gradients down to this global L2 norm. 0: off. All gradients stay in memory until the norm is known, as many bytes as the trained weights have; without it each is applied as soon as it is complete.", rule: atLeast(0)},
 		{key: "train.ema", doc: "Decay of an exponential moving average of the weights, such as 0.999, which validation, the best and the last model use in place of the weights; in step n at most (1+n)/(10+n). Running statistics are those of the training. 0: off.", rule: within(0, 1, true, false)},
 		{key: "train.on_nan", doc: "What to do when the loss or a gradient is NaN or infinite. stop: end with the scans of the step and the layer where it began. skip: leave the step out, which is counted in history.jsonl; all gradients stay in memory until they are checked, as with clip_norm.", rule: oneOf("stop", "skip")},
 		{key: "train.early_stop", doc: "Ending the training when the monitored metric no longer improves."},

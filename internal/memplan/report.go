@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ctclass/ctclass/internal/engine"
 	"github.com/ctclass/ctclass/internal/exitcode"
@@ -23,6 +24,7 @@ type Report struct {
 	PromisedPeakBytes int64          `json:"promised_peak_bytes"`
 	Parts             []session.Part `json:"parts"` // at the peak; they add up to the promise
 	Peak              session.Peak   `json:"peak"`
+	PlanSeconds       float64        `json:"plan_seconds"` // that planning within the budget took
 	Rate              Rate           `json:"rate"`
 	GFLOP             float64        `json:"gflop"`             // of a training step without recomputation
 	Choices           []Choice       `json:"choices"`           // the plan, and its neighbours
@@ -80,7 +82,9 @@ func (w *Workload) Report(ctx context.Context, rate Rate, progress func()) (*Rep
 		Model: w.Options.Network.Name, Batch: w.Batch(), ShapeDHW: w.Options.ShapeDHW, Device: w.Device.Name(),
 		BudgetBytes: w.Budget, Fits: true, Rate: rate,
 	}
+	start := time.Now()
 	p, err := w.compile(w.Budget)
+	r.PlanSeconds = time.Since(start).Seconds()
 	var none *session.BudgetError
 	if errors.As(err, &none) {
 		r.Fits, r.Refusal = false, w.refuse(ctx, none)

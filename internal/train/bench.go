@@ -36,11 +36,16 @@ type Benchmark struct {
 	Profile           *Profile `json:"profile,omitempty"`
 }
 
-// benchWarmUp is the number of steps that are not counted.
-const benchWarmUp = 2
+// BenchOptions say what Bench times.
+type BenchOptions struct {
+	Training bool // otherwise inference
+	Steps    int
+	WarmUp   int  // steps before them that are not counted
+	Profile  bool // time also each instruction
+}
 
-// Bench times steps on random input of the configured shape, with profile also each instruction.
-func Bench(ctx context.Context, c *config.Config, training bool, steps int, profile bool, report *progress.Reporter, log *slog.Logger) (*Benchmark, error) {
+// Bench times steps on random input of the configured shape.
+func Bench(ctx context.Context, c *config.Config, o BenchOptions, report *progress.Reporter, log *slog.Logger) (*Benchmark, error) {
 	net, loss, err := parts(c)
 	if err != nil {
 		return nil, err
@@ -48,9 +53,9 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, prof
 	dev := cpu.New(Threads(c.Train.Threads))
 	defer dev.Close()
 	prof := newProfiler(dev.ElementSize())
-	b := &Benchmark{Model: net.Name, Mode: "infer", Batch: EvalBatch(c), ShapeDHW: c.Preprocess.ShapeDHW, Threads: dev.Threads(), Device: dev.Name(), Steps: steps}
+	b := &Benchmark{Model: net.Name, Mode: "infer", Batch: EvalBatch(c), ShapeDHW: c.Preprocess.ShapeDHW, Threads: dev.Threads(), Device: dev.Name(), Steps: o.Steps}
 	opt := session.Options{Network: net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: b.Batch}
-	if training {
+	if o.Training {
 		b.Mode, b.Batch, opt.EvalBatch = "train", c.Train.BatchSize, 0
 		opt.Training = &session.Training{Loss: loss, BatchSizes: []int{b.Batch}, Optimizer: optimizer(c.Train, net)}
 	}
@@ -72,18 +77,18 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, prof
 	if err := sess.Initialize(c.Train.Seed); err != nil {
 		return nil, err
 	}
-	bar := report.Start("timing", int64(steps+benchWarmUp))
+	bar := report.Start("timing", int64(o.Steps+o.WarmUp))
 	defer bar.Done()
 	var ms []float64
-	for i := range steps + benchWarmUp {
+	for i := range o.Steps + o.WarmUp {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if profile && i == benchWarmUp {
+		if o.Profile && i == o.WarmUp {
 			sess.Observe(prof.observe)
 		}
 		start := time.Now()
-		if training {
+		if o.Training {
 			_, err = sess.Train([]session.MicroBatch{micro}, session.Step{Number: i + 1, LR: c.Train.Optimizer.LR, Seed: c.Train.Seed}, false)
 		} else {
 			_, err = sess.Logits(micro.X, b.Batch)
@@ -91,7 +96,7 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, prof
 		if err != nil {
 			return nil, err
 		}
-		if i >= benchWarmUp {
+		if i >= o.WarmUp {
 			ms = append(ms, float64(time.Since(start).Microseconds())/1000)
 		}
 		bar.Add(1)
@@ -100,8 +105,8 @@ func Bench(ctx context.Context, c *config.Config, training bool, steps int, prof
 	b.MinMS, b.MedianMS, b.MaxMS = ms[0], (ms[(len(ms)-1)/2]+ms[len(ms)/2])/2, ms[len(ms)-1]
 	b.SamplesPerS = float64(b.Batch) / b.MedianMS * 1000
 	b.MeasuredPeakBytes, _ = procmem.Peak()
-	if profile {
-		prof.steps = steps
+	if o.Profile {
+		prof.steps = o.Steps
 		b.Profile = prof.result(dev.Ceilings())
 	}
 	return b, nil

@@ -30,7 +30,8 @@ func start(plan *session.Plan, need int64) (*session.Session, error) {
 }
 
 // beside bounds what the data set and reading scans take, without caches, when no scan has more than maxVoxels
-// voxels.
+// voxels. Training and validation take turns: what reading takes beside a volume, such as its growth out of a gzip
+// file, finds room in the other's share.
 func (r *run) beside(maxVoxels int64) memplan.Beside {
 	b := memplan.Beside{Data: r.ds.Bytes()}
 	r.eachLoader(func(l *data.Loader) {
