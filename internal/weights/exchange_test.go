@@ -298,7 +298,7 @@ func TestPyTorch(t *testing.T) {
 						t.Errorf("%s: a tensor comes back as another one", what)
 					}
 				case []any:
-					if fmt.Sprint(v) != "[activation ctclass labels preprocess provenance task thresholds]" {
+					if fmt.Sprint(v) != "[activation calibration ctclass labels preprocess provenance task thresholds]" {
 						t.Errorf("%s: %v", what, v)
 					}
 				}
