@@ -57,7 +57,7 @@ func runDoctor(ctx context.Context, app *app, opts doctorOptions) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(app.out, "%d samples, %d examined\n", rep.Samples, rep.Examined)
+		fmt.Fprintf(app.out, "%s, %d examined\n", counted(rep.Samples, "sample"), rep.Examined)
 		for _, p := range rep.Prevalence {
 			fmt.Fprintf(app.out, "%s: %s\n", p.Label, doctor.PrevalenceText(p))
 		}

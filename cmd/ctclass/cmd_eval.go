@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/ctclass/ctclass/internal/atomicfile"
 	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/data"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/predict"
 	"github.com/ctclass/ctclass/internal/train"
@@ -51,7 +53,8 @@ by the mean of their probabilities (eval.ensemble). --compare tests the differen
 scans; given more than once, those models answer together too.
 
 A report for people, with curves, pictures of the worst mistakes and everything that made it, is one HTML file: it goes
-to the run folder as report.html when MODEL is one, or to the file of --report.
+to the run folder as report.html when MODEL is one, or to the file of --report. Scans that were left out
+(data.on_error: skip) are listed beside it in report.skipped.csv, or beside the file of --csv.
 
 Patients, not scans, are what the intervals count: see data.group_column. AUROC has DeLong's interval, shares have
 Wilson's, everything else has the percentiles of resampled patients (eval.resamples).`,
@@ -123,6 +126,9 @@ func runEval(ctx context.Context, app *app, opts evalOptions) error {
 	if err := writeEvaluationReport(ctx, app, opts, cfg, res); err != nil {
 		return err
 	}
+	if err := writeLeftOut(app, opts, res.LeftOut); err != nil {
+		return err
+	}
 	if opts.json {
 		text, err := res.JSON()
 		if err != nil {
@@ -134,14 +140,47 @@ func runEval(ctx context.Context, app *app, opts evalOptions) error {
 	return printEvaluation(app.out, res)
 }
 
+// reportPath is where the report goes; empty: there is none.
+func (o *evalOptions) reportPath() string {
+	if o.noPage || o.report != "" {
+		return o.report
+	}
+	if info, err := os.Stat(o.models[0]); err == nil && info.IsDir() {
+		return filepath.Join(o.models[0], predict.ReportFile)
+	}
+	return ""
+}
+
+// writeLeftOut lists the scans that were left out beside the table of the scans, or else beside the report; without
+// either they are in the warnings only. A list of an earlier evaluation would mislead.
+func writeLeftOut(app *app, opts evalOptions, list []data.LeftOut) error {
+	path := cmp.Or(opts.csv, opts.reportPath())
+	if path == "" {
+		return nil
+	}
+	path = strings.TrimSuffix(path, filepath.Ext(path)) + ".skipped.csv"
+	if len(list) == 0 {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	err := data.WriteLeftOut(path, list)
+	if err != nil && opts.csv == "" && opts.report == "" { // another's run folder, as for the report
+		app.log.Warn("no list of the scans left out in the run folder", "reason", err)
+		return nil
+	}
+	if err == nil {
+		app.log.Warn("scans were left out", "scans", len(list), "list", path)
+	}
+	return err
+}
+
 // writeEvaluationReport writes the report where it was asked for, or into the run folder. A run folder that cannot be
 // written to, such as another's, is no reason to lose the results.
 func writeEvaluationReport(ctx context.Context, app *app, opts evalOptions, cfg *config.Config, e *predict.Evaluation) error {
-	path := opts.report
-	if info, err := os.Stat(opts.models[0]); path == "" && err == nil && info.IsDir() {
-		path = filepath.Join(opts.models[0], predict.ReportFile)
-	}
-	if path == "" || opts.noPage {
+	path := opts.reportPath()
+	if path == "" {
 		return nil
 	}
 	err := e.WriteReport(ctx, path, cfg)

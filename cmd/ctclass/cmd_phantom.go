@@ -90,6 +90,6 @@ func runPhantom(ctx context.Context, app *app, opts phantomOptions) error {
 		return err
 	}
 	bar.Done()
-	_, err = fmt.Fprintf(app.out, "%d scans and %s\n", opts.cases, table)
+	_, err = fmt.Fprintf(app.out, "%s and %s\n", counted(opts.cases, "scan"), table)
 	return err
 }

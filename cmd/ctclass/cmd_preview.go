@@ -61,7 +61,7 @@ func runPreview(ctx context.Context, app *app, opts previewOptions) error {
 	if err := page.Write(opts.out); err != nil {
 		return err
 	}
-	fmt.Fprintf(app.out, "%d samples: %s\n", res.Shown, opts.out)
+	fmt.Fprintf(app.out, "%s: %s\n", counted(res.Shown, "sample"), opts.out)
 	for _, f := range res.Failed {
 		app.log.Warn(f)
 	}

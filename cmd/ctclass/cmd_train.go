@@ -101,7 +101,7 @@ func runTrain(ctx context.Context, app *app, opts trainOptions) error {
 		fmt.Fprintf(app.out, "%d steps\n", res.Steps)
 	}
 	if res.Skipped > 0 {
-		fmt.Fprintf(app.out, "%d scans were left out: %s\n", res.Skipped, filepath.Join(cfg.Output.Dir, "skipped.csv"))
+		fmt.Fprintf(app.out, "left out %s: %s\n", counted(res.Skipped, "scan"), filepath.Join(cfg.Output.Dir, "skipped.csv"))
 	}
 	fmt.Fprintf(app.out, "model: %s\n", res.ModelPath)
 	return nil

@@ -48,6 +48,7 @@ type Data struct {
 	PathColumn   string   `yaml:"path_column"`
 	SeriesColumn string   `yaml:"series_column"` // series of the path; empty: chosen by rule
 	GroupColumn  string   `yaml:"group_column"`  // patient; no group may be in two splits
+	GroupPattern string   `yaml:"group_pattern"` // regular expression that finds the patient in the path
 	SplitColumn  string   `yaml:"split_column"`
 	SplitFile    string   `yaml:"split_file"`   // CSV of `ctclass split`; before the split column and val_fraction
 	Fold         int      `yaml:"fold"`         // of a split file with folds: the one for validation, from 1

@@ -37,6 +37,7 @@ func keyDocs() []keyDoc {
 		{key: "data.path_column", doc: "Column that holds the path of the scan.", rule: notEmpty()},
 		{key: "data.series_column", doc: "Column that says which series of the path to read, by UID, its hash, or number. Empty: the one that `ctclass inspect` would choose; with an index of `ctclass index` its column series."},
 		{key: "data.group_column", doc: "Column that names the patient. No patient may be in two splits. Empty: every scan is a patient of its own."},
+		{key: "data.group_pattern", doc: "Regular expression that finds the patient in the path of a scan as the table or the class folder has it, when no column names it: what its first parentheses match, or all of it without any. (P[0-9]+)_ finds P012 in sick/P012_scan2.nii.gz.", rule: expression()},
 		{key: "data.split_column", doc: "Column that holds the split of each scan (train, val, test). Empty: a validation split is drawn by val_fraction."},
 		{key: "data.split_file", doc: "CSV with the split of each scan that `ctclass split` has written. It is used instead of data.split_column, data.val_fraction and the splits that MedMNIST3D and CT-RATE bring. Empty: none."},
 		{key: "data.fold", doc: "Of a data.split_file with folds: the fold for validation, counted from 1; the others are for training. 0: the file has no folds.", rule: whole(0, 1000)},

@@ -40,6 +40,17 @@ func notEmpty() *rule {
 	}
 }
 
+// expression takes a regular expression, or nothing.
+func expression() *rule {
+	return &rule{
+		text: "a regular expression of Go (RE2), or nothing",
+		ok: func(v any) bool {
+			_, err := regexp.Compile(v.(string))
+			return err == nil
+		},
+	}
+}
+
 func whole(lo, hi int) *rule {
 	return &rule{
 		text: fmt.Sprintf("a whole number from %d to %d", lo, hi),

@@ -199,6 +199,9 @@ func open(c config.Data, seed uint64, faults *[]Fault) (*Dataset, error) {
 		if c.Metadata != "" {
 			return nil, errors.New("data.metadata is set, but a MedMNIST archive has no use for it: leave it empty")
 		}
+		if c.GroupPattern != "" {
+			return nil, errors.New("data.group_pattern is set, but the scans of a MedMNIST archive have no paths: leave it empty")
+		}
 		if c.Index != "" {
 			return nil, errors.New("data.index is set, but a MedMNIST archive holds its scans itself: leave it empty")
 		}

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -180,10 +181,42 @@ func TestFolderOfClasses(t *testing.T) {
 		t.Errorf("%+v", d.Samples)
 	}
 
+	// The patients are part of the names; none is in two splits.
+	named := t.TempDir()
+	for i := range 12 {
+		class := []string{"well", "sick"}[i/2%2]
+		write(t, filepath.Join(named, class, fmt.Sprintf("P%02d_scan%d.nii", i/2, i%2)), "")
+	}
+	c = config.Data{Format: "folder", Table: named, Task: Binary, Labels: []string{"sick"}, ValFraction: 0.4}
+	for pattern, want := range map[string]string{"": "sick/P01_scan0.nii", "(P[0-9]+)_": "P01", "P[0-9]+": "P01"} {
+		c.GroupPattern = pattern
+		if d, err = Open(c, 3); err != nil {
+			t.Fatal(err)
+		}
+		split := map[string]string{}
+		for _, s := range d.Samples {
+			if before, ok := split[s.Group]; ok && before != s.Split {
+				t.Errorf("pattern %q: the patient %s is in two splits", pattern, s.Group)
+			}
+			split[s.Group] = s.Split
+		}
+		if d.Samples[0].Group != want || len(split) != map[bool]int{true: 12, false: 6}[pattern == ""] {
+			t.Errorf("pattern %q: %s is of %q; %d patients", pattern, d.Samples[0].Name, d.Samples[0].Group, len(split))
+		}
+	}
+
+	with := func(pattern, column string) config.Data {
+		c := c
+		c.GroupPattern, c.GroupColumn = pattern, column
+		return c
+	}
 	for _, test := range []struct {
 		c    config.Data
 		want string
 	}{
+		{with("(Q[0-9]+)_", ""), `data.group_pattern "(Q[0-9]+)_" finds no patient in sick/P01_scan0.nii`},
+		{with("P[0-9", ""), "data.group_pattern: error parsing regexp"},
+		{with("P", "class"), "both set"},
 		{config.Data{Format: "folder", Table: dir, Task: Binary}, `name the folder of the positives`},
 		{config.Data{Format: "folder", Table: dir, Task: Binary, Labels: []string{"malignent"}}, `did you mean "malignant"?`},
 		{config.Data{Format: "folder", Table: dir, Task: Multilabel}, "multilabel"},

@@ -2,8 +2,10 @@ package data
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/ctclass/ctclass/internal/config"
@@ -45,6 +47,10 @@ func (tableLayout) labels(config.Data, []string) []string { return nil }
 func openTable(c config.Data, t *table, seed uint64, lay layout, faults *[]Fault) (*Dataset, error) {
 	d := &Dataset{Task: c.Task, table: t, row: map[uint64]int{}}
 	pathCol, err := t.column(lay.pathColumn(c), "data.path_column")
+	if err != nil {
+		return nil, err
+	}
+	patient, err := patientFinder(c)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +113,11 @@ func openTable(c config.Data, t *table, seed uint64, lay layout, faults *[]Fault
 				return nil, t.cellError(i, groupCol, "a patient: it is empty")
 			}
 		}
+		if patient != nil {
+			if s.Group = patient(filepath.ToSlash(filepath.Clean(cell))); s.Group == "" {
+				return nil, fmt.Errorf("%v: data.group_pattern %q finds no patient in %s", t.origin[i], c.GroupPattern, cell)
+			}
+		}
 		s.Split = split
 		if splitCol >= 0 {
 			if s.Split = splitName(row[splitCol]); s.Split == "" {
@@ -164,4 +175,26 @@ func splitName(cell string) string {
 		return Test
 	}
 	return ""
+}
+
+// patientFinder returns what data.group_pattern finds in a path: what its first parentheses match, or without any the
+// whole pattern, and nothing where it does not match. It is nil when the pattern is empty.
+func patientFinder(c config.Data) (func(path string) string, error) {
+	if c.GroupPattern == "" {
+		return nil, nil
+	}
+	if c.GroupColumn != "" {
+		return nil, errors.New("data.group_column and data.group_pattern are both set: leave one of them empty")
+	}
+	re, err := regexp.Compile(c.GroupPattern)
+	if err != nil {
+		return nil, fmt.Errorf("data.group_pattern: %w", err)
+	}
+	return func(path string) string {
+		m := re.FindStringSubmatch(path)
+		if m == nil {
+			return ""
+		}
+		return m[min(1, len(m)-1)]
+	}, nil
 }

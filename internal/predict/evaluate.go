@@ -39,6 +39,7 @@ type Evaluation struct {
 	Subgroups  []eval.Subgroup `json:"subgroups,omitempty"`
 	Comparison *Comparison     `json:"comparison,omitempty"`
 	Mistakes   []eval.Mistake  `json:"mistakes"` // the worst ones
+	LeftOut    []data.LeftOut  `json:"left_out,omitempty"`
 	Warnings   []string        `json:"warnings,omitempty"`
 
 	cases   *eval.Cases
@@ -100,7 +101,7 @@ func Evaluate(ctx context.Context, c *config.Config, opt EvalOptions, log *slog.
 	}
 	e := &Evaluation{
 		Model: r.models[0].Path, Models: infos(r.models[:n]), Flips: c.Eval.Flip, Split: r.split, Data: r.ds.Fingerprint(),
-		Warnings: r.warnings, Mistakes: eval.Mistakes(cases, thresholds, worstMistakes),
+		LeftOut: r.leftOut, Warnings: r.warnings, Mistakes: eval.Mistakes(cases, thresholds, worstMistakes),
 		cases: cases, samples: r.kept, ds: r.ds, loaded: r.models[:n], device: r.dev.Name(), threads: r.dev.Threads(),
 	}
 	if n > 1 {
@@ -172,6 +173,7 @@ type evaluation struct {
 	samples  []data.Sample // of the split
 	kept     []data.Sample // that every model has answered for
 	targets  [][]float64   // of kept
+	leftOut  []data.LeftOut
 	warnings []string
 
 	log    *slog.Logger
@@ -254,6 +256,7 @@ func (r *evaluation) logits(ctx context.Context) ([][][]float64, error) {
 	defer bar.Done()
 	var all []answers
 	loaders := map[int]*data.Loader{} // by the first model that prepares scans in its way
+	var made []*data.Loader
 	for i, m := range r.models {
 		k := slices.IndexFunc(r.models, func(o *Model) bool { return reflect.DeepEqual(o.Preprocess, m.Preprocess) })
 		if loaders[k] == nil {
@@ -261,7 +264,7 @@ func (r *evaluation) logits(ctx context.Context) ([][][]float64, error) {
 			if err != nil {
 				return nil, err
 			}
-			loaders[k] = l
+			loaders[k], made = l, append(made, l)
 		}
 		a, err := r.run(ctx, m, loaders[k], bar)
 		if err != nil {
@@ -288,6 +291,10 @@ func (r *evaluation) logits(ctx context.Context) ([][][]float64, error) {
 			}
 		}
 	}
+	train.LogCache(r.log, r.ds)
+	r.leftOut = slices.DeleteFunc(r.ds.LeftOut(made...), func(l data.LeftOut) bool {
+		return l.Split != "" && l.Split != r.split
+	})
 	if len(r.kept) < len(r.samples) {
 		r.warn(fmt.Sprintf("%d of %d samples could not be used and are left out", len(r.samples)-len(r.kept), len(r.samples)))
 	}

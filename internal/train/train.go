@@ -124,6 +124,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 	defer func() { err = errors.Join(err, r.hist.close()) }()
 	if err = r.openTracking(ctx, dev.Name()); err == nil {
 		err = errors.Join(r.loop(ctx), r.writeSkipped())
+		LogCache(r.Log, r.ds)
 	}
 	if err := errors.Join(err, r.closeTracking(ctx, err)); err != nil {
 		return nil, r.diskFull(err)
@@ -362,6 +363,13 @@ func (r *run) step(b *data.Batch) error {
 	r.observeStep(line)
 	_, err = r.hist.add(line)
 	return err
+}
+
+// LogCache tells how many samples came from the cache on disk, if there is one.
+func LogCache(log *slog.Logger, ds *data.Dataset) {
+	if hits, misses, healed := ds.CacheCounts(); hits+misses > 0 {
+		log.Info("samples and the cache on disk", "from_cache", hits, "made", misses, "of_damaged_entries", healed)
+	}
 }
 
 func (r *run) result() *Result {
