@@ -330,7 +330,7 @@ type netPlan []struct {
 func drawPlan(t *rapid.T) netPlan {
 	p := make(netPlan, rapid.IntRange(2, 8).Draw(t, "steps"))
 	for i := range p {
-		p[i].kind = rapid.SampledFrom([]string{"conv3", "conv1", "norm", "norm relu", "relu", "add", "add relu", "concat", "dropout", "dense"}).Draw(t, "kind")
+		p[i].kind = rapid.SampledFrom([]string{"conv3", "conv1", "norm", "norm relu", "relu", "add", "add relu", "concat", "dropout", "drop path", "dense"}).Draw(t, "kind")
 		p[i].from = rapid.IntRange(0, i).Draw(t, "from")
 		p[i].to = rapid.IntRange(0, i).Draw(t, "other")
 		p[i].channels = rapid.SampledFrom([]int{3, 16, 20}).Draw(t, "out")
@@ -364,6 +364,8 @@ func (p netPlan) build(marks bool) func(b *nn.Builder, x *graph.Value) *graph.Va
 							y = b.ReLU(y)
 						case "dropout":
 							y = b.Dropout("dropout", y, 0.3)
+						case "drop path":
+							y = b.Add(y, b.DropPath("path", b.BatchNorm("norm", y, 1), 0.4))
 						case "concat":
 							used[s.to] = true
 							y = b.Concat(y, z)

@@ -3,6 +3,7 @@ package cpu
 import (
 	"github.com/ctclass/ctclass/internal/engine"
 	"github.com/ctclass/ctclass/internal/graph"
+	"github.com/ctclass/ctclass/internal/kernels"
 	"github.com/ctclass/ctclass/internal/ops"
 )
 
@@ -36,14 +37,7 @@ func (d *Device) denseKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		rows := in[0].Type.Shape[0]
 		cols := in[0].Type.Elements() / rows
 		return func(a *args) {
-			for r, f := range engine.PathFactors(op, a.info, rows) {
-				x, y := a.in[0][r*cols:][:cols], a.out[0][r*cols:][:cols]
-				if f == 0 {
-					clear(y)
-				} else {
-					m.Scale(x, float32(f), y)
-				}
-			}
+			dropPath(m, engine.PathFactors(op, a.info, rows), a.in[0], cols, a.out[0], cols, cols)
 		}, 0
 	case ops.Part:
 		return func(a *args) {
@@ -190,6 +184,18 @@ func (d *Device) update(op ops.Update, states int, step func(w, g []float32, sta
 		}
 		if op.Average > 0 {
 			d.m.MovingAverage(a.out[1+states], a.out[0], op.AverageDecay(a.info.Step))
+		}
+	}
+}
+
+// dropPath scales the n values of each sample by its factor, from x to y with their strides from sample to sample.
+func dropPath(m *kernels.Machine, factors []float64, x []float32, xStride int, y []float32, yStride, n int) {
+	for i, f := range factors {
+		from, to := x[i*xStride:][:n], y[i*yStride:][:n]
+		if f == 0 {
+			clear(to)
+		} else {
+			m.Scale(from, float32(f), to)
 		}
 	}
 }

@@ -132,6 +132,11 @@ func (d *Device) mapKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		return func(a *args) {
 			m.DropoutMap(feature(in[0], a.in[0]), in[0].Segments, feature(out[0], a.out[0]), float32(op.P), dropoutKeys(op, a.info, in[0].Type.Shape[0]))
 		}, 0
+	case ops.DropPath:
+		return func(a *args) {
+			x, y := feature(in[0], a.in[0]), feature(out[0], a.out[0])
+			dropPath(m, engine.PathFactors(op, a.info, x.N), x.Data, x.Stride, y.Data, y.Stride, kernels.Block*x.CB*x.D*x.H*x.W)
+		}, 0
 	}
 	return nil, 0
 }
