@@ -132,7 +132,7 @@ func keyDocs() []keyDoc {
 		{key: "train.optimizer.momentum", doc: "sgd: decay of the momentum.", rule: within(0, 1, true, false)},
 		{key: "train.optimizer.eps", doc: "adamw: added to the root of the second moment.", rule: above(0)},
 		{key: "train.optimizer.weight_decay", doc: "Weight decay: each step multiplies by 1 - lr*weight_decay; sgd adds weight_decay times the weight to the gradient instead.", rule: atLeast(0)},
-		{key: "train.optimizer.decay_on", doc: "matrices: decay only matrices and convolution kernels. all: decay every parameter.", rule: oneOf("matrices", "all")},
+		{key: "train.optimizer.decay_on", doc: "matrices: decay only matrices and convolution kernels, not norms, biases, and the class token and positions of a vision transformer. all: decay every parameter.", rule: oneOf("matrices", "all")},
 		{key: "train.layer_decay", doc: "Fine-tuning: each layer below the head learns at this times the rate of the layer above it. Layers are the stem, the four stages or dense blocks and the head; of a vision transformer the embeddings, each block and the head with the last norm. 1: all learn at the same rate.", rule: within(0, 1, false, true)},
 		{key: "train.schedule", doc: "The learning rate over the optimiser steps."},
 		{key: "train.schedule.name", doc: "constant; cosine: half a cosine from lr down to min_lr; one_cycle: up to lr, then far down; multistep: times factor after each of milestones; plateau: times factor when the monitored metric no longer improves.", rule: oneOf("constant", "cosine", "one_cycle", "multistep", "plateau")},

@@ -50,3 +50,10 @@ func (n *Network) Layer(param string) (at, top int) {
 	}
 	return 0, top
 }
+
+// Embedding says whether a parameter is the class token or the positions of a vision transformer. Like norms and
+// biases, they are as a rule left out of weight decay.
+func (n *Network) Embedding(param string) bool {
+	_, transformer := n.Options.(ViT3DOptions)
+	return transformer && (param == "cls_token" || param == "pos_embed")
+}

@@ -38,6 +38,11 @@ func TestLayer(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
+		for _, p := range params {
+			if want := p == "cls_token" || p == "pos_embed"; net.Embedding(p) != want {
+				t.Errorf("%s: %s is an embedding: %v", name, p, !want)
+			}
+		}
 		last, highest := 0, 0
 		for _, p := range params { // in the order of creation: layers never go back, and none is empty
 			at, top := net.Layer(p)

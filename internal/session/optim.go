@@ -12,7 +12,8 @@ import (
 type Optimizer struct {
 	Rule     Rule
 	Decay    float64                    // weight decay
-	DecayAll bool                       // also norms and biases; otherwise only tensors of two axes or more
+	DecayAll bool                       // of everything; otherwise only of tensors of two axes or more that NoDecay does not name
+	NoDecay  func(param string) bool    // nil: none
 	Clip     float64                    // global norm of the gradients; 0: none
 	Gate     bool                       // a step whose gradients are not all finite changes no parameter at all
 	Average  float64                    // decay of a moving average of the parameters, see ops.Update; 0: none
@@ -56,7 +57,7 @@ const average = "average"
 // Op returns a parameter's update.
 func (o Optimizer) Op(param string, shape []int, clipped bool) graph.Op {
 	u := ops.Update{Decay: o.Decay, Rate: 1, Clipped: clipped, Average: o.Average}
-	if !o.DecayAll && len(shape) < 2 {
+	if !o.DecayAll && (len(shape) < 2 || o.NoDecay != nil && o.NoDecay(param)) {
 		u.Decay = 0
 	}
 	if o.Rate != nil {

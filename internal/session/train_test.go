@@ -228,14 +228,14 @@ func TestClipNorm(t *testing.T) {
 	}
 }
 
-// Decay takes lr·decay of the weights of matrices and kernels, or of everything.
+// Decay takes lr·decay of the weights of matrices and kernels that are not spared, or of everything.
 func TestDecay(t *testing.T) {
 	dev := cpuDevice(t)
 	m := micro(7, 1, 0, 0, 1)
-	const lr, decay = 1e-3, 0.5
+	const lr, decay, spared = 1e-3, 0.5, "layer1.0.conv1.weight"
 	after := func(all bool, decay float64) (*Session, map[string][]float32) {
 		opt := plainAdamW()
-		opt.Decay, opt.DecayAll = decay, all
+		opt.Decay, opt.DecayAll, opt.NoDecay = decay, all, func(param string) bool { return param == spared }
 		s := training(t, dev, false, opt)
 		first := map[string][]float32{}
 		for _, name := range trainable(s) {
@@ -251,7 +251,7 @@ func TestDecay(t *testing.T) {
 		for _, name := range trainable(s) {
 			matrix := len(s.state.Shape(name)) >= 2
 			part := 0.0
-			if matrix || all {
+			if matrix && name != spared || all {
 				part = lr * decay
 			}
 			a, b := s.state.Get(name), plain.state.Get(name)

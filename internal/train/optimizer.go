@@ -13,6 +13,7 @@ func optimizer(t config.Train, net *models.Network) session.Optimizer {
 	o := t.Optimizer
 	opt := session.Optimizer{
 		Decay: o.WeightDecay, DecayAll: o.DecayOn == "all", Clip: t.ClipNorm, Gate: t.OnNaN == "skip", Average: t.EMA,
+		NoDecay: net.Embedding,
 	}
 	if t.LayerDecay < 1 {
 		opt.Rate = func(param string) float64 {
