@@ -41,6 +41,10 @@ func (r *run) beside(maxVoxels int64) memplan.Beside {
 		b.Samples += of.Samples
 		b.Batches += of.Batches
 	})
+	if r.mix != nil {
+		d := r.cfg.Preprocess.ShapeDHW
+		b.Samples += r.mix.bytes(globalBatch(r.cfg.Train), r.net.InChannels*d[0]*d[1]*d[2], r.loss.Targets(r.net.Classes))
+	}
 	return b
 }
 

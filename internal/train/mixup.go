@@ -2,6 +2,7 @@ package train
 
 import (
 	"math"
+	"slices"
 
 	"github.com/ctclass/ctclass/internal/data"
 	"github.com/ctclass/ctclass/internal/rng"
@@ -21,8 +22,8 @@ type mixup struct {
 func (m *mixup) apply(b *data.Batch, epoch int) {
 	n := len(b.IDs)
 	x, t := len(b.X)/n, len(b.Y)/n
-	m.first = append(m.first[:0], b.X[:x]...)
-	m.targets = m.targets[:0]
+	m.first = append(slices.Grow(m.first[:0], x), b.X[:x]...)
+	m.targets = slices.Grow(m.targets[:0], n*(2*t+1))
 	for i := range n {
 		s := rng.New(rng.Key(m.seed, "mixup", uint64(epoch), b.IDs[i]))
 		share := float32(beta(&s, m.alpha))
@@ -37,6 +38,9 @@ func (m *mixup) apply(b *data.Batch, epoch int) {
 	}
 	b.Y = m.targets
 }
+
+// bytes is the memory that a mixup of batches of n samples takes, of x values and t targets each.
+func (m *mixup) bytes(n, x, t int) int64 { return 4 * (int64(x) + int64(n)*int64(2*t+1)) }
 
 // blend sets x to share*x + (1-share)*other.
 func blend(x, other []float32, share float32) {

@@ -12,8 +12,10 @@ import (
 
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/data"
+	"github.com/ctclass/ctclass/internal/data/nifti"
 	"github.com/ctclass/ctclass/internal/modelfile"
 	"github.com/ctclass/ctclass/internal/rng"
+	"github.com/ctclass/ctclass/internal/volume"
 )
 
 // Every choice of optimiser, schedule, sampler and so on changes the result, does not depend on the number of threads,
@@ -111,6 +113,43 @@ func TestOnNaN(t *testing.T) {
 	}
 }
 
+// A scan whose values blow up, among good ones, costs the steps that it is in and nothing else: the run goes on with
+// finite weights and statistics, counts them, and comes to the same bytes when it is interrupted.
+func TestOneScanIsNotFinite(t *testing.T) {
+	t.Parallel()
+	table := writeTable(t, append(rows("train", 12), rows("val", 4)...))
+	v := &volume.Volume{Size: [3]int{9, 8, 7}, Spacing: [3]float64{3, 2, 2}, Affine: [4][4]float64{{2, 0, 0, 0}, {0, 2, 0, 0}, {0, 0, 3, 0}, {0, 0, 0, 1}}}
+	for i := range v.Voxels() {
+		v.HU = append(v.HU, 3e38*float32(i%2)) // the first norm's variance overflows
+	}
+	if err := nifti.Write(filepath.Join(filepath.Dir(table), "scan05.nii"), v, nifti.Float32); err != nil {
+		t.Fatal(err)
+	}
+	c := small(table)
+	c.Preprocess.Intensity, c.Train.OnNaN = "raw", "skip"
+	base := t.TempDir()
+	res := finish(t, c, base)
+	if res.Steps != 9 {
+		t.Errorf("%d steps, want 9", res.Steps)
+	}
+	steps, epochs := readHistory(t, base)
+	raw, err := os.ReadFile(filepath.Join(base, historyFile))
+	if err != nil || strings.Count(string(raw), `"skipped":true`) != 3 || len(steps) != 9 || len(epochs) != 3 {
+		t.Errorf("%d steps, %d epochs, %v\n%s", len(steps), len(epochs), err, raw)
+	}
+	for _, e := range epochs {
+		if e.ValLoss == nil || !(e.TrainLoss > 0) {
+			t.Errorf("epoch %+v", e)
+		}
+	}
+	for _, n := range []int{2, 4, 7} {
+		dir := t.TempDir()
+		finish(t, c, dir, maxSteps(n))
+		finish(t, c, dir, resume)
+		sameResults(t, fmt.Sprintf("stopped after %d steps", n), dir, base)
+	}
+}
+
 // Without a step to skip, the bits are those of a run that stops.
 func TestSkipChangesNothingElse(t *testing.T) {
 	t.Parallel()
@@ -174,6 +213,9 @@ func TestMixup(t *testing.T) {
 				t.Errorf("sample %d: voxel %v, want %v", i, got, want)
 			}
 		}
+	}
+	if got, want := m.bytes(3, 2, 1), int64(4*(len(m.first)+len(m.targets))); got != want {
+		t.Errorf("it says %d bytes, and holds %d", got, want)
 	}
 }
 

@@ -288,6 +288,14 @@ func TestNothingToTrainOn(t *testing.T) {
 		{"all training scans broken", broken(8, append(rows("train", 8), rows("val", 2)...)...), skip, exitcode.NoInput, "none of the 8 samples"},
 		{"too many broken", broken(5, append(rows("train", 8), rows("val", 2)...)...), skip, exitcode.NoInput, "no training step in a whole epoch"},
 		{"all validation scans broken", broken(2, append(rows("val", 2), rows("train", 8)...)...), skip, exitcode.NoInput, "none of the 2 samples"},
+		{
+			"plateau without validation", broken(0, rows("train", 8)...),
+			func(c *config.Config) { c.Train.Schedule.Name = "plateau" }, exitcode.Usage, "train.schedule.name plateau goes by the validation split",
+		},
+		{
+			"early stopping without validation", broken(0, rows("train", 8)...),
+			func(c *config.Config) { c.Train.EarlyStop.Patience = 1 }, exitcode.Usage, "train.early_stop goes by the validation split",
+		},
 		{"budget", broken(0, rows("train", 8)...), func(c *config.Config) { c.Memory.Budget = "32MiB" }, exitcode.Memory, "more than memory.budget 32MiB"},
 		{"no table", "nowhere.csv", nil, exitcode.Usage, "nowhere.csv"},
 	} {

@@ -63,11 +63,25 @@ func (r *run) openLoaders() error {
 	perEpoch := r.train.Batches()
 	r.total = perEpoch * c.Train.Epochs
 	if len(validation) == 0 {
+		if key := watcher(c.Train); key != "" {
+			return exitcode.Errorf(exitcode.Usage, "%s goes by the validation split, which has no samples: name a split column, set data.val_fraction, or leave it out", key)
+		}
 		r.Log.Warn("there are no validation samples: the model of the last epoch is the result")
 		return nil
 	}
 	r.val, err = EvalLoader(c, r.ds, validation, r.threads(), cache, warned)
 	return err
+}
+
+// watcher names a setting that needs validations; "": there is none.
+func watcher(t config.Train) string {
+	switch {
+	case t.Schedule.Name == "plateau":
+		return "train.schedule.name plateau"
+	case t.EarlyStop.Patience > 0:
+		return "train.early_stop"
+	}
+	return ""
 }
 
 // EvalLoader reads samples in order, without augmentation.
