@@ -12,8 +12,8 @@ import (
 // What the process takes beside its arenas, measured and rounded up: the code that is in memory, and the Go
 // heap and stacks, which HeapBytes bounds.
 const (
-	codeBytes = 32 << 20
-	heapBytes = 32 << 20
+	codeBytes = 28 << 20
+	heapBytes = 30 << 20
 )
 
 // Plan is a Session before its memory is taken.

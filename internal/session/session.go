@@ -50,7 +50,8 @@ type Session struct {
 	probe  *engine.Program
 	probed Probe
 
-	batches int64 // training batches that the running statistics have seen
+	batches int64     // training batches that the running statistics have seen
+	weight  []float32 // a weight on its way in or out
 }
 
 // largest returns the number of elements of the largest parameter: weights go in and out one at a time.
@@ -60,6 +61,14 @@ func (s *Session) largest() int {
 		n = max(n, p.Value.Elements())
 	}
 	return n
+}
+
+// buffer returns memory for one weight, always the same: garbage of that size would pass the limit of the Go heap.
+func (s *Session) buffer() []float32 {
+	if s.weight == nil {
+		s.weight = make([]float32, s.largest())
+	}
+	return s.weight
 }
 
 // Observe makes every run tell how long each instruction took; nil ends it.
@@ -135,7 +144,7 @@ func (s *Session) Bytes() int64 { return s.exec.Bytes() }
 
 // Initialize gives every parameter and buffer its first value.
 func (s *Session) Initialize(seed uint64) error {
-	buf := make([]float32, s.largest())
+	buf := s.buffer()
 	for _, p := range s.params {
 		if err := s.state.Set(p.Value.Name, nn.Initialize(p, seed, buf)); err != nil {
 			return err
@@ -221,7 +230,7 @@ func (s *Session) Train(batches []MicroBatch, step Step, sum bool) (float64, err
 
 // Finite reports whether all parameters and buffers are finite numbers.
 func (s *Session) Finite() bool {
-	buf := make([]float32, s.largest())
+	buf := s.buffer()
 	for _, p := range s.params {
 		for _, v := range s.state.GetInto(buf, p.Value.Name) {
 			if v-v != 0 { // NaN for NaN and infinities

@@ -48,7 +48,7 @@ func (s *Session) Tensors() []modelfile.Tensor {
 // model returns the tensors of a model file, their values to be loaded one after the other.
 func (s *Session) model() []modelfile.Tensor {
 	var tensors []modelfile.Tensor
-	buf := make([]float32, s.largest())
+	buf := s.buffer()
 	for _, p := range s.params {
 		tensors = append(tensors, s.stored(p.Value.Name, buf))
 	}
@@ -66,7 +66,7 @@ func (s *Session) stored(name string, buf []float32) modelfile.Tensor {
 // SaveState writes parameters, buffers and the optimiser's state to a safetensors file.
 func (s *Session) SaveState(path string, metadata map[string]string) error {
 	var tensors []modelfile.Tensor
-	buf := make([]float32, s.largest())
+	buf := s.buffer()
 	for _, name := range s.state.Names() {
 		if !strings.HasPrefix(name, engine.GradientPrefix) { // accumulators are empty between steps
 			tensors = append(tensors, s.stored(name, buf))
@@ -98,6 +98,7 @@ func (s *Session) LoadState(path string, accept func(metadata map[string]string)
 			want = append(want, modelfile.Spec{Name: name, Shape: s.state.Shape(name), DType: modelfile.F32})
 		}
 	}
+	s.weight = nil // its memory is for the one that is read
 	return modelfile.EachTensor(path,
 		func(metadata map[string]string, tensors []modelfile.Tensor) error {
 			if err := accept(metadata); err != nil {

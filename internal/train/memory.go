@@ -14,6 +14,9 @@ import (
 	"github.com/ctclass/ctclass/internal/session"
 )
 
+// overshoot is how far the Go heap may pass its limit, which is a soft one.
+const overshoot = 8 << 20
+
 // start takes the memory of a plan, which with what is beside it makes need bytes of the process. It fails
 // where the system has less left, and bounds the Go heap.
 func start(plan *session.Plan, need int64) (*session.Session, error) {
@@ -24,7 +27,7 @@ func start(plan *session.Plan, need int64) (*session.Session, error) {
 			"the run needs %s, and only %s are free: end other programs, or set memory.budget to auto to recompute more",
 			mebibytes(need), mebibytes(free+own))
 	}
-	debug.SetMemoryLimit(plan.HeapBytes() + need - plan.ProcessBytes())
+	debug.SetMemoryLimit(plan.HeapBytes() + need - plan.ProcessBytes() - overshoot)
 	s, err := plan.Start()
 	return s, exitcode.Wrap(exitcode.Memory, err)
 }
