@@ -8,6 +8,8 @@ type resampleTable struct {
 	windowScale func(dst, src []float32, lo, hi float32, factor, offset float64) bool
 	// row16 and row32 make the parts of a [Row] with windows of 16 and 32 values. Nil: there is no such loop.
 	row16, row32 func(dst, src []float32, taps int, base, lane []int32, weight []float32)
+	// trilinear makes whole groups of 8 points of [Resampler.Trilinear]; nil: there is no such loop.
+	trilinear func(dst []float32, inside []uint8, data []float32, row, plane int, moveD, moveH, moveW []float32, start, step, top [3]float32, last [3]int)
 }
 
 func resampleGeneric() resampleTable {

@@ -245,3 +245,207 @@ done:
 	SETNE     ret+72(FP)
 	VZEROUPPER
 	RET
+
+// func trilinearAVX2(dst []float32, inside []uint8, data []float32, row int, plane int, moveD []float32, moveH []float32, moveW []float32, start [3]float32, step [3]float32, top [3]float32, last [3]int)
+// Requires: AVX, AVX2
+TEXT ·trilinearAVX2(SB), NOSPLIT, $32-224
+	MOVQ    dst_base+0(FP), AX
+	MOVQ    dst_len+8(FP), CX
+	MOVQ    inside_base+24(FP), DX
+	MOVQ    row+72(FP), BX
+	MOVQ    plane+80(FP), SI
+	MOVQ    data_base+48(FP), DI
+	LEAQ    (DI)(BX*4), R8
+	LEAQ    (DI)(SI*4), SI
+	LEAQ    (SI)(BX*4), BX
+	MOVQ    moveD_base+88(FP), R9
+	MOVQ    moveH_base+112(FP), R10
+	MOVQ    moveW_base+136(FP), R11
+	XORQ    R12, R12
+	VMOVUPS trilinearNumbers<>+0(SB), Y0
+	VXORPS  Y1, Y1, Y1
+
+points:
+	CMPQ         R12, CX
+	JGE          end
+	VBROADCASTSS step_0+172(FP), Y4
+	VMULPS       Y0, Y4, Y3
+	VBROADCASTSS start_0+160(FP), Y4
+	VADDPS       Y3, Y4, Y3
+	VADDPS       (R9)(R12*4), Y3, Y3
+	VCMPPS       $0x1d, Y1, Y3, Y4
+	VMOVAPS      Y4, Y2
+	VBROADCASTSS top_0+184(FP), Y4
+	VCMPPS       $0x11, Y4, Y3, Y4
+	VANDPS       Y4, Y2, Y2
+	VCVTTPS2DQ   Y3, Y5
+	VPMAXSD      Y1, Y5, Y5
+	VPBROADCASTD last_0+200(FP), Y4
+	VPMINSD      Y4, Y5, Y5
+	VCVTDQ2PS    Y5, Y4
+	VSUBPS       Y4, Y3, Y4
+	VPBROADCASTD plane+80(FP), Y3
+	VPMULLD      Y3, Y5, Y3
+	VBROADCASTSS step_1+176(FP), Y6
+	VMULPS       Y0, Y6, Y5
+	VBROADCASTSS start_1+164(FP), Y6
+	VADDPS       Y5, Y6, Y5
+	VADDPS       (R10)(R12*4), Y5, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y6
+	VANDPS       Y6, Y2, Y2
+	VBROADCASTSS top_1+188(FP), Y6
+	VCMPPS       $0x11, Y6, Y5, Y6
+	VANDPS       Y6, Y2, Y2
+	VCVTTPS2DQ   Y5, Y7
+	VPMAXSD      Y1, Y7, Y7
+	VPBROADCASTD last_1+208(FP), Y6
+	VPMINSD      Y6, Y7, Y7
+	VCVTDQ2PS    Y7, Y6
+	VSUBPS       Y6, Y5, Y6
+	VPBROADCASTD row+72(FP), Y5
+	VPMULLD      Y5, Y7, Y7
+	VPADDD       Y7, Y3, Y3
+	VBROADCASTSS step_2+180(FP), Y7
+	VMULPS       Y0, Y7, Y5
+	VBROADCASTSS start_2+168(FP), Y7
+	VADDPS       Y5, Y7, Y5
+	VADDPS       (R11)(R12*4), Y5, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y7
+	VANDPS       Y7, Y2, Y2
+	VBROADCASTSS top_2+192(FP), Y7
+	VCMPPS       $0x11, Y7, Y5, Y7
+	VANDPS       Y7, Y2, Y2
+	VCVTTPS2DQ   Y5, Y9
+	VPMAXSD      Y1, Y9, Y9
+	VPBROADCASTD last_2+216(FP), Y7
+	VPMINSD      Y7, Y9, Y9
+	VCVTDQ2PS    Y9, Y7
+	VSUBPS       Y7, Y5, Y7
+	VPADDD       Y9, Y3, Y3
+	VMOVDQU      Y3, (SP)
+	VMOVMSKPS    Y2, R13
+	MOVB         R13, (DX)
+	INCQ         DX
+	MOVLQZX      (SP), R13
+	VMOVSD       (DI)(R13*4), X8
+	MOVLQZX      4(SP), R13
+	VMOVHPS      (DI)(R13*4), X8, X8
+	MOVLQZX      16(SP), R13
+	VMOVSD       (DI)(R13*4), X2
+	MOVLQZX      20(SP), R13
+	VMOVHPS      (DI)(R13*4), X2, X2
+	VINSERTF128  $0x01, X2, Y8, Y2
+	MOVLQZX      8(SP), R13
+	VMOVSD       (DI)(R13*4), X8
+	MOVLQZX      12(SP), R13
+	VMOVHPS      (DI)(R13*4), X8, X8
+	MOVLQZX      24(SP), R13
+	VMOVSD       (DI)(R13*4), X3
+	MOVLQZX      28(SP), R13
+	VMOVHPS      (DI)(R13*4), X3, X3
+	VINSERTF128  $0x01, X3, Y8, Y3
+	VSHUFPS      $0x88, Y3, Y2, Y5
+	VSHUFPS      $0xdd, Y3, Y2, Y2
+	VSUBPS       Y5, Y2, Y2
+	VMULPS       Y7, Y2, Y2
+	VADDPS       Y2, Y5, Y5
+	MOVLQZX      (SP), R13
+	VMOVSD       (R8)(R13*4), X8
+	MOVLQZX      4(SP), R13
+	VMOVHPS      (R8)(R13*4), X8, X8
+	MOVLQZX      16(SP), R13
+	VMOVSD       (R8)(R13*4), X2
+	MOVLQZX      20(SP), R13
+	VMOVHPS      (R8)(R13*4), X2, X2
+	VINSERTF128  $0x01, X2, Y8, Y2
+	MOVLQZX      8(SP), R13
+	VMOVSD       (R8)(R13*4), X8
+	MOVLQZX      12(SP), R13
+	VMOVHPS      (R8)(R13*4), X8, X8
+	MOVLQZX      24(SP), R13
+	VMOVSD       (R8)(R13*4), X3
+	MOVLQZX      28(SP), R13
+	VMOVHPS      (R8)(R13*4), X3, X3
+	VINSERTF128  $0x01, X3, Y8, Y3
+	VSHUFPS      $0x88, Y3, Y2, Y9
+	VSHUFPS      $0xdd, Y3, Y2, Y2
+	VSUBPS       Y9, Y2, Y2
+	VMULPS       Y7, Y2, Y2
+	VADDPS       Y2, Y9, Y9
+	MOVLQZX      (SP), R13
+	VMOVSD       (SI)(R13*4), X8
+	MOVLQZX      4(SP), R13
+	VMOVHPS      (SI)(R13*4), X8, X8
+	MOVLQZX      16(SP), R13
+	VMOVSD       (SI)(R13*4), X2
+	MOVLQZX      20(SP), R13
+	VMOVHPS      (SI)(R13*4), X2, X2
+	VINSERTF128  $0x01, X2, Y8, Y2
+	MOVLQZX      8(SP), R13
+	VMOVSD       (SI)(R13*4), X8
+	MOVLQZX      12(SP), R13
+	VMOVHPS      (SI)(R13*4), X8, X8
+	MOVLQZX      24(SP), R13
+	VMOVSD       (SI)(R13*4), X3
+	MOVLQZX      28(SP), R13
+	VMOVHPS      (SI)(R13*4), X3, X3
+	VINSERTF128  $0x01, X3, Y8, Y3
+	VSHUFPS      $0x88, Y3, Y2, Y10
+	VSHUFPS      $0xdd, Y3, Y2, Y2
+	VSUBPS       Y10, Y2, Y2
+	VMULPS       Y7, Y2, Y2
+	VADDPS       Y2, Y10, Y10
+	MOVLQZX      (SP), R13
+	VMOVSD       (BX)(R13*4), X8
+	MOVLQZX      4(SP), R13
+	VMOVHPS      (BX)(R13*4), X8, X8
+	MOVLQZX      16(SP), R13
+	VMOVSD       (BX)(R13*4), X2
+	MOVLQZX      20(SP), R13
+	VMOVHPS      (BX)(R13*4), X2, X2
+	VINSERTF128  $0x01, X2, Y8, Y2
+	MOVLQZX      8(SP), R13
+	VMOVSD       (BX)(R13*4), X8
+	MOVLQZX      12(SP), R13
+	VMOVHPS      (BX)(R13*4), X8, X8
+	MOVLQZX      24(SP), R13
+	VMOVSD       (BX)(R13*4), X3
+	MOVLQZX      28(SP), R13
+	VMOVHPS      (BX)(R13*4), X3, X3
+	VINSERTF128  $0x01, X3, Y8, Y3
+	VSHUFPS      $0x88, Y3, Y2, Y11
+	VSHUFPS      $0xdd, Y3, Y2, Y2
+	VSUBPS       Y11, Y2, Y2
+	VMULPS       Y7, Y2, Y2
+	VADDPS       Y2, Y11, Y11
+	VSUBPS       Y5, Y9, Y9
+	VMULPS       Y6, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VSUBPS       Y10, Y11, Y11
+	VMULPS       Y6, Y11, Y11
+	VADDPS       Y11, Y10, Y10
+	VSUBPS       Y5, Y10, Y10
+	VMULPS       Y4, Y10, Y10
+	VADDPS       Y10, Y5, Y5
+	VMOVUPS      Y5, (AX)(R12*4)
+	VBROADCASTSS trilinearEight<>+0(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	ADDQ         $0x08, R12
+	JMP          points
+
+end:
+	VZEROUPPER
+	RET
+
+DATA trilinearNumbers<>+0(SB)/4, $(0.0)
+DATA trilinearNumbers<>+4(SB)/4, $(1.0)
+DATA trilinearNumbers<>+8(SB)/4, $(2.0)
+DATA trilinearNumbers<>+12(SB)/4, $(3.0)
+DATA trilinearNumbers<>+16(SB)/4, $(4.0)
+DATA trilinearNumbers<>+20(SB)/4, $(5.0)
+DATA trilinearNumbers<>+24(SB)/4, $(6.0)
+DATA trilinearNumbers<>+28(SB)/4, $(7.0)
+GLOBL trilinearNumbers<>(SB), RODATA|NOPTR, $32
+
+DATA trilinearEight<>+0(SB)/4, $(8.0)
+GLOBL trilinearEight<>(SB), RODATA|NOPTR, $4

@@ -7,5 +7,5 @@ func resampleTables(isa ISA) resampleTable {
 	if isa == Generic {
 		return resampleGeneric()
 	}
-	return resampleTable{weightedSumAVX2, windowScaleAVX2, row16AVX2, row32AVX2}
+	return resampleTable{weightedSumAVX2, windowScaleAVX2, row16AVX2, row32AVX2, trilinearAVX2}
 }

@@ -15,3 +15,6 @@ func row32AVX2(dst []float32, src []float32, taps int, base []int32, lane []int3
 
 // windowScaleAVX2 computes dst = (min(max(src, lo), hi) - lo)·factor + offset in double precision, a NaN as lo, and reports whether there was one; len(dst) is a multiple of 8.
 func windowScaleAVX2(dst []float32, src []float32, lo float32, hi float32, factor float64, offset float64) bool
+
+// trilinearAVX2 computes Trilinear; len(dst) is a multiple of 8, start, step, top (size-1) and last (size-2) are along d, h, w.
+func trilinearAVX2(dst []float32, inside []uint8, data []float32, row int, plane int, moveD []float32, moveH []float32, moveW []float32, start [3]float32, step [3]float32, top [3]float32, last [3]int)

@@ -115,3 +115,77 @@ func TestWindowScale(t *testing.T) {
 		}
 	}
 }
+
+func TestTrilinear(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for _, shape := range [][3]int{{5, 6, 7}, {2, 2, 2}, {9, 3, 20}, {1, 4, 4}, {4, 1, 4}, {4, 4, 1}} {
+		data := make([]float32, shape[0]*shape[1]*shape[2])
+		for i := range data {
+			data[i] = float32(r.NormFloat64())
+		}
+		for _, n := range []int{0, 1, 8, 21, 64} {
+			p := &Points{}
+			for i, size := range shape {
+				p.Start[i], p.Step[i] = float32(r.Float64()*float64(size)-0.5), float32(0.3*r.NormFloat64())
+				p.Move[i] = make([]float32, n)
+				for x := range p.Move[i] {
+					p.Move[i][x] = float32(0.5 * r.NormFloat64())
+				}
+			}
+			if n == 64 {
+				p.Move[0][3], p.Move[1][9], p.Move[2][20] = float32(math.NaN()), float32(math.Inf(-1)), 3e10
+				for x := 40; x < 56; x++ { // on the voxels, to the last one that has a neighbour
+					for i, size := range shape {
+						p.Move[i][x] = float32((x-40)%size) - float32(p.Start[i]+float32(float32(x)*p.Step[i]))
+					}
+				}
+			}
+			// The definition, in double precision.
+			value := func(x int) (v float64, inside bool) {
+				var at [3]float64
+				for i, size := range shape {
+					at[i] = float64(float32(p.Start[i]+float32(float32(x)*p.Step[i])) + p.Move[i][x])
+					if !(at[i] >= 0 && at[i] < float64(size-1)) {
+						return 0, false
+					}
+				}
+				for k := range 8 {
+					weight, place := 1.0, 0
+					for i := range at {
+						low := math.Floor(at[i])
+						if k>>i&1 == 1 {
+							weight *= at[i] - low
+							low++
+						} else {
+							weight *= 1 - (at[i] - low)
+						}
+						place = place*shape[i] + int(low)
+					}
+					v += weight * float64(data[place])
+				}
+				return v, true
+			}
+			var plain []float32
+			for _, isa := range Supported() {
+				got, marks := make([]float32, n), make([]uint8, (n+7)/8)
+				(&Resampler{resampleTables(isa)}).Trilinear(got, marks, data, shape, p)
+				for x := range got {
+					want, inside := value(x)
+					if marked := marks[x/8]>>(x%8)&1 == 1; marked != inside {
+						t.Fatalf("%v, %v: point %d is inside: %v, want %v", isa, shape, x, marked, inside)
+					}
+					if !inside {
+						got[x] = 0
+					} else if math.Abs(float64(got[x])-want) > 1e-5 {
+						t.Fatalf("%v, %v: point %d is %v, want %v", isa, shape, x, got[x], want)
+					}
+				}
+				if plain == nil {
+					plain = got
+				} else if !slices.Equal(got, plain) {
+					t.Fatalf("%v, %v: another result than the plain loop's", isa, shape)
+				}
+			}
+		}
+	}
+}

@@ -83,13 +83,15 @@ type Workspace struct {
 	other  []float32 // a channel
 	plane  []float32
 	rows   [][]float32
-	field  []float32 // control points at a plane and at a row
+	bend   bend
+	still  []float32 // zeros
+	inside []uint8   // marks of the points of a row
 	lookup []float32 // gamma
 }
 
 // WorkspaceBytes returns about what a Workspace comes to hold.
 func (a *Augmenter) WorkspaceBytes() int64 {
-	return 4 * int64(a.voxels+2*a.o.Shape[1]*a.o.Shape[2])
+	return 4 * int64(a.voxels+a.o.Shape[1]*a.o.Shape[2])
 }
 
 // Apply writes the sample src as it is in an epoch to dst; both are [c][d][h][w] and do not overlap. It panics when
@@ -175,15 +177,7 @@ func (a *Augmenter) gamma(x []float32, lo, hi float32, gamma float64, w *Workspa
 	}
 }
 
-func clamp(x, lo, hi float32) float32 {
-	if x < lo {
-		return lo
-	}
-	if x > hi {
-		return hi
-	}
-	return x
-}
+func clamp(x, lo, hi float32) float32 { return min(max(x, lo), hi) }
 
 func grow(buf []float32, n int) []float32 {
 	if cap(buf) < n {

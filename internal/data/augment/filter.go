@@ -1,6 +1,10 @@
 package augment
 
-import "math"
+import (
+	"math"
+
+	"github.com/ctclass/ctclass/internal/kernels"
+)
 
 // row is what an output voxel of an axis is made of: the voxels from first on, with their weights.
 type row struct {
@@ -17,39 +21,49 @@ func (a *Augmenter) filter(x []float32, d *Draw, w *Workspace) {
 	}
 	area := nh * nw
 	w.other = grow(w.other, len(x))
-	for z, r := range table[0] {
-		w.rows = w.rows[:0]
-		for k := range r.weight {
-			w.rows = append(w.rows, x[(r.first+k)*area:][:area])
-		}
-		a.loops.WeightedSum(w.other[z*area:(z+1)*area], w.rows, r.weight)
-	}
-	w.plane = grow(w.plane, 2*area)
-	first, second := w.plane[:area], w.plane[area:]
-	along := func(dst, src []float32, t []row, width int) {
-		for i, r := range t {
-			w.rows = w.rows[:0]
-			for k := range r.weight {
-				w.rows = append(w.rows, src[(r.first+k)*width:][:width])
-			}
-			a.loops.WeightedSum(dst[i*width:(i+1)*width], w.rows, r.weight)
-		}
-	}
+	a.sums(w.other, x, table[0], area, w)
+	w.plane = grow(w.plane, area)
+	columns := rowOf(table[2])
 	for z := range nd {
-		along(first, w.other[z*area:(z+1)*area], table[1], nw)
-		transpose(second, first, nh, nw)
-		along(first, second, table[2], nh)
-		transpose(x[z*area:(z+1)*area], first, nw, nh)
+		a.sums(w.plane, w.other[z*area:(z+1)*area], table[1], nw, w)
+		for y := range nh {
+			a.loops.Row(x[z*area+y*nw:][:nw], w.plane[y*nw:(y+1)*nw], columns)
+		}
 	}
 }
 
-// transpose writes src [h][w] as dst [w][h].
-func transpose(dst, src []float32, h, w int) {
-	for y := range h {
-		for x, v := range src[y*w : (y+1)*w] {
-			dst[x*h+y] = v
+// sums applies a table to an axis whose neighbours lie step values apart.
+func (a *Augmenter) sums(dst, src []float32, table []row, step int, w *Workspace) {
+	for i, r := range table {
+		w.rows = w.rows[:0]
+		for k := range r.weight {
+			w.rows = append(w.rows, src[(r.first+k)*step:][:step])
 		}
+		a.loops.WeightedSum(dst[i*step:(i+1)*step], w.rows, r.weight)
 	}
+}
+
+// rowOf returns the table of the last axis. All its voxels get as many taps, of which some have no weight, because that
+// is what is fast.
+func rowOf(table []row) *kernels.Row {
+	taps := 0
+	for _, r := range table {
+		taps = max(taps, len(r.weight))
+	}
+	begin, index := []int{0}, make([]int, 0, taps*len(table))
+	weight := make([]float32, 0, taps*len(table))
+	for _, r := range table {
+		first := min(r.first, len(table)-taps)
+		for k := range taps {
+			w := float32(0)
+			if i := first + k - r.first; i >= 0 && i < len(r.weight) {
+				w = r.weight[i]
+			}
+			index, weight = append(index, first+k), append(weight, w)
+		}
+		begin = append(begin, len(index))
+	}
+	return kernels.NewRow(len(table), begin, index, weight)
 }
 
 // rows makes the table of an axis of n voxels: a Gaussian of sigma voxels, cut off at 3 sigma, edge voxels repeated;

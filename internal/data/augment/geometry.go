@@ -2,8 +2,11 @@ package augment
 
 import (
 	"math"
+	"math/bits"
+	"slices"
 
 	"github.com/ctclass/ctclass/internal/data/preprocess"
+	"github.com/ctclass/ctclass/internal/kernels"
 )
 
 // matrix maps an output index (d, h, w, 1) to an input index.
@@ -68,27 +71,29 @@ func (a *Augmenter) geometry(dst, src []float32, fill float32, d *Draw, w *Works
 	}
 	m := a.matrixOf(d)
 	s := sampler{data: src, d: a.o.Shape[0], h: a.o.Shape[1], w: a.o.Shape[2], fill: fill}
-	var control []float32
 	if d.Elastic > 0 {
-		control = a.grid.control(d.elasticKey, d.Elastic, w)
+		a.grid.draw(d.elasticKey, d.Elastic, w)
 	}
-	step := [3]float32{float32(m[0][2]), float32(m[1][2]), float32(m[2][2])}
+	w.still = grow(w.still, s.w) // zeros
+	w.inside = slices.Grow(w.inside[:0], (s.w+7)/8)[:(s.w+7)/8]
+	p := &kernels.Points{Move: [3][]float32{w.still, w.still, w.still}}
+	for i := range p.Step {
+		p.Step[i] = float32(m[i][2])
+	}
 	for z := range s.d {
-		var plane []float32
-		if control != nil {
-			plane = a.grid.plane(control, z)
+		if d.Elastic > 0 {
+			a.grid.plane(z, w, a.loops)
 		}
 		for y := range s.h {
-			var start [3]float32
-			for i := range start {
-				start[i] = float32(m[i][0]*float64(z) + m[i][1]*float64(y) + m[i][3])
+			for i := range p.Start {
+				p.Start[i] = float32(m[i][0]*float64(z) + m[i][1]*float64(y) + m[i][3])
+			}
+			if d.Elastic > 0 {
+				p.Move = a.grid.row(y, w, a.loops)
 			}
 			row := dst[(z*s.h+y)*s.w:][:s.w]
-			if control == nil {
-				s.line(row, start, step)
-			} else {
-				s.bent(row, start, step, a.grid.row(control, plane, y), a.grid)
-			}
+			a.loops.Trilinear(row, w.inside, src, a.o.Shape, p)
+			s.border(row, w.inside, p)
 		}
 	}
 }
@@ -100,79 +105,21 @@ type sampler struct {
 	fill    float32
 }
 
-// line samples along a straight line.
-func (s *sampler) line(row []float32, start, step [3]float32) {
-	from, to := s.inside(len(row), start, step)
-	for x := 0; x < from; x++ {
-		row[x] = s.edge(start[0]+float32(x)*step[0], start[1]+float32(x)*step[1], start[2]+float32(x)*step[2])
-	}
-	for x := from; x < to; x++ {
-		row[x] = s.inner(start[0]+float32(x)*step[0], start[1]+float32(x)*step[1], start[2]+float32(x)*step[2])
-	}
-	for x := to; x < len(row); x++ {
-		row[x] = s.edge(start[0]+float32(x)*step[0], start[1]+float32(x)*step[1], start[2]+float32(x)*step[2])
-	}
-}
-
-// inside returns which of n points of a line surely lie where inner may be used.
-func (s *sampler) inside(n int, start, step [3]float32) (from, to int) {
-	const margin = 1e-3 // more than rounding moves a point
-	lo, hi := 0.0, float64(n-1)
-	for i, size := range [3]int{s.d, s.h, s.w} {
-		a, b := float64(start[i]), float64(step[i])
-		low, high := margin, float64(size-1)-margin
-		if math.Abs(b) < 1e-9 {
-			if a < low || a > high {
-				return 0, 0
+// border makes the points of a row that do not lie inside.
+func (s *sampler) border(row []float32, inside []uint8, p *kernels.Points) {
+	for k, marks := range inside {
+		for ; marks != 0xFF; marks |= marks + 1 { // sets the lowest bit that is not set
+			x := 8*k + bits.TrailingZeros8(^marks)
+			if x >= len(row) {
+				break
 			}
-			continue
-		}
-		t0, t1 := (low-a)/b, (high-a)/b
-		lo, hi = max(lo, min(t0, t1)), min(hi, max(t0, t1))
-	}
-	if !(lo <= hi) {
-		return 0, 0
-	}
-	from, to = int(math.Ceil(lo)), int(math.Floor(hi))+1
-	if from >= to {
-		return 0, 0
-	}
-	return from, to
-}
-
-// bent samples along a line that is displaced at each point.
-func (s *sampler) bent(row []float32, start, step [3]float32, control []float32, g *spline) {
-	n := g.size[2]
-	cz, cy, cx := control[:n], control[n:2*n], control[2*n:3*n]
-	maxZ, maxY, maxX := float32(s.d-1), float32(s.h-1), float32(s.w-1)
-	for x := range row {
-		k, b := g.first[x], &g.weight[x]
-		u, v, w := cz[k:k+4], cy[k:k+4], cx[k:k+4]
-		z := start[0] + float32(x)*step[0] + (b[0]*u[0] + b[1]*u[1] + b[2]*u[2] + b[3]*u[3])
-		y := start[1] + float32(x)*step[1] + (b[0]*v[0] + b[1]*v[1] + b[2]*v[2] + b[3]*v[3])
-		at := start[2] + float32(x)*step[2] + (b[0]*w[0] + b[1]*w[1] + b[2]*w[2] + b[3]*w[3])
-		if z >= 0 && y >= 0 && at >= 0 && z < maxZ && y < maxY && at < maxX {
-			row[x] = s.inner(z, y, at)
-		} else {
-			row[x] = s.edge(z, y, at)
+			var at [3]float32
+			for i := range at {
+				at[i] = p.Start[i] + float32(x)*p.Step[i] + p.Move[i][x]
+			}
+			row[x] = s.edge(at[0], at[1], at[2])
 		}
 	}
-}
-
-// inner interpolates at a point with 0 <= index < size-1 on every axis.
-func (s *sampler) inner(z, y, x float32) float32 {
-	iz, iy, ix := int(int32(z)), int(int32(y)), int(int32(x))
-	fz, fy, fx := z-float32(iz), y-float32(iy), x-float32(ix)
-	at := (iz*s.h+iy)*s.w + ix
-	a := s.data[at : at+s.w+2]
-	b := s.data[at+s.h*s.w:][:s.w+2]
-	a0 := a[0] + fx*(a[1]-a[0])
-	a1 := a[s.w] + fx*(a[s.w+1]-a[s.w])
-	b0 := b[0] + fx*(b[1]-b[0])
-	b1 := b[s.w] + fx*(b[s.w+1]-b[s.w])
-	a0 += fy * (a1 - a0)
-	b0 += fy * (b1 - b0)
-	return a0 + fz*(b0-a0)
 }
 
 // edge interpolates at any point; voxels outside are fill.

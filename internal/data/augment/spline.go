@@ -3,16 +3,15 @@ package augment
 import (
 	"math"
 
+	"github.com/ctclass/ctclass/internal/kernels"
 	"github.com/ctclass/ctclass/internal/rng"
 )
 
 // spline is a grid of control points whose uniform cubic B-spline is a smooth displacement of every voxel (Rueckert
 // et al., "Nonrigid registration using free-form deformations", IEEE TMI 1999).
 type spline struct {
-	size   [3]int       // control points along d, h, w
-	axes   [2][]support // of the voxels along d and h
-	first  []int        // of the voxels along w: the first of four control points
-	weight [][4]float32
+	size [3]int       // control points along d, h, w
+	axes [3][]support // of the voxels along d, h, w
 }
 
 // support is the control points that a voxel hangs on.
@@ -36,12 +35,7 @@ func newSpline(shape [3]int, spacing float64) *spline {
 				float32((-3*t*t*t + 3*t*t + 3*t + 1) / 6),
 				float32(t * t * t / 6),
 			}}
-			if axis < 2 {
-				g.axes[axis] = append(g.axes[axis], s)
-				continue
-			}
-			g.first = append(g.first, s.first)
-			g.weight = append(g.weight, s.weight)
+			g.axes[axis] = append(g.axes[axis], s)
 		}
 	}
 	return g
@@ -51,49 +45,61 @@ func newSpline(shape [3]int, spacing float64) *spline {
 // points' variance that is left.
 const splineEnergy = 151.0 / 315
 
-// control draws control points [3][d][h][w] whose spline has the given root mean square along each axis, and behind
-// them makes room for a plane and a row.
-func (g *spline) control(key uint64, rms float64, w *Workspace) []float32 {
-	n := g.size[0] * g.size[1] * g.size[2]
-	w.field = grow(w.field, 3*(n+g.size[1]*g.size[2]+g.size[2]))
+// bend is the displacement that a spline makes, interpolated along one axis after the other.
+type bend struct {
+	points []float32    // control points [3][d][h][w]
+	along  []float32    // [3][d][h], a value for each voxel along w
+	plane  []float32    // [3][h], the same for one plane
+	row    [3][]float32 // and for one row
+	part   [4][]float32
+}
+
+// draw draws control points whose spline has the given root mean square along each axis, and interpolates along w.
+func (g *spline) draw(key uint64, rms float64, w *Workspace) {
+	b := &w.bend
+	lines, voxels := 3*g.size[0]*g.size[1], len(g.axes[2])
+	b.points, b.along = grow(b.points, lines*g.size[2]), grow(b.along, lines*voxels)
 	s := rng.New(key)
 	scale := rms / math.Pow(splineEnergy, 1.5)
-	for i := range 3 * n {
-		w.field[i] = float32(s.Normal() * scale)
+	for i := range b.points {
+		b.points[i] = float32(s.Normal() * scale)
 	}
-	return w.field
-}
-
-// plane interpolates along d: control points [3][h][w] for the voxels of plane z.
-func (g *spline) plane(control []float32, z int) []float32 {
-	n, m := g.size[0]*g.size[1]*g.size[2], g.size[1]*g.size[2]
-	out := control[3*n:][:3*m]
-	s := g.axes[0][z]
-	for c := range 3 {
-		for i := range m {
-			sum := float32(0)
-			for k, b := range s.weight {
-				sum += b * control[c*n+(s.first+k)*m+i]
+	for l := range lines {
+		points, out := b.points[l*g.size[2]:], b.along[l*voxels:][:voxels]
+		for x, s := range g.axes[2] {
+			out[x] = 0
+			for k, weight := range s.weight {
+				out[x] += float32(weight * points[s.first+k])
 			}
-			out[c*m+i] = sum
 		}
 	}
-	return out
 }
 
-// row interpolates along h: control points [3][w] for the voxels of row y.
-func (g *spline) row(control, plane []float32, y int) []float32 {
-	n, m := g.size[1]*g.size[2], g.size[2]
-	out := control[len(control)-3*m:]
-	s := g.axes[1][y]
+// plane interpolates along d for the voxels of plane z.
+func (g *spline) plane(z int, w *Workspace, loops *kernels.Resampler) {
+	b := &w.bend
+	n := g.size[1] * len(g.axes[2])
+	b.plane = grow(b.plane, 3*n)
+	s := &g.axes[0][z]
 	for c := range 3 {
-		for i := range m {
-			sum := float32(0)
-			for k, b := range s.weight {
-				sum += b * plane[c*n+(s.first+k)*m+i]
-			}
-			out[c*m+i] = sum
+		for k := range b.part {
+			b.part[k] = b.along[(c*g.size[0]+s.first+k)*n:][:n]
 		}
+		loops.WeightedSum(b.plane[c*n:(c+1)*n], b.part[:], s.weight[:])
 	}
-	return out
+}
+
+// row interpolates along h, in the plane before, and returns the displacement along d, h, w of the voxels of row y.
+func (g *spline) row(y int, w *Workspace, loops *kernels.Resampler) [3][]float32 {
+	b := &w.bend
+	n := len(g.axes[2])
+	s := &g.axes[1][y]
+	for c := range b.row {
+		for k := range b.part {
+			b.part[k] = b.plane[(c*g.size[1]+s.first+k)*n:][:n]
+		}
+		b.row[c] = grow(b.row[c], n)
+		loops.WeightedSum(b.row[c], b.part[:], s.weight[:])
+	}
+	return b.row
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/gotypes"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
@@ -21,6 +22,7 @@ func main() {
 	row(16)
 	row(32)
 	windowScale()
+	trilinear()
 	Generate()
 }
 
@@ -148,17 +150,10 @@ func windowScale() {
 	src := Load(Param("src").Base(), GP64())
 	lo, hi := YMM(), YMM()
 	lo64, factor, offset := YMM(), YMM(), YMM()
-	address := func(name string) Mem {
-		b, err := Param(name).Resolve()
-		if err != nil {
-			panic(err)
-		}
-		return b.Addr
-	}
-	VBROADCASTSS(address("lo"), lo)
-	VBROADCASTSS(address("hi"), hi)
-	VBROADCASTSD(address("factor"), factor)
-	VBROADCASTSD(address("offset"), offset)
+	VBROADCASTSS(address(Param("lo")), lo)
+	VBROADCASTSS(address(Param("hi")), hi)
+	VBROADCASTSD(address(Param("factor")), factor)
+	VBROADCASTSD(address(Param("offset")), offset)
 	VCVTPS2PD(lo.AsX(), lo64)
 	odd, none := YMM(), YMM()
 	VXORPS(odd, odd, odd)
@@ -198,6 +193,137 @@ func windowScale() {
 		panic(err)
 	}
 	SETNE(found.Addr)
+	VZEROUPPER()
+	RET()
+}
+
+// address is where a parameter lies.
+func address(c gotypes.Component) Mem {
+	b, err := c.Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return b.Addr
+}
+
+// trilinear takes the pairs of neighbours along w one by one, as 8 bytes each: a gather instruction is slower.
+func trilinear() {
+	TEXT("trilinearAVX2", NOSPLIT, "func(dst []float32, inside []uint8, data []float32, row, plane int, moveD, moveH, moveW []float32, start, step, top [3]float32, last [3]int)")
+	Doc("trilinearAVX2 computes Trilinear; len(dst) is a multiple of 8, start, step, top (size-1) and last (size-2) are along d, h, w.")
+	numbers := GLOBL("trilinearNumbers", RODATA|NOPTR)
+	for i := range lanes {
+		DATA(4*i, F32(i))
+	}
+	eight := GLOBL("trilinearEight", RODATA|NOPTR)
+	DATA(0, F32(lanes))
+
+	dst := Load(Param("dst").Base(), GP64())
+	n := Load(Param("dst").Len(), GP64()).(reg.GPVirtual)
+	marks := Load(Param("inside").Base(), GP64())
+	row := Load(Param("row"), GP64())
+	plane := Load(Param("plane"), GP64())
+	rows := [4]reg.Register{Load(Param("data").Base(), GP64()), GP64(), GP64(), GP64()}
+	LEAQ(Mem{Base: rows[0], Index: row, Scale: 4}, rows[1])
+	LEAQ(Mem{Base: rows[0], Index: plane, Scale: 4}, rows[2])
+	LEAQ(Mem{Base: rows[2], Index: row, Scale: 4}, rows[3])
+	moves := [3]reg.Register{Load(Param("moveD").Base(), GP64()), Load(Param("moveH").Base(), GP64()), Load(Param("moveW").Base(), GP64())}
+	places := AllocLocal(4 * lanes)
+	x, place := GP64(), GP64()
+	XORQ(x, x)
+	number, zero := YMM(), YMM()
+	VMOVUPS(numbers, number)
+	VXORPS(zero, zero, zero)
+
+	Label("points")
+	CMPQ(x, n)
+	JGE(LabelRef("end"))
+	in, index := YMM(), YMM()
+	var share [3]reg.VecVirtual
+	for i := range share {
+		v, bound, whole := YMM(), YMM(), YMM()
+		VBROADCASTSS(address(Param("step").Index(i)), bound)
+		VMULPS(number, bound, v)
+		VBROADCASTSS(address(Param("start").Index(i)), bound)
+		VADDPS(v, bound, v)
+		VADDPS(Mem{Base: moves[i], Index: x, Scale: 4}, v, v)
+		const less, atLeast = 17, 29 // ordered, quiet
+		test := YMM()
+		VCMPPS(U8(atLeast), zero, v, test)
+		if i == 0 {
+			VMOVAPS(test, in)
+		} else {
+			VANDPS(test, in, in)
+		}
+		VBROADCASTSS(address(Param("top").Index(i)), bound)
+		VCMPPS(U8(less), bound, v, test)
+		VANDPS(test, in, in)
+		// Points that are not inside take the nearest place that can be read.
+		VCVTTPS2DQ(v, whole)
+		VPMAXSD(zero, whole, whole)
+		VPBROADCASTD(address(Param("last").Index(i)), bound)
+		VPMINSD(bound, whole, whole)
+		share[i] = YMM()
+		VCVTDQ2PS(whole, share[i])
+		VSUBPS(share[i], v, share[i])
+		stride := YMM()
+		switch i {
+		case 0:
+			VPBROADCASTD(address(Param("plane")), stride)
+			VPMULLD(stride, whole, index)
+		case 1:
+			VPBROADCASTD(address(Param("row")), stride)
+			VPMULLD(stride, whole, whole)
+			VPADDD(whole, index, index)
+		case 2:
+			VPADDD(whole, index, index)
+		}
+	}
+	VMOVDQU(index, places)
+	mask := GP32()
+	VMOVMSKPS(in, mask)
+	MOVB(mask.As8(), Mem{Base: marks})
+	INCQ(marks)
+
+	// four loads the pairs of lanes a, a+1 and b, b+1 of a row into the halves of a register.
+	four := func(base reg.Register, a, b int) reg.VecVirtual {
+		low, high, both := XMM(), XMM(), YMM()
+		for _, h := range []struct {
+			half reg.VecVirtual
+			lane int
+		}{{low, a}, {high, b}} {
+			MOVLQZX(places.Offset(4*h.lane), place)
+			VMOVSD(Mem{Base: base, Index: place, Scale: 4}, h.half)
+			MOVLQZX(places.Offset(4*h.lane+4), place)
+			VMOVHPS(Mem{Base: base, Index: place, Scale: 4}, h.half, h.half)
+		}
+		VINSERTF128(U8(1), high, low.AsY(), both)
+		return both
+	}
+	// between leaves a + f·(b-a) in a.
+	between := func(a, b, f reg.VecVirtual) {
+		VSUBPS(a, b, b)
+		VMULPS(f, b, b)
+		VADDPS(b, a, a)
+	}
+	var along [4]reg.VecVirtual
+	for k, base := range rows {
+		even, odd := four(base, 0, 4), four(base, 2, 6)
+		along[k] = YMM()
+		second := YMM()
+		VSHUFPS(U8(0x88), odd, even, along[k])
+		VSHUFPS(U8(0xDD), odd, even, second)
+		between(along[k], second, share[2])
+	}
+	between(along[0], along[1], share[1])
+	between(along[2], along[3], share[1])
+	between(along[0], along[2], share[0])
+	VMOVUPS(along[0], Mem{Base: dst, Index: x, Scale: 4})
+	step := YMM()
+	VBROADCASTSS(eight, step)
+	VADDPS(step, number, number)
+	ADDQ(U8(lanes), x)
+	JMP(LabelRef("points"))
+	Label("end")
 	VZEROUPPER()
 	RET()
 }
