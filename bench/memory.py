@@ -124,24 +124,30 @@ def plan(args):
 
 def group(args):
     """Trains in a control group: with recomputation it finishes, without it is refused before the first step."""
+    off = ["model.use_checkpointing=false", "model.memory_efficient=false"]
     with tempfile.TemporaryDirectory() as folder:
-        base = settings("densenet_small_3d", (96, 128, 128), 2, phantoms(args, folder))
+        base = settings("densenet_small_3d", (96, 128, 128), 2, [*off, *phantoms(args, folder)])
+        plan = lambda limit: json.loads(run(args, ["plan", "--json", "--rate", "50", "--budget", limit, *base]).stdout)
+        peaks = [c["promised_peak_bytes"] for c in plan("none")["choices"]]
+        budget = f"{(min(peaks) + max(peaks)) // 2 >> 20}MiB"
+        promise = plan(budget)["promised_peak_bytes"]
+        limit = promise + 100 * 10**6
+        print(f"budget {budget}: promised {promise / MIB:.0f} MiB, limit of the group {limit / MIB:.0f} MiB; without recomputation {max(peaks) / MIB:.0f} MiB", flush=True)
         home = os.path.join(GROUPS, next(line.split(":")[2].strip("/\n") for line in open("/proc/self/cgroup") if ":memory:" in line))
         place = os.path.join(home, f"ctclass-{os.getpid()}")
-        planned = json.loads(run(args, ["plan", "--json", "--rate", "50", *base, "--set", "memory.budget=1200MiB"]).stdout)
-        limit = planned["promised_peak_bytes"] + 100 * 10**6
-        print(f"promised {planned['promised_peak_bytes'] / MIB:.0f} MiB, limit of the group {limit / MIB:.0f} MiB", flush=True)
         os.mkdir(place)
         try:
             with open(os.path.join(place, "memory.limit_in_bytes"), "w") as f:
                 f.write(str(limit))
             inside = ["sh", "-c", f'echo $$ > {place}/cgroup.procs && exec "$0" "$@"']
-            off = ["--set", "model.use_checkpointing=false", "--set", "model.memory_efficient=false", "--set", "memory.budget=none"]
-            for name, extra in (("budget 1200MiB", ["--set", "memory.budget=1200MiB"]), ("no saver, no budget", off)):
-                open(os.path.join(place, "memory.max_usage_in_bytes"), "w").write("0")
-                done = run(args, ["train", "--no-doctor", "--max-steps", "3", "--out", os.path.join(folder, name.replace(" ", "_")), *base, *extra], prefix=inside, check=False)
-                most = int(open(os.path.join(place, "memory.max_usage_in_bytes")).read())
-                print(f"{name}: exit code {done.returncode}, the group used {most / MIB:.0f} MiB at most\n  {done.stderr.strip().splitlines()[-1]}", flush=True)
+            for wanted in (budget, "none", "auto"):
+                with open(os.path.join(place, "memory.max_usage_in_bytes"), "w") as f:
+                    f.write("0")
+                command = ["train", "--no-doctor", "--max-steps", "3", "--out", os.path.join(folder, "run-" + wanted), *base, "--set", f"memory.budget={wanted}"]
+                done = run(args, command, prefix=inside, check=False)
+                with open(os.path.join(place, "memory.max_usage_in_bytes")) as f:
+                    most = int(f.read())
+                print(f"budget {wanted}: exit code {done.returncode}, the group used {most / MIB:.0f} MiB at most\n  {done.stderr.strip().splitlines()[-1]}", flush=True)
         finally:
             os.rmdir(place)
 

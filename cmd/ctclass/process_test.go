@@ -91,17 +91,18 @@ func TestTrainMemory(t *testing.T) {
 	}
 	// 12 million parameters: a second copy of them and of their moments would be seen.
 	args := []string{
-		"train", "--out", "run", "--set", "data.table=ph/labels.csv", "--set", "data.labels=nodule", "--set", "preprocess.shape_dhw=12,16,16",
+		"--set", "data.table=ph/labels.csv", "--set", "data.labels=nodule", "--set", "preprocess.shape_dhw=12,16,16",
 		"--set", "train.epochs=1", "--set", "train.batch_size=1", "--set", "train.drop_last=false",
 		"--set", "model.options.blocks=[1,1,1,1]", "--set", "model.options.widths=[16,16,256,512]", "--set", "model.options.stem=small",
 	}
 	everything := []string{
-		"--out", "everything", "--set", "data.augment.affine.p=1", "--set", "data.augment.elastic.p=1", "--set", "data.augment.blur.p=1",
+		"--set", "data.augment.affine.p=1", "--set", "data.augment.elastic.p=1", "--set", "data.augment.blur.p=1",
 		"--set", "data.augment.lowres.p=1", "--set", "data.augment.cutout.p=1", "--set", "data.cache.dir=cache",
 		"--set", "train.mixup=0.4", "--set", "train.ema=0.9", "--set", "train.accumulate=2", "--set", "train.epochs=3",
 	}
-	for _, more := range [][]string{{"--max-steps", "1"}, {"--resume"}, everything} {
-		cmd := exec.CommandContext(t.Context(), "ctclass", append(slices.Clone(args), more...)...)
+	promised := 0
+	for _, more := range [][]string{{"--out", "run", "--max-steps", "1"}, {"--out", "run", "--resume"}, append([]string{"--out", "everything"}, everything...)} {
+		cmd := exec.CommandContext(t.Context(), "ctclass", slices.Concat([]string{"train"}, args, more)...)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %v\n%s", more, err, out)
@@ -110,12 +111,24 @@ func TestTrainMemory(t *testing.T) {
 		if m == nil {
 			t.Fatalf("no memory planned:\n%s", out)
 		}
-		promised, _ := strconv.Atoi(string(m[1]))
+		promised, _ = strconv.Atoi(string(m[1]))
 		peak := int(reflect.ValueOf(cmd.ProcessState.SysUsage()).Elem().FieldByName("Maxrss").Int() >> 10) // MiB
 		t.Logf("%v: promised %d MiB, took %d MiB", more, promised, peak)
 		if peak > promised || promised-peak > 150 {
 			t.Errorf("%v: promised %d MiB, took %d MiB", more, promised, peak)
 		}
+	}
+
+	// ctclass plan promises the same.
+	out, err := exec.CommandContext(t.Context(), "ctclass", slices.Concat([]string{"plan", "--json", "--rate", "50"}, args, everything)...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plan struct {
+		Bytes int `json:"promised_peak_bytes"`
+	}
+	if err := json.Unmarshal(out, &plan); err != nil || (plan.Bytes+1<<20-1)>>20 != promised {
+		t.Errorf("plan promises %d bytes, train %d MiB: %v", plan.Bytes, promised, err)
 	}
 }
 
