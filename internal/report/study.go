@@ -66,6 +66,28 @@ func (t *Trial) value() (v float64, stage int, ok bool) {
 	return v, stage, ok
 }
 
+// Reached returns the value of the last stage that has one, with the stage where there are several.
+func (s *Study) Reached(t Trial) string {
+	v, stage, ok := t.value()
+	if !ok {
+		return ""
+	}
+	text := strconv.FormatFloat(v, 'f', 4, 64)
+	if s.Stages > 1 {
+		text += fmt.Sprintf(" (stage %d)", stage)
+	}
+	return text
+}
+
+// Setting shows what a trial has for an axis.
+func (s *Study) Setting(t Trial, axis int) string {
+	a, x := s.Axes[axis], t.At[axis]
+	if len(a.Choices) > 0 {
+		return a.Choices[int(x)]
+	}
+	return strconv.FormatFloat(x, 'g', 6, 64)
+}
+
 // history draws the trials' values in their order, and the best so far of those that reached the last stage.
 func (s *Study) history() []template.HTML {
 	low, high, ok := s.span()
@@ -110,25 +132,24 @@ func (s *Study) slices() []template.HTML {
 	var list []template.HTML
 	for a, axis := range s.Axes {
 		at := func(x float64) float64 { return x }
-		x0, x1 := axis.Low, axis.High
-		name := axis.Name
+		p := newPlot(s.Metric+" over "+axis.Name, "A dot for each trial.", axis.Low, axis.High, low, high)
 		var xTicks []float64
 		switch {
 		case len(axis.Choices) > 0:
-			x0, x1 = -0.5, float64(len(axis.Choices))-0.5
+			p.x0, p.x1 = -0.5, float64(len(axis.Choices))-0.5
+			for c := range axis.Choices {
+				xTicks = append(xTicks, float64(c))
+			}
+			p.xLabel = func(x float64) string { return shorten(axis.Choices[int(x)], choiceWidth/len(axis.Choices)) }
 		case axis.Log:
 			at = math.Log10
-			x0, x1 = math.Log10(axis.Low), math.Log10(axis.High)
-			name = "log10 of " + name
-			xTicks = ticks(x0, x1)
+			p.x0, p.x1 = math.Log10(axis.Low), math.Log10(axis.High)
+			xTicks = logTicks(axis.Low, axis.High)
+			p.xLabel = func(x float64) string { return tick(math.Pow(10, x)) }
 		default:
-			xTicks = ticks(x0, x1)
+			xTicks = ticks(axis.Low, axis.High)
 		}
-		p := newPlot(s.Metric+" over "+axis.Name, "A dot for each trial.", x0, x1, low, high)
-		p.axes(name, s.Metric, xTicks, ticks(low, high))
-		for c, choice := range axis.Choices {
-			p.text("choice", float64(c), low, choice)
-		}
+		p.axes(axis.Name, s.Metric, xTicks, ticks(low, high))
 		for i := range s.Trials {
 			s.mark(p, &s.Trials[i], at(s.Trials[i].At[a]))
 		}
@@ -178,8 +199,43 @@ func ticks(low, high float64) []float64 {
 		}
 	}
 	var list []float64
-	for k := math.Ceil(low / step); k*step <= high && len(list) < 12; k++ {
-		list = append(list, math.Round(k*step*1e9)/1e9)
+	for k := math.Ceil(low/step - 1e-9); k*step <= high+1e-9*step && len(list) < 12; k++ {
+		list = append(list, math.Round(k*step*1e9)/1e9+0) // and no -0
 	}
 	return list
+}
+
+// logTicks returns the places, as logarithms to base 10, of round numbers between low and high, which are above 0.
+func logTicks(low, high float64) []float64 {
+	const most = 6
+	first, last := math.Floor(math.Log10(low)), math.Ceil(math.Log10(high))
+	for _, round := range [][]float64{{1, 2, 5}, {1, 3}, {1}} {
+		var list []float64
+		step := math.Ceil((last - first) / most) // decades
+		if len(round) > 1 {
+			step = 1
+		}
+		for decade := first; decade <= last; decade += step {
+			for _, m := range round {
+				if x := m * math.Pow(10, decade); x >= low*(1-1e-9) && x <= high*(1+1e-9) {
+					list = append(list, math.Log10(x))
+				}
+			}
+		}
+		if len(list) <= most || len(round) == 1 {
+			return list
+		}
+	}
+	return nil
+}
+
+// choiceWidth is about the number of letters that fit below a plot.
+const choiceWidth = 40
+
+// shorten cuts a text to n letters, of which the last says so.
+func shorten(s string, n int) string {
+	if r := []rune(s); len(r) > max(n, 2) {
+		return string(r[:max(n, 2)-1]) + "…"
+	}
+	return s
 }

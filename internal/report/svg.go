@@ -24,10 +24,11 @@ type plot struct {
 	x0, x1     float64 // range of the data
 	y0, y1     float64
 	name, desc string
+	xLabel     func(x float64) string // of a tick
 }
 
 func newPlot(name, desc string, x0, x1, y0, y1 float64) *plot {
-	return &plot{x0: x0, x1: x1, y0: y0, y1: y1, name: name, desc: desc}
+	return &plot{x0: x0, x1: x1, y0: y0, y1: y1, name: name, desc: desc, xLabel: tick}
 }
 
 func (p *plot) px(x float64) float64 {
@@ -43,7 +44,7 @@ func (p *plot) axes(xName, yName string, xTicks, yTicks []float64) {
 	for _, t := range xTicks {
 		x := p.px(t)
 		fmt.Fprintf(&p.b, `<path class="grid" d="M%.1f %d V%d"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`,
-			x, plotTop, plotHeight-plotBottom, x, plotHeight-plotBottom+16, tick(t))
+			x, plotTop, plotHeight-plotBottom, x, plotHeight-plotBottom+16, html.EscapeString(p.xLabel(t)))
 	}
 	for _, t := range yTicks {
 		y := p.py(t)

@@ -52,6 +52,9 @@ type Result struct {
 	Skipped   int        `json:"skipped"`    // scans left out, which skipped.csv in the run folder lists
 }
 
+// ErrBusy says that another process has the run folder.
+var ErrBusy = errors.New("another process is working on the run")
+
 // ErrEnded says that AfterEpoch has ended a run that has gone far enough.
 var ErrEnded = errors.New("the run was ended after an epoch")
 
@@ -158,7 +161,7 @@ func (r *run) lockFolder() (unlock func(), err error) {
 		r.Log.Warn("the run folder cannot be locked: nothing else may work on this run", "dir", r.Dir, "reason", err)
 		return func() {}, nil
 	case !ok:
-		return nil, exitcode.Errorf(exitcode.Usage, "another process is working on the run in %s: wait for it, or choose another folder with --out", r.Dir)
+		return nil, exitcode.Errorf(exitcode.Usage, "%w in %s: wait for it, or choose another folder with --out", ErrBusy, r.Dir)
 	}
 	atomicfile.RemoveLeftovers(r.Dir)
 	atomicfile.RemoveLeftovers(filepath.Dir(filepath.Join(r.Dir, stateFile)))

@@ -329,25 +329,24 @@ func (t *store) finish(ctx context.Context, j job) error {
 	return err
 }
 
-// report notes the value of an epoch and says whether the run is worse than half of the others were at that epoch, of
-// which there must be enough.
-func (t *store) report(ctx context.Context, j job, epoch int, value float64) (worse bool, err error) {
+// report notes the value of an epoch. It returns the best that the job has had so far, and whether that is worse than
+// what half of the others had by that epoch, of which there must be enough.
+func (t *store) report(ctx context.Context, j job, epoch int, value float64) (best float64, worse bool, err error) {
 	err = t.change(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO epoch VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`,
 			j.Trial, j.Stage, epoch, value); err != nil {
 			return err
 		}
 		// The best that each trial had by this epoch: a single bad epoch ends nothing.
-		best := "MAX"
+		better := "MAX"
 		if t.lower {
-			best = "MIN"
+			better = "MIN"
 		}
-		rows, err := tx.QueryContext(ctx, `SELECT trial, `+best+`(value), MAX(epoch) FROM epoch WHERE stage = ? AND epoch <= ? GROUP BY trial`, j.Stage, epoch)
+		rows, err := tx.QueryContext(ctx, `SELECT trial, `+better+`(value), MAX(epoch) FROM epoch WHERE stage = ? AND epoch <= ? GROUP BY trial`, j.Stage, epoch)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
-		var own float64
 		var others []float64
 		for rows.Next() {
 			var trial, last int
@@ -357,16 +356,16 @@ func (t *store) report(ctx context.Context, j job, epoch int, value float64) (wo
 			}
 			switch {
 			case trial == j.Trial:
-				own = t.score(v)
+				best = v
 			case last == epoch:
 				others = append(others, t.score(v))
 			}
 		}
 		slices.Sort(others)
-		worse = len(others) >= medianMin && own > others[len(others)/2]
+		worse = len(others) >= medianMin && t.score(best) > others[len(others)/2]
 		return rows.Err()
 	})
-	return worse, err
+	return best, worse, err
 }
 
 // medianMin is the number of other trials at an epoch from which one may be ended for being worse than half of them.

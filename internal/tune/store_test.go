@@ -1,8 +1,10 @@
 package tune
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -220,7 +222,7 @@ func TestMedian(t *testing.T) {
 		}
 		report := func(trial, epoch int, v float64) bool {
 			t.Helper()
-			worse, err := st.report(t.Context(), job{Trial: trial}, epoch, sign*v)
+			_, worse, err := st.report(t.Context(), job{Trial: trial}, epoch, sign*v)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -256,5 +258,21 @@ func TestAnotherStudyIsRefused(t *testing.T) {
 	openTest(t, dir, newStudy(5))
 	if _, err := openStore(t.Context(), filepath.Join(dir, "nowhere"), newStudy(3), "id", "auroc", false); err == nil || !strings.Contains(err.Error(), StudyFile) {
 		t.Error(err)
+	}
+}
+
+// Warnings of the trainings pass once, whichever trial they are of, and what is less than a warning does not.
+func TestQuiet(t *testing.T) {
+	var b bytes.Buffer
+	w := &worker{}
+	for trial := range 3 {
+		lg := slog.New(quiet{slog.New(slog.NewTextHandler(&b, nil)).With("trial", trial).Handler(), &w.told})
+		lg.Info("step")
+		lg.Warn("odd", "scan", "a")
+		lg.With("x", 1).Warn("odd", "scan", "a")
+	}
+	slog.New(quiet{slog.NewTextHandler(&b, nil), &w.told}).Warn("odd", "scan", "b")
+	if n := strings.Count(b.String(), "\n"); n != 2 || !strings.Contains(b.String(), "trial=0") {
+		t.Errorf("%s", b.String())
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -34,6 +33,7 @@ type Summary struct {
 	// Best is the number of the best trial of the latest stage that one has finished; 0: none.
 	Best int `json:"best"`
 
+	value *float64 // of the best trial
 	study *Study
 	lower bool
 }
@@ -78,7 +78,7 @@ func summarize(ctx context.Context, t *store, base *config.Config, load Loader) 
 			j := &tr.jobs[k]
 			r.Values = append(r.Values, j.Value)
 			if j.State == done && j.Value != nil && (best == nil || j.Stage > best.Stage || j.Stage == best.Stage && t.compare(*j, *best) < 0) {
-				best, s.Best = j, i+1
+				best, s.Best, s.value = j, i+1, j.Value
 			}
 		}
 		s.Trials = append(s.Trials, r)
@@ -154,7 +154,7 @@ func (s *Summary) WriteTable(w io.Writer) error {
 	for i := range s.Stages {
 		name := s.Metric
 		if s.Stages > 1 {
-			name += fmt.Sprintf(" (%d)", i+1)
+			name += fmt.Sprintf(", stage %d", i+1)
 		}
 		header = append(header, name)
 	}
@@ -187,13 +187,18 @@ func (s *Summary) WriteTable(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%d of %d trials begun, none is done\n", len(s.Trials), s.Wanted)
 		return err
 	}
-	best := s.Trials[s.Best-1]
-	var parts []string
-	for _, p := range s.study.Space {
-		parts = append(parts, p.Key+"="+best.Settings[p.Key])
-	}
-	_, err := fmt.Fprintf(w, "%d of %d trials begun; best: trial %d, %s: %s\n", len(s.Trials), s.Wanted, s.Best, strings.Join(parts, " "), filepath.Join(s.Dir, BestFile))
+	_, err := fmt.Fprintf(w, "%d of %d trials begun; %s: %s\n", len(s.Trials), s.Wanted, s.bestText(), filepath.Join(s.Dir, BestFile))
 	return err
+}
+
+// bestText names the best trial, its value and its settings.
+func (s *Summary) bestText() string {
+	best := s.Trials[s.Best-1]
+	text := fmt.Sprintf("best: trial %d, %s %s,", s.Best, s.Metric, valueText(s.value))
+	for _, p := range s.study.Space {
+		text += " " + p.Key + "=" + best.Settings[p.Key]
+	}
+	return text
 }
 
 // page lays the study out for its plots.
@@ -203,7 +208,7 @@ func (s *Summary) page() *report.Study {
 		Facts: []string{fmt.Sprintf("%d of %d trials begun", len(s.Trials), s.Wanted)},
 	}
 	if s.Best > 0 {
-		p.Facts = append(p.Facts, fmt.Sprintf("best: trial %d", s.Best))
+		p.Facts = append(p.Facts, s.bestText())
 	}
 	for i := range s.study.Space {
 		param := &s.study.Space[i]

@@ -11,8 +11,10 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
+	"github.com/ctclass/ctclass/internal/atomicfile"
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/data"
 	"github.com/ctclass/ctclass/internal/eval"
@@ -135,6 +137,7 @@ type worker struct {
 	Options
 	*store
 	metric string
+	told   sync.Map // warnings of the trainings
 }
 
 // folder is the run folder of a job.
@@ -159,6 +162,13 @@ func (w *worker) work(ctx context.Context, j job, values []float64) error {
 	case err != nil && ctx.Err() != nil:
 		j.State = waiting
 		return errors.Join(ctx.Err(), w.finish(own, j))
+	case errors.Is(err, train.ErrBusy): // its worker did not give a sign for long, but is there
+		lg.Info("another process works on the trial")
+		return nil
+	case atomicfile.IsDiskFull(err):
+		j.State = waiting
+		_ = w.finish(own, j) // for want of room it may fail; the job is free once this process is gone
+		return fmt.Errorf("trial %d waits for room on the disk, the same command goes on with it: %w", j.Trial+1, err)
 	case errors.Is(err, train.ErrEnded):
 		j.State = ended
 		lg.Info("ended: worse than half of the trials at this epoch", w.metric, valueText(best))
@@ -235,46 +245,52 @@ func (w *worker) train(ctx context.Context, j job, values []float64, lg *slog.Lo
 	_, statErr := os.Stat(cfg.Output.Dir)
 	var best *float64
 	res, err := train.Run(ctx, cfg, train.Options{
-		Dir: cfg.Output.Dir, Resume: statErr == nil, Threads: w.Threads, NoDoctor: true, Log: quiet(lg), Progress: w.Progress,
+		Dir: cfg.Output.Dir, Resume: statErr == nil, Threads: w.Threads, NoDoctor: true, Log: slog.New(quiet{lg.Handler(), &w.told}), Progress: w.Progress,
 		AfterEpoch: func(epoch int, value float64) error {
 			if math.IsNaN(value) {
 				return nil
 			}
-			if best == nil || w.score(value) < w.score(*best) {
-				best = &value
+			own, worse, err := w.report(ctx, j, epoch, value)
+			if err != nil {
+				return err
 			}
-			worse, err := w.report(ctx, j, epoch, value)
-			if err == nil && worse && w.study.Median {
+			best = &own
+			if worse && w.study.Median {
 				return train.ErrEnded
 			}
-			return err
+			return nil
 		},
 	})
-	if err == nil && res.Best.Defined() { // with what was reached before it was resumed
+	if err == nil && res.Best.Defined() { // a run that was over already has no epoch left
 		value := float64(res.Best)
 		best = &value
 	}
 	return best, err
 }
 
-// quiet passes on warnings and errors only: the study says itself what a trial comes to.
-func quiet(lg *slog.Logger) *slog.Logger { return slog.New(atLeast{lg.Handler(), slog.LevelWarn}) }
-
-// atLeast is a log handler that drops what is below a level.
-type atLeast struct {
+// quiet is a log handler for the trainings: the study says itself what they come to, so that only warnings and errors
+// pass, each once.
+type quiet struct {
 	slog.Handler
-	level slog.Level
+	told *sync.Map // of what has passed
 }
 
-func (h atLeast) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= h.level && h.Handler.Enabled(ctx, l)
+func (h quiet) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && h.Handler.Enabled(ctx, l)
 }
 
-func (h atLeast) WithAttrs(a []slog.Attr) slog.Handler {
-	return atLeast{h.Handler.WithAttrs(a), h.level}
+func (h quiet) Handle(ctx context.Context, r slog.Record) error {
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
+	if _, again := h.told.LoadOrStore(text, true); again {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
 }
 
-func (h atLeast) WithGroup(n string) slog.Handler { return atLeast{h.Handler.WithGroup(n), h.level} }
+func (h quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{h.Handler.WithAttrs(a), h.told} }
+
+func (h quiet) WithGroup(n string) slog.Handler { return quiet{h.Handler.WithGroup(n), h.told} }
 
 // aliveOn returns what tells whether a process of this host, or of another one, may still be there.
 func aliveOn(own string) func(host string, pid int) bool {
