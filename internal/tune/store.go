@@ -99,7 +99,8 @@ func (t *store) change(ctx context.Context, f func(tx *sql.Tx) error) error {
 		return err
 	}
 	if err := f(tx); err != nil {
-		return errors.Join(err, tx.Rollback())
+		_ = tx.Rollback() // SQLite has done it where the disk is full
+		return err
 	}
 	return tx.Commit()
 }

@@ -132,6 +132,9 @@ func identity(s *Study, base *config.Config, dataID string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
+// errStudy says that a trial's worth cannot be noted.
+var errStudy = errors.New(StudyFile + " of the study cannot be written")
+
 // worker works on the jobs of a study.
 type worker struct {
 	Options
@@ -165,10 +168,10 @@ func (w *worker) work(ctx context.Context, j job, values []float64) error {
 	case errors.Is(err, train.ErrBusy): // its worker did not give a sign for long, but is there
 		lg.Info("another process works on the trial")
 		return nil
-	case atomicfile.IsDiskFull(err):
+	case errors.Is(err, errStudy), atomicfile.IsDiskFull(err): // no fault of the trial's
 		j.State = waiting
-		_ = w.finish(own, j) // for want of room it may fail; the job is free once this process is gone
-		return fmt.Errorf("trial %d waits for room on the disk, the same command goes on with it: %w", j.Trial+1, err)
+		_ = w.finish(own, j) // where that fails, too, the job is free once this process is gone
+		return fmt.Errorf("trial %d was left off: %w; the same command goes on with it", j.Trial+1, err)
 	case errors.Is(err, train.ErrEnded):
 		j.State = ended
 		lg.Info("ended: worse than half of the trials at this epoch", w.metric, valueText(best))
@@ -179,7 +182,7 @@ func (w *worker) work(ctx context.Context, j job, values []float64) error {
 		lg.Info("trial done", w.metric, valueText(best))
 	}
 	if err := w.finish(own, j); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errStudy, err)
 	}
 	return w.allFail(own)
 }
@@ -252,7 +255,7 @@ func (w *worker) train(ctx context.Context, j job, values []float64, lg *slog.Lo
 			}
 			own, worse, err := w.report(ctx, j, epoch, value)
 			if err != nil {
-				return err
+				return fmt.Errorf("%w: %w", errStudy, err)
 			}
 			best = &own
 			if worse && w.study.Median {
