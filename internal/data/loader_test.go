@@ -413,8 +413,8 @@ func TestBoundedAhead(t *testing.T) {
 		}
 	}
 	// 3 buffers of 4 samples, 4 samples in flight, 3 workers with a scan of 1000 voxels, the sample
-	// made of it, two more and two planes to change it.
-	if got, want := l.Bounds(1000).Total(), int64(3*4*(24+1)*4+4*24*4+3*4*(1000+24)+3*4*(2*24+24+2*12)); got != want {
+	// made of it, two more and a plane to change it.
+	if got, want := l.Bounds(1000).Total(), int64(3*4*(24+1)*4+4*24*4+3*4*(1000+24)+3*4*(2*24+24+12)); got != want {
 		t.Errorf("bound %d, want %d", got, want)
 	}
 }

@@ -91,7 +91,11 @@ type Workspace struct {
 
 // WorkspaceBytes returns about what a Workspace comes to hold.
 func (a *Augmenter) WorkspaceBytes() int64 {
-	return 4 * int64(a.voxels+a.o.Shape[1]*a.o.Shape[2])
+	values := a.voxels + a.o.Shape[1]*a.o.Shape[2]
+	if a.grid != nil {
+		values += a.grid.values()
+	}
+	return 4 * int64(values)
 }
 
 // Apply writes the sample src as it is in an epoch to dst; both are [c][d][h][w] and do not overlap. It panics when

@@ -54,6 +54,11 @@ type bend struct {
 	part   [4][]float32
 }
 
+// values is how many values a bend holds, but for a row.
+func (g *spline) values() int {
+	return 3 * (g.size[0]*g.size[1]*(g.size[2]+len(g.axes[2])) + g.size[1]*len(g.axes[2]))
+}
+
 // draw draws control points whose spline has the given root mean square along each axis, and interpolates along w.
 func (g *spline) draw(key uint64, rms float64, w *Workspace) {
 	b := &w.bend
