@@ -38,6 +38,7 @@ func commands(app *app) []*cobra.Command {
 		newRunsCommand(app),
 		newPlanCommand(app),
 		newBenchCommand(app),
+		newTuneKernelsCommand(app),
 		newPredictCommand(app),
 		newInspectCommand(app),
 		newIndexCommand(app),

@@ -169,6 +169,7 @@ type Train struct {
 	Mixup         float64   `yaml:"mixup"`   // 0: off
 	Seed          uint64    `yaml:"seed"`
 	Threads       int       `yaml:"threads"` // 0: all cores
+	Kernels       string    `yaml:"kernels"` // default | tuned | path of a table
 	Optimizer     Optimizer `yaml:"optimizer"`
 	LayerDecay    float64   `yaml:"layer_decay"` // 1: all layers learn at the same rate
 	Schedule      Schedule  `yaml:"schedule"`

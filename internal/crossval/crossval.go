@@ -19,7 +19,6 @@ import (
 	"github.com/ctclass/ctclass/internal/atomicfile"
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/data"
-	"github.com/ctclass/ctclass/internal/engine/cpu"
 	"github.com/ctclass/ctclass/internal/eval"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/predict"
@@ -174,7 +173,10 @@ func heldOut(ctx context.Context, c *config.Config, path string, opt train.Optio
 	if threads == 0 {
 		threads = train.Threads(c.Train.Threads)
 	}
-	dev := cpu.New(threads)
+	dev, err := train.OpenDevice(c, threads)
+	if err != nil {
+		return nil, err
+	}
 	defer dev.Close()
 	sess, err := m.Start(dev, train.EvalBatch(c))
 	if err != nil {

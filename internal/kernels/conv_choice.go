@@ -1,5 +1,10 @@
 package kernels
 
+import (
+	"fmt"
+	"slices"
+)
+
 // Algorithm is a way to compute a convolution. Algorithms agree to rounding.
 type Algorithm uint8
 
@@ -10,7 +15,22 @@ const (
 )
 
 // String returns the name used in run records and tuning tables.
-func (a Algorithm) String() string { return [...]string{"direct", "winograd2", "winograd4"}[a] }
+func (a Algorithm) String() string { return algorithmNames()[a] }
+
+func algorithmNames() []string { return []string{"direct", "winograd2", "winograd4"} }
+
+// MarshalText writes the name.
+func (a Algorithm) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText reads a name.
+func (a *Algorithm) UnmarshalText(text []byte) error {
+	i := slices.Index(algorithmNames(), string(text))
+	if i < 0 {
+		return fmt.Errorf("%q is no algorithm, known: %v", text, algorithmNames())
+	}
+	*a = Algorithm(i)
+	return nil
+}
 
 // tile returns the edge of an output tile.
 func (a Algorithm) tile() int { return int(a) * 2 }
@@ -21,6 +41,9 @@ const (
 	BackwardData
 	BackwardWeights
 )
+
+// PassName names a pass.
+func PassName(pass int) string { return [...]string{"forward", "data", "weights"}[pass] }
 
 // ConvChoice is the algorithm of each pass.
 type ConvChoice [3]Algorithm
@@ -42,7 +65,7 @@ func DefaultChoice(s ConvSpec, _ ISA) ConvChoice {
 	if !winogradFits(s) {
 		return ConvChoice{}
 	}
-	channels := s.In.Blocks() * s.Out.Blocks() * Block * Block
+	channels := s.channelProducts()
 	switch {
 	case voxels < 6*6*6:
 		return ConvChoice{}
@@ -50,4 +73,51 @@ func DefaultChoice(s ConvSpec, _ ISA) ConvChoice {
 		return ConvChoice{Winograd4, Winograd4, Winograd4}
 	}
 	return ConvChoice{Winograd2, Winograd2, Winograd2}
+}
+
+// channelProducts is the number of products of a tap.
+func (s ConvSpec) channelProducts() int { return s.In.Blocks() * s.Out.Blocks() * Block * Block }
+
+// Candidates returns the algorithms that a pass of a convolution may take: those whose rounding is close to that of
+// DefaultChoice, and no choice where there is one only.
+func Candidates(s ConvSpec, pass int) []Algorithm {
+	switch {
+	case stemFits(s) && pass != BackwardData:
+		return []Algorithm{Direct, Winograd4}
+	case !winogradFits(s):
+		return []Algorithm{Direct}
+	case s.channelProducts() < narrow:
+		return []Algorithm{Direct, Winograd2}
+	}
+	return []Algorithm{Direct, Winograd2, Winograd4}
+}
+
+// Key names the per-sample shape in a tuning table. Channels count with the padding of their blocks.
+func (s ConvSpec) Key() string {
+	in := fmt.Sprint(s.In.Blocks() * Block)
+	if s.PlainIn {
+		in = fmt.Sprintf("plain %d", s.In.Count())
+	}
+	cube := func(v [3]int) string { return fmt.Sprintf("%dx%dx%d", v[0], v[1], v[2]) }
+	return fmt.Sprintf("%s in %s out %d kernel %s stride %s pad %s",
+		cube(s.Size), in, s.Out.Blocks()*Block, cube(s.Kernel), cube(s.Stride), cube(s.Pad))
+}
+
+// Tuning holds choices that were measured, by ConvSpec.Key. A nil Tuning holds none.
+type Tuning map[string]ConvChoice
+
+// Choice returns the algorithms for a shape: those of the table, and DefaultChoice where the table has none or one
+// that is no candidate.
+func (t Tuning) Choice(s ConvSpec, isa ISA) ConvChoice {
+	c := DefaultChoice(s, isa)
+	tuned, ok := t[s.Key()]
+	if !ok {
+		return c
+	}
+	for pass, a := range tuned {
+		if slices.Contains(Candidates(s, pass), a) {
+			c[pass] = a
+		}
+	}
+	return c
 }

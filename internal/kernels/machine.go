@@ -30,6 +30,9 @@ func NewMachine(threads int) *Machine {
 	return &Machine{Pool: NewPool(threads), ISA: detect()}
 }
 
+// Best returns the best instruction set of this processor and build.
+func Best() ISA { return detect() }
+
 // Supported lists the instruction sets that this processor and build can run, Generic first.
 func Supported() []ISA {
 	var all []ISA

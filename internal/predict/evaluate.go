@@ -217,7 +217,9 @@ func openEvaluation(c *config.Config, paths []string, log *slog.Logger, report *
 	if err := r.ds.OpenCache(c.Data.Cache, func(text string) { log.Warn(text) }); err != nil {
 		return nil, exitcode.Wrap(exitcode.Usage, err)
 	}
-	r.dev = cpu.New(train.Threads(c.Train.Threads))
+	if r.dev, err = train.OpenDevice(c, train.Threads(c.Train.Threads)); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 

@@ -43,7 +43,8 @@ type Session struct {
 	System    string    `json:"system"`        // linux/amd64
 	CPU       string    `json:"cpu,omitempty"` // as the system names it
 	Cores     int       `json:"cores"`
-	Device    string    `json:"device"` // of ctclass: its instruction set
+	Device    string    `json:"device"`            // of ctclass: its instruction set
+	Kernels   string    `json:"kernels,omitempty"` // default, or the SHA-256 of the choices in the run's kernels.json
 	Threads   int       `json:"threads"`
 	Available int64     `json:"memory_available_bytes,omitempty"`
 	Planned   int64     `json:"memory_planned_bytes"`
@@ -58,7 +59,7 @@ func ShortID(id string) string { return id[:min(8, len(id))] }
 func NewSession(device string, threads int, planned int64, fromStep int) Session {
 	s := Session{
 		Started: time.Now().UTC().Truncate(time.Second), FromStep: fromStep, Version: Version(), Go: runtime.Version(),
-		System: runtime.GOOS + "/" + runtime.GOARCH, CPU: cpuName(), Cores: runtime.NumCPU(), Device: device,
+		System: runtime.GOOS + "/" + runtime.GOARCH, CPU: CPUName(), Cores: runtime.NumCPU(), Device: device,
 		Threads: threads, Planned: planned, PID: os.Getpid(),
 	}
 	s.Available, _ = procmem.Available()
@@ -80,8 +81,8 @@ func Version() string {
 	return version
 }
 
-// cpuName returns the processor's name on Linux, "" elsewhere.
-func cpuName() string {
+// CPUName returns the processor's name on Linux, "" elsewhere.
+func CPUName() string {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
 		return ""

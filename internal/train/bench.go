@@ -8,7 +8,6 @@ import (
 
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/data"
-	"github.com/ctclass/ctclass/internal/engine/cpu"
 	"github.com/ctclass/ctclass/internal/memplan"
 	"github.com/ctclass/ctclass/internal/procmem"
 	"github.com/ctclass/ctclass/internal/progress"
@@ -50,7 +49,10 @@ func Bench(ctx context.Context, c *config.Config, o BenchOptions, report *progre
 	if err != nil {
 		return nil, err
 	}
-	dev := cpu.New(Threads(c.Train.Threads))
+	dev, err := OpenDevice(c, Threads(c.Train.Threads))
+	if err != nil {
+		return nil, err
+	}
 	defer dev.Close()
 	prof := newProfiler(dev.ElementSize())
 	b := &Benchmark{Model: net.Name, Mode: "infer", Batch: EvalBatch(c), ShapeDHW: c.Preprocess.ShapeDHW, Threads: dev.Threads(), Device: dev.Name(), Steps: o.Steps}

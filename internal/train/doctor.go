@@ -12,7 +12,6 @@ import (
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/data"
 	"github.com/ctclass/ctclass/internal/doctor"
-	"github.com/ctclass/ctclass/internal/engine/cpu"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/graph"
 	"github.com/ctclass/ctclass/internal/procmem"
@@ -94,7 +93,11 @@ func (r *run) examineNetwork(ctx context.Context, rep *doctor.Report, times doct
 	cfg.Train.Optimizer.WeightDecay = 0 // a parameter without a gradient is to stay as it is
 	cfg.Data.OnError = "skip"           // what cannot be read is known
 	r.cfg = &cfg
-	dev := cpu.New(r.threads())
+	dev, err := OpenDevice(r.cfg, r.threads())
+	if err != nil {
+		rep.Add(doctor.Error, doctor.CheckSettings, "%v", err)
+		return nil
+	}
 	defer dev.Close()
 	if err := r.prepare(ctx, dev); err != nil {
 		check := doctor.CheckSettings

@@ -25,7 +25,7 @@ import (
 func ConfigID(cfg *config.Config) (string, error) {
 	c := *cfg
 	c.Eval = config.Eval{Threshold: c.Eval.Threshold} // the only one that training looks at
-	c.Output, c.Memory, c.Train.Threads, c.Data.Workers = config.Output{}, config.Memory{}, 0, 0
+	c.Output, c.Memory, c.Train.Threads, c.Train.Kernels, c.Data.Workers = config.Output{}, config.Memory{}, 0, "", 0
 	c.Data.Table, c.Data.Root, c.Data.Index, c.Data.Metadata, c.Data.SplitFile = "", "", "", "", "" // the fingerprint stands for the data, wherever they lie
 	if c.Data.Cache.Dir == "" {
 		c.Data.Cache.Storage = "" // nothing is rounded to it
@@ -48,6 +48,7 @@ func (r *run) openTracking(ctx context.Context, device string) error {
 	}
 	dataID := r.ds.Fingerprint()
 	session := runs.NewSession(device, r.threads(), r.planned, r.at.Step)
+	session.Kernels = r.kernels.ID()
 	if err := runs.AddSession(r.Dir, id, dataID, session); err != nil {
 		return err
 	}

@@ -27,7 +27,10 @@ func assumedScan() [3]int { return [3]int{400, 512, 512} }
 // without training. Without the data set it assumes scans of a usual size. gflops says how fast to reckon operations;
 // 0: as fast as in a measured step on a small volume.
 func PlanMemory(ctx context.Context, cfg *config.Config, gflops float64, log *slog.Logger, report *progress.Reporter) (*memplan.Report, error) {
-	dev := cpu.New(Threads(cfg.Train.Threads))
+	dev, err := OpenDevice(cfg, Threads(cfg.Train.Threads))
+	if err != nil {
+		return nil, err
+	}
 	defer dev.Close()
 	r := &run{Options: Options{Log: log, Progress: report}, cfg: cfg}
 	scans, err := r.describeData()

@@ -20,6 +20,7 @@ import (
 	"github.com/ctclass/ctclass/internal/engine/cpu"
 	"github.com/ctclass/ctclass/internal/eval"
 	"github.com/ctclass/ctclass/internal/exitcode"
+	"github.com/ctclass/ctclass/internal/kerneltable"
 	"github.com/ctclass/ctclass/internal/losses"
 	"github.com/ctclass/ctclass/internal/models"
 	"github.com/ctclass/ctclass/internal/progress"
@@ -61,17 +62,18 @@ var ErrEnded = errors.New("the run was ended after an epoch")
 // run is a training run under way.
 type run struct {
 	Options
-	cfg   *config.Config
-	ds    *data.Dataset
-	net   *models.Network
-	loss  losses.Loss
-	sess  *session.Session
-	train *data.Loader
-	val   *data.Loader // nil: no validation samples
-	hist  *history
-	at    state
-	mix   *mixup
-	total int // optimiser steps of the whole run
+	cfg     *config.Config
+	ds      *data.Dataset
+	net     *models.Network
+	loss    losses.Loss
+	sess    *session.Session
+	train   *data.Loader
+	val     *data.Loader // nil: no validation samples
+	hist    *history
+	at      state
+	mix     *mixup
+	kernels *kerneltable.Table // nil: the usual ones
+	total   int                // optimiser steps of the whole run
 
 	listed  int   // scans in the list of those left out
 	planned int64 // bytes that the process will take
@@ -107,7 +109,10 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 	if err := r.ds.OpenCache(cfg.Data.Cache, func(text string) { r.Log.Warn(text) }); err != nil {
 		return nil, exitcode.Wrap(exitcode.Usage, err)
 	}
-	dev := cpu.New(r.threads())
+	dev, err := r.openDevice()
+	if err != nil {
+		return nil, err
+	}
 	defer dev.Close()
 	if err := r.prepare(ctx, dev); err != nil {
 		return nil, err
@@ -119,6 +124,9 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) (res *Result, err
 		}
 	}
 	if err := r.writeConfig(); err != nil {
+		return nil, err
+	}
+	if err := r.recordKernels(); err != nil {
 		return nil, err
 	}
 	if r.hist, err = openHistory(r.Dir, r.at.Step, r.at.Epoch); err != nil {

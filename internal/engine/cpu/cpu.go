@@ -22,13 +22,22 @@ const (
 )
 
 // Device runs programs on the processor's cores in float32.
-type Device struct{ m *kernels.Machine }
+type Device struct {
+	m      *kernels.Machine
+	tuning kernels.Tuning
+}
 
 // New returns the device with the best instruction set of this processor and the given number of threads.
-func New(threads int) *Device { return &Device{kernels.NewMachine(threads)} }
+func New(threads int) *Device { return NewTuned(threads, nil) }
+
+// NewTuned is New with a table of choices.
+func NewTuned(threads int, t kernels.Tuning) *Device { return &Device{kernels.NewMachine(threads), t} }
 
 // On returns the device on a machine of one's own.
-func On(m *kernels.Machine) *Device { return &Device{m} }
+func On(m *kernels.Machine) *Device { return &Device{m: m} }
+
+// Machine returns what the device's kernels run on.
+func (d *Device) Machine() *kernels.Machine { return d.m }
 
 // Close stops the device's threads.
 func (d *Device) Close() { d.m.Close() }
@@ -223,6 +232,11 @@ func feature(l engine.Layout, data []float32) kernels.Map {
 }
 
 func (d *Device) conv(x engine.Layout, w []int, stride, pad [3]int) *kernels.Conv {
+	spec := convSpec(x, w, stride, pad)
+	return kernels.NewConvWith(spec, d.m.ISA, d.tuning.Choice(spec, d.m.ISA))
+}
+
+func convSpec(x engine.Layout, w []int, stride, pad [3]int) kernels.ConvSpec {
 	spec := kernels.ConvSpec{
 		In: x.Segments, Out: kernels.Channels{w[0]}, PlainIn: x.Format == rowMajor,
 		Size: [3]int(x.Type.Shape[2:]), Kernel: [3]int(w[2:]), Stride: stride, Pad: pad,
@@ -230,7 +244,46 @@ func (d *Device) conv(x engine.Layout, w []int, stride, pad [3]int) *kernels.Con
 	if spec.PlainIn {
 		spec.In = kernels.Channels{x.Type.Shape[1]}
 	}
-	return kernels.NewConv(spec, d.m.ISA)
+	return spec
+}
+
+// ConvUse is a convolution in a program, with the passes that the program makes.
+type ConvUse struct {
+	Spec    kernels.ConvSpec
+	Samples int
+	Passes  [3]bool // forward, by the input, by the weights
+}
+
+// Convolutions lists the convolutions of programs, those of one shape once, in the order of their first use.
+func Convolutions(programs ...*engine.Program) []ConvUse {
+	var uses []ConvUse
+	at := map[string]int{}
+	add := func(pass int, x engine.Layout, w []int, stride, pad [3]int) {
+		s := convSpec(x, w, stride, pad)
+		i, ok := at[s.Key()]
+		if !ok {
+			i = len(uses)
+			at[s.Key()] = i
+			uses = append(uses, ConvUse{Spec: s})
+		}
+		uses[i].Samples = max(uses[i].Samples, x.Type.Shape[0])
+		uses[i].Passes[pass] = true
+	}
+	for _, p := range programs {
+		for _, in := range p.Instrs {
+			switch op := in.Op.(type) {
+			case ops.Conv3D:
+				add(kernels.Forward, in.In[0].Layout, in.In[1].Type.Shape, op.Stride, op.Pad)
+			case ops.ConvNorm:
+				add(kernels.Forward, in.In[0].Layout, in.In[1].Type.Shape, op.Stride, op.Pad)
+			case ops.Conv3DBackwardData:
+				add(kernels.BackwardData, in.Out[0].Layout, in.In[0].Type.Shape, op.Stride, op.Pad)
+			case ops.Conv3DBackwardWeights:
+				add(kernels.BackwardWeights, in.In[0].Layout, op.WShape, op.Stride, op.Pad)
+			}
+		}
+	}
+	return uses
 }
 
 // run is a kernel on typed arguments.
