@@ -167,8 +167,9 @@ func (w *Workload) neighbours(ctx context.Context, add func(name string, p *sess
 	if !errors.As(err, &none) {
 		return err
 	}
+	least, last := none.Smallest, free
 	for quarters := int64(3); quarters >= 0; quarters-- {
-		budget := none.Smallest + (free-none.Smallest)*quarters/4
+		budget := least + (free-least)*quarters/4
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -182,7 +183,10 @@ func (w *Workload) neighbours(ctx context.Context, add func(name string, p *sess
 		name := fmt.Sprintf("budget %s", mebibytes(budget))
 		if quarters == 0 {
 			name += ", the smallest"
+		} else if p.ProcessBytes() == last {
+			continue
 		}
+		last = p.ProcessBytes()
 		add(name, p)
 	}
 	return nil
