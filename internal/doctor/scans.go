@@ -135,8 +135,9 @@ func look(c *config.Config, ds *data.Dataset, s data.Sample) scanFacts {
 	f.constant = values.low == values.high
 	if c.Preprocess.Intensity == "window" {
 		beyond := 0
+		windows := c.Preprocess.Windows()
 		for _, x := range v.HU {
-			if float64(x) < c.Preprocess.HUWindow[0] || float64(x) > c.Preprocess.HUWindow[1] {
+			if !slices.ContainsFunc(windows, func(w [2]float64) bool { return float64(x) >= w[0] && float64(x) <= w[1] }) {
 				beyond++
 			}
 		}
@@ -217,6 +218,9 @@ func (r *Report) judgeScans(c *config.Config, facts []scanFacts) ScanTimes {
 		r.add(Warning, CheckScans, kinds[kind], "%s: %s", plural(len(kinds[kind]), "scan"), texts[kind])
 	}
 	window := fmt.Sprintf("preprocess.hu_window [%g, %g]", c.Preprocess.HUWindow[0], c.Preprocess.HUWindow[1])
+	if len(c.Preprocess.HUWindows) > 0 {
+		window = fmt.Sprintf("all of preprocess.hu_windows %v", c.Preprocess.HUWindows)
+	}
 	if len(constant) > 0 {
 		severity := Warning
 		if len(constant) == read {
