@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
@@ -77,8 +78,8 @@ func runBench(ctx context.Context, app *app, opts benchOptions) error {
 	if opts.json {
 		return json.NewEncoder(app.out).Encode(b)
 	}
-	fmt.Fprintf(app.out, "%s %s, batch %d of %d×%d×%d voxels, %d threads\n",
-		b.Model, b.Mode, b.Batch, b.ShapeDHW[0], b.ShapeDHW[1], b.ShapeDHW[2], b.Threads)
+	fmt.Fprintf(app.out, "%s %s, batch %d of %d×%d×%d voxels, %s\n",
+		b.Model, b.Mode, b.Batch, b.ShapeDHW[0], b.ShapeDHW[1], b.ShapeDHW[2], english.Plural(b.Threads, "thread", ""))
 	fmt.Fprintf(app.out, "step    %.1f ms (median; %.1f to %.1f), %.2f samples/s\n", b.MedianMS, b.MinMS, b.MaxMS, b.SamplesPerS)
 	fmt.Fprintf(app.out, "memory  %d MiB at most were promised", b.PromisedPeakBytes>>20)
 	if b.MeasuredPeakBytes > 0 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/ctclass/ctclass/internal/config"
@@ -324,7 +325,7 @@ func runCacheWarm(ctx context.Context, app *app, opts cacheOptions) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(app.out, "%s: %d made, %d were there, %d failed, %d not stored\n", counted(len(samples), "scan"), made, was, failed, missing)
+		fmt.Fprintf(app.out, "%s: %d made, %d were there, %d failed, %d not stored\n", english.Plural(len(samples), "scan", ""), made, was, failed, missing)
 	}
 	if missing > 0 {
 		return exitcode.Errorf(exitcode.SomeFailed, "%d of %d scans are not in the cache", missing+failed, len(samples))

@@ -32,8 +32,9 @@ func newDemoCommand(app *app) *cobra.Command {
 		Use:   "demo",
 		Short: "Show the whole way on synthetic scans: make, train, evaluate, predict",
 		Long: `Demo makes synthetic chest CT scans with known findings, trains a small network on them, evaluates it on
-scans that it has not seen and predicts one more from a DICOM folder. It takes a few minutes and leaves
-everything in a folder to look at; started again in the same folder it goes on where it stopped.`,
+scans that it has not seen, with a report for the browser (report.html), and predicts one more from a DICOM
+folder. It takes a few minutes and leaves everything in a folder to look at; started again in the same folder
+it goes on where it stopped.`,
 		Example: `  ctclass demo
   ctclass demo --out /tmp/demo --cases 400`,
 		Args: cobra.NoArgs,
@@ -83,6 +84,11 @@ func runDemo(ctx context.Context, app *app, opts demoOptions) error {
 	if err := ev.WriteTable(app.out); err != nil {
 		return err
 	}
+	report := filepath.Join(run, predict.ReportFile)
+	if err := ev.WriteReport(ctx, report, cfg); err != nil {
+		return err
+	}
+	fmt.Fprintf(app.out, "curves, calibration and the scans that it got wrong: %s (for a browser)\n", report)
 
 	step("4. Predicting the DICOM series in %s", folder)
 	fmt.Fprintf(app.out, "present in truth: %s\n", truth)
@@ -95,8 +101,9 @@ func runDemo(ctx context.Context, app *app, opts demoOptions) error {
   ctclass predict %s %s --json
   ctclass inspect %s
   ctclass eval %s --split val
+  ctclass calibrate %s --method temperature --operating-point youden
 and, for scans of your own, copy %s and change its data section.`,
-		opts.out, res.ModelPath, folder, folder, run, filepath.Join(opts.out, "config.yaml"))
+		opts.out, res.ModelPath, folder, folder, run, run, filepath.Join(opts.out, "config.yaml"))
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/ctclass/ctclass/internal/doctor"
@@ -57,7 +58,7 @@ func runDoctor(ctx context.Context, app *app, opts doctorOptions) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(app.out, "%s, %d examined\n", counted(rep.Samples, "sample"), rep.Examined)
+		fmt.Fprintf(app.out, "%s, %d examined\n", english.Plural(rep.Samples, "sample", ""), rep.Examined)
 		for _, p := range rep.Prevalence {
 			fmt.Fprintf(app.out, "%s: %s\n", p.Label, doctor.PrevalenceText(p))
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/ctclass/ctclass/internal/exitcode"
@@ -90,6 +91,6 @@ func runPhantom(ctx context.Context, app *app, opts phantomOptions) error {
 		return err
 	}
 	bar.Done()
-	_, err = fmt.Fprintf(app.out, "%s and %s\n", counted(opts.cases, "scan"), table)
+	_, err = fmt.Fprintf(app.out, "%s and %s\n", english.Plural(opts.cases, "scan", ""), table)
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/ctclass/ctclass/internal/exitcode"
@@ -61,7 +62,7 @@ func runPreview(ctx context.Context, app *app, opts previewOptions) error {
 	if err := page.Write(opts.out); err != nil {
 		return err
 	}
-	fmt.Fprintf(app.out, "%s: %s\n", counted(res.Shown, "sample"), opts.out)
+	fmt.Fprintf(app.out, "%s: %s\n", english.Plural(res.Shown, "sample", ""), opts.out)
 	for _, f := range res.Failed {
 		app.log.Warn(f)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/ctclass/ctclass/internal/config"
@@ -96,12 +97,12 @@ func runTrain(ctx context.Context, app *app, opts trainOptions) error {
 		return printJSON(app.out, res)
 	}
 	if res.BestEpoch > 0 {
-		fmt.Fprintf(app.out, "%d steps; best validation %s %s in epoch %d\n", res.Steps, cfg.Train.Monitor, res.Best, res.BestEpoch)
+		fmt.Fprintf(app.out, "%s; best validation %s %s in epoch %d\n", english.Plural(res.Steps, "step", ""), cfg.Train.Monitor, res.Best, res.BestEpoch)
 	} else {
-		fmt.Fprintf(app.out, "%d steps\n", res.Steps)
+		fmt.Fprintf(app.out, "%s\n", english.Plural(res.Steps, "step", ""))
 	}
 	if res.Skipped > 0 {
-		fmt.Fprintf(app.out, "left out %s: %s\n", counted(res.Skipped, "scan"), filepath.Join(cfg.Output.Dir, "skipped.csv"))
+		fmt.Fprintf(app.out, "left out %s: %s\n", english.Plural(res.Skipped, "scan", ""), filepath.Join(cfg.Output.Dir, "skipped.csv"))
 	}
 	fmt.Fprintf(app.out, "model: %s\n", res.ModelPath)
 	return nil

@@ -88,11 +88,3 @@ func orEmpty[T any](list []T) []T {
 	}
 	return list
 }
-
-// counted shows a number of things.
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/ctclass/ctclass/internal/data"
 )
 
@@ -54,13 +56,13 @@ func (r *Report) duplicates(groups contents, how string) {
 		slices.Sort(list)
 	}
 	if len(across) > 0 {
-		r.add(Error, CheckLeakage, across, "%s in more than one split (%s)", plural(len(across), "volume"), how)
+		r.add(Error, CheckLeakage, across, "%s in more than one split (%s)", english.Plural(len(across), "volume", ""), how)
 	}
 	if len(within) > 0 {
-		r.add(Warning, CheckDuplicates, within, "%s more than once in a split (%s)", plural(len(within), "volume"), how)
+		r.add(Warning, CheckDuplicates, within, "%s more than once in a split (%s)", english.Plural(len(within), "volume", ""), how)
 	}
 	if len(contrary) > 0 {
-		r.add(Warning, CheckDuplicates, contrary, "%s more than once with different labels (%s)", plural(len(contrary), "volume"), how)
+		r.add(Warning, CheckDuplicates, contrary, "%s more than once with different labels (%s)", english.Plural(len(contrary), "volume", ""), how)
 	}
 }
 

@@ -113,11 +113,3 @@ func shortList(names []string) string {
 	}
 	return strings.Join(names, ", ")
 }
-
-// plural shows a number of things.
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}

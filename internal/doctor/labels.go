@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/ctclass/ctclass/internal/data"
 )
 
@@ -23,10 +25,10 @@ func (r *Report) Faults(faults []data.Fault) {
 		}
 	}
 	if len(gone) > 0 {
-		r.add(Error, CheckFiles, gone, "%s of the table not there (correct data.root or the table, or set data.on_error to skip)", plural(len(gone), "scan"))
+		r.add(Error, CheckFiles, gone, "%s of the table cannot be found (correct data.root or the table, or set data.on_error to skip)", english.Plural(len(gone), "scan", ""))
 	}
 	if len(leaks) > 0 {
-		r.add(Error, CheckLeakage, leaks, "%s in more than one split: what is learnt about them is tested on them", plural(len(leaks), "patient"))
+		r.add(Error, CheckLeakage, leaks, "%s in more than one split: what is learnt about them is tested on them", english.Plural(len(leaks), "patient", ""))
 	}
 }
 

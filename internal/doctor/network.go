@@ -3,6 +3,8 @@ package doctor
 import (
 	"fmt"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 // Probe is what a few training steps on real scans told about the network.
@@ -25,7 +27,7 @@ func (r *Report) Network(p Probe, read ScanTimes, samples, workers int) {
 		if len(p.Untouched) == p.Trained {
 			severity = Error
 		}
-		r.add(severity, CheckGradients, p.Untouched, "%s of %d that are trained get no gradient", plural(len(p.Untouched), "parameter"), p.Trained)
+		r.add(severity, CheckGradients, p.Untouched, "%s of %d that are trained get no gradient", english.Plural(len(p.Untouched), "parameter", ""), p.Trained)
 	}
 	if p.Diverged {
 		r.Add(Warning, CheckGradients, "the loss was not a finite number after a few steps")
@@ -43,7 +45,7 @@ func (r *Report) Network(p Probe, read ScanTimes, samples, workers int) {
 	reading := read.Seconds * float64(samples) / float64(max(1, workers))
 	r.SecondsPerEpoch = max(compute, reading)
 	text := fmt.Sprintf("an epoch of %s will take about %s: %s of computing, %s of reading by %s beside it",
-		plural(p.Steps, "step"), duration(r.SecondsPerEpoch), duration(compute), duration(reading), plural(workers, "worker"))
+		english.Plural(p.Steps, "step", ""), duration(r.SecondsPerEpoch), duration(compute), duration(reading), english.Plural(workers, "worker", ""))
 	if reading > compute {
 		text += "; reading is slower, until the scans are cached: see data.workers and data.cache"
 	}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/data"
 	"github.com/ctclass/ctclass/internal/data/preprocess"
@@ -212,10 +214,10 @@ func (r *Report) judgeScans(c *config.Config, facts []scanFacts) ScanTimes {
 		if c.Data.OnError == "skip" && read > 0 {
 			severity = Warning // they will be left out
 		}
-		r.add(severity, CheckScans, failed, "%s of %d cannot be used (%s)", plural(len(failed), "scan"), len(facts), reasons[0])
+		r.add(severity, CheckScans, failed, "%s of %d cannot be used (%s)", english.Plural(len(failed), "scan", ""), len(facts), reasons[0])
 	}
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		r.add(Warning, CheckScans, kinds[kind], "%s: %s", plural(len(kinds[kind]), "scan"), texts[kind])
+		r.add(Warning, CheckScans, kinds[kind], "%s: %s", english.Plural(len(kinds[kind]), "scan", ""), texts[kind])
 	}
 	window := fmt.Sprintf("preprocess.hu_window [%g, %g]", c.Preprocess.HUWindow[0], c.Preprocess.HUWindow[1])
 	if len(c.Preprocess.HUWindows) > 0 {
@@ -226,14 +228,14 @@ func (r *Report) judgeScans(c *config.Config, facts []scanFacts) ScanTimes {
 		if len(constant) == read {
 			severity = Error
 		}
-		r.add(severity, CheckIntensity, constant, "%s of %d all of one value in the network's input: %s shows nothing of them", plural(len(constant), "scan"), read, window)
+		r.add(severity, CheckIntensity, constant, "%s of %d all of one value in the network's input: %s shows nothing of them", english.Plural(len(constant), "scan", ""), read, window)
 	}
 	if len(clipped) > 0 {
-		r.add(Warning, CheckIntensity, clipped, "%s of %d with %.0f%% or more of the voxels beyond %s", plural(len(clipped), "scan"), read, 100*clipShare, window)
+		r.add(Warning, CheckIntensity, clipped, "%s of %d with %.0f%% or more of the voxels beyond %s", english.Plural(len(clipped), "scan", ""), read, 100*clipShare, window)
 	}
 	if len(cropped) > 0 {
 		r.add(Warning, CheckCrop, cropped, "%s of %d with parts of the body outside the network's input, up to %.0f%% of it and %.0f, %.0f, %.0f mm along d, h, w: enlarge preprocess.shape_dhw or spacing_mm, or use fit: resize",
-			plural(len(cropped), "scan"), read, 100*worst.share, worst.mm[0], worst.mm[1], worst.mm[2])
+			english.Plural(len(cropped), "scan", ""), read, 100*worst.share, worst.mm[0], worst.mm[1], worst.mm[2])
 	}
 	r.duplicates(same, "their voxels are the same")
 	return times
