@@ -327,15 +327,10 @@ func (b *builder) finish(folders map[string]stamp) error {
 	} else if err := os.Remove(skippedOf(b.o.Table)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err // one of an earlier index would mislead
 	}
-	var head []string
-	for _, c := range columns() {
-		head = append(head, c.name)
-	}
 	patients, studies := map[uint64]string{}, map[string]bool{}
-	cols := columns()
-	err := writeCSV(b.o.Table, head, len(rows), func(i int) []string {
+	for i := range rows {
 		r := &rows[i]
-		if r.Study != "" && !studies[r.Study] {
+		if r.Study != "" {
 			studies[r.Study] = true
 		}
 		if r.Err != "" {
@@ -344,14 +339,20 @@ func (b *builder) finish(folders map[string]stamp) error {
 		if _, ok := patients[r.Patient]; !ok && r.Patient != 0 {
 			patients[r.Patient] = fmt.Sprintf("p%06d", len(patients)+1)
 		}
+	}
+	s.Studies, s.Patients = len(studies), len(patients)
+	var head []string
+	cols := columns()
+	for _, c := range cols {
+		head = append(head, c.name)
+	}
+	return writeCSV(b.o.Table, head, len(rows), func(i int) []string {
 		cells := make([]string, len(cols))
 		for k, c := range cols {
-			cells[k] = c.value(r, patients[r.Patient])
+			cells[k] = c.value(&rows[i], patients[rows[i].Patient])
 		}
 		return cells
 	})
-	s.Studies, s.Patients = len(studies), len(patients)
-	return err
 }
 
 // warnOfSpread notes in the rows of a series that it lies in several folders. rows are sorted.

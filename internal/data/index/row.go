@@ -13,14 +13,10 @@ import (
 	"github.com/ctclass/ctclass/internal/data/scan"
 )
 
-// The columns of an index that others read.
-const (
-	PathColumn    = "path"
-	SeriesColumn  = "series"
-	StudyColumn   = "study"
-	PatientColumn = "patient"
-	ErrorColumn   = "error"
-)
+// SeriesColumn is the column that tells the series of a path, for data.series_column.
+const SeriesColumn = "series"
+
+const pathColumn = "path"
 
 // row is what an index says about one series, or one NIfTI file. Its JSON form goes into the journal.
 type row struct {
@@ -58,10 +54,10 @@ func columns() []column {
 		return strconv.FormatFloat(x, 'f', -1, 64)
 	}
 	list := []column{
-		{PathColumn, text(func(r *row) string { return filepath.ToSlash(r.Path) })},
+		{pathColumn, text(func(r *row) string { return filepath.ToSlash(r.Path) })},
 		{SeriesColumn, text(func(r *row) string { return r.Series })},
-		{StudyColumn, text(func(r *row) string { return r.Study })},
-		{PatientColumn, func(_ *row, patient string) string { return patient }},
+		{"study", text(func(r *row) string { return r.Study })},
+		{"patient", func(_ *row, patient string) string { return patient }},
 		{"format", text(func(r *row) string { return r.Format })},
 		{"modality", text(func(r *row) string { return r.Modality })},
 		{"series_number", text(func(r *row) string { return number(float64(r.Number)) })},
@@ -81,7 +77,7 @@ func columns() []column {
 		column{"image_type", text(func(r *row) string { return r.ImageType })},
 		column{"transfer_syntax", text(func(r *row) string { return r.Syntax })},
 		column{"stacks", text(func(r *row) string { return strconv.Itoa(r.Stacks) })},
-		column{ErrorColumn, text(func(r *row) string { return r.Err })},
+		column{"error", text(func(r *row) string { return r.Err })},
 		column{"warnings", text(func(r *row) string { return strings.Join(r.Warnings, "; ") })},
 	)
 }
@@ -119,7 +115,7 @@ func Candidate(cell func(column string) (string, bool)) (c scan.Candidate, ok bo
 	}
 	ok = true
 	c = scan.Candidate{
-		Path: text(PathColumn), Format: text("format"), SeriesUID: text(SeriesColumn), Modality: text("modality"),
+		Path: text(pathColumn), Format: text("format"), SeriesUID: text(SeriesColumn), Modality: text("modality"),
 		SeriesNumber: numbers("series_number"), Kernel: text("kernel"), Orientation: text("orientation"),
 		Derived: text("derived") == "1", Size: [3]int{numbers("size_d"), numbers("size_h"), numbers("size_w")},
 	}
