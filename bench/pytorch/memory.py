@@ -51,7 +51,7 @@ def settings(model, shape, budget):
     d, h, w = shape
     keys = [
         f"model.name={model}", f"preprocess.shape_dhw={d},{h},{w}", "train.batch_size=1", f"memory.budget={budget}", "model.use_checkpointing=false",
-        "data.labels=" + ",".join(f"l{i}" for i in range(CLASSES)), "train.clip_norm=0",
+        "data.task=multilabel", "data.labels=" + ",".join(f"l{i}" for i in range(CLASSES)), "train.clip_norm=0",
     ]
     if model.startswith("densenet"):
         keys.append("model.memory_efficient=false")

@@ -139,6 +139,9 @@ func printPlan(app *app, r *memplan.Report) error {
 		if r.LargestBatch > 0 {
 			batch = fmt.Sprint(r.LargestBatch)
 		}
+		if r.LargestBatch == memplan.MostBatch {
+			batch += " or more"
+		}
 		if r.LargestShapeDHW[0] > 0 {
 			shape = triple(r.LargestShapeDHW)
 		}

@@ -28,7 +28,7 @@ type Report struct {
 	Rate              Rate           `json:"rate"`
 	GFLOP             float64        `json:"gflop"`             // of a training step without recomputation
 	Choices           []Choice       `json:"choices"`           // the plan, and its neighbours
-	LargestBatch      int            `json:"largest_batch"`     // that fits the budget; 0: none
+	LargestBatch      int            `json:"largest_batch"`     // that fits the budget, up to MostBatch; 0: none
 	LargestShapeDHW   [3]int         `json:"largest_shape_dhw"` // of about these proportions; zeros: none
 
 	Plan     *session.Plan   `json:"-"`
@@ -72,7 +72,7 @@ type Choice struct {
 
 // The searches for what fits end at this batch, and at this multiple of the sides of the volume.
 const (
-	mostBatch = 1024
+	MostBatch = 1024
 	mostTimes = 16
 )
 
@@ -114,7 +114,7 @@ func (w *Workload) Report(ctx context.Context, rate Rate, progress func()) (*Rep
 		return nil, err
 	}
 	if w.Budget > 0 {
-		r.LargestBatch = w.largestBatch(ctx, mostBatch)
+		r.LargestBatch = w.largestBatch(ctx, MostBatch)
 		progress()
 		if shape, ok := w.largestShape(ctx, mostTimes); ok {
 			r.LargestShapeDHW = shape

@@ -58,8 +58,8 @@ func (r *run) eachLoader(f func(l *data.Loader)) {
 	}
 }
 
-// workload makes network and loss, unless they are there, opens the loaders, and says what memory is to be planned
-// for. scan tells the voxels of a scan; known is false where it cannot.
+// workload opens the loaders and says what memory is to be planned for. scan tells the voxels of a scan; known is
+// false where it cannot.
 func (r *run) workload(dev *cpu.Device, scan func() (voxels int64, known bool)) (w *memplan.Workload, known bool, err error) {
 	c := r.cfg
 	trained := r.loss
