@@ -16,7 +16,7 @@ type Probe struct {
 	Validation float64  // seconds of the forward passes of a validation
 	Planned    int64    // bytes of the process
 	Available  int64    // bytes that the machine has left; 0: unknown
-	Diverged   bool     // the loss of a step was no finite number
+	Diverged   bool     // the loss or a gradient of a step was no finite number
 }
 
 // Network judges a probe. read says how long reading a scan takes, samples how many an epoch and its validation
@@ -30,7 +30,7 @@ func (r *Report) Network(p Probe, read ScanTimes, samples, workers int) {
 		r.add(severity, CheckGradients, p.Untouched, "%s of %d that are trained get no gradient", english.Plural(len(p.Untouched), "parameter", ""), p.Trained)
 	}
 	if p.Diverged {
-		r.Add(Warning, CheckGradients, "the loss was not a finite number after a few steps")
+		r.Add(Warning, CheckGradients, "the loss or a gradient was not a finite number after a few steps")
 	}
 	r.PlannedBytes, r.AvailableBytes = p.Planned, p.Available
 	switch {

@@ -2,7 +2,6 @@ package train
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -149,7 +148,7 @@ func (r *run) probe(ctx context.Context) (*doctor.Probe, error) {
 		seconds = append(seconds, time.Since(start).Seconds())
 		b.Release()
 		bar.Add(1)
-		if errors.Is(err, session.ErrDiverged) {
+		if isNotFinite(err) {
 			p.Diverged = true
 			break
 		}

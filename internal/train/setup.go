@@ -122,9 +122,12 @@ func (r *run) batchSizes() []int {
 	return sizes
 }
 
-// microBatches cuts a batch. When scans that could not be read leave a rest of a size that no program was
+// microBatches blends a batch, where mixup is on, and cuts it. When scans that could not be read leave a rest of a size that no program was
 // planned for, the rest is left out of the step.
 func (r *run) microBatches(b *data.Batch) []session.MicroBatch {
+	if r.mix != nil {
+		r.mix.apply(b, r.at.Epoch)
+	}
 	var out []session.MicroBatch
 	n := len(b.IDs)
 	x, y := len(b.X)/n, len(b.Y)/n

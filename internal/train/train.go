@@ -344,9 +344,6 @@ type stepLine struct {
 func (r *run) step(b *data.Batch) error {
 	c := r.cfg.Train
 	lr := learningRate(c.Optimizer.LR, c.Schedule, moment{r.at.Step, r.total, r.at.Epoch, r.at.Plateau.Falls})
-	if r.mix != nil {
-		r.mix.apply(b, r.at.Epoch)
-	}
 	micro := r.microBatches(b)
 	if len(micro) == 0 {
 		r.at.Position = b.Next
