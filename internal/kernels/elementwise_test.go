@@ -155,7 +155,7 @@ func eachMachine(t *testing.T, f func(t *testing.T, m *Machine) [][]float32) {
 	for _, isa := range Supported() {
 		t.Run(isa.String(), func(t *testing.T) {
 			var first [][]float32
-			for _, threads := range []int{1, 3} {
+			for _, threads := range []int{1, 2, 3, 7} {
 				m := NewMachine(threads)
 				m.ISA = isa
 				got := f(t, m)

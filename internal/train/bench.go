@@ -27,6 +27,7 @@ type Benchmark struct {
 	MedianMS          float64  `json:"median_ms"`
 	MinMS             float64  `json:"min_ms"`
 	MaxMS             float64  `json:"max_ms"`
+	ProcessorMS       float64  `json:"processor_ms,omitempty"` // of all threads, mean of the steps; absent where the system does not tell
 	SamplesPerS       float64  `json:"samples_per_s"`
 	ArenaBytes        int64    `json:"arena_bytes"`
 	AddedFLOP         float64  `json:"added_flop"`                    // recomputation, as a share of the step without it
@@ -82,9 +83,13 @@ func Bench(ctx context.Context, c *config.Config, o BenchOptions, report *progre
 	bar := report.Start("timing", int64(o.Steps+o.WarmUp))
 	defer bar.Done()
 	var ms []float64
+	var before time.Duration
 	for i := range o.Steps + o.WarmUp {
 		if err := ctx.Err(); err != nil {
 			return nil, err
+		}
+		if i == o.WarmUp {
+			before, _ = procmem.ProcessorTime()
 		}
 		if o.Profile && i == o.WarmUp {
 			sess.Observe(prof.observe)
@@ -102,6 +107,9 @@ func Bench(ctx context.Context, c *config.Config, o BenchOptions, report *progre
 			ms = append(ms, float64(time.Since(start).Microseconds())/1000)
 		}
 		bar.Add(1)
+	}
+	if after, ok := procmem.ProcessorTime(); ok {
+		b.ProcessorMS = float64((after-before).Microseconds()) / 1000 / float64(o.Steps)
 	}
 	slices.Sort(ms)
 	b.MinMS, b.MedianMS, b.MaxMS = ms[0], (ms[(len(ms)-1)/2]+ms[len(ms)/2])/2, ms[len(ms)-1]
