@@ -109,7 +109,7 @@ func Bench(ctx context.Context, c *config.Config, o BenchOptions, report *progre
 		bar.Add(1)
 	}
 	if after, ok := procmem.ProcessorTime(); ok {
-		b.ProcessorMS = float64((after-before).Microseconds()) / 1000 / float64(o.Steps)
+		b.ProcessorMS = float64((after - before).Microseconds()) / 1000 / float64(o.Steps)
 	}
 	slices.Sort(ms)
 	b.MinMS, b.MedianMS, b.MaxMS = ms[0], (ms[(len(ms)-1)/2]+ms[len(ms)/2])/2, ms[len(ms)-1]

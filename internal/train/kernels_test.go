@@ -141,9 +141,9 @@ func TestWrongKernelTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		filepath.Join(dir, "none.json"):                                             "none.json",
-		write("broken.json", "{"):                                                   "is no table of kernels",
-		write("old.json", `{"version": 0}`):                                         "knows version 1",
+		filepath.Join(dir, "none.json"):     "none.json",
+		write("broken.json", "{"):           "is no table of kernels",
+		write("old.json", `{"version": 0}`): "knows version 1",
 		write("name.json", `{"convolutions": {"x": ["direct", "fast", "direct"]}}`): `"fast" is no algorithm`,
 		foreign: "was measured with other",
 	} {
