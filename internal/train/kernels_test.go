@@ -140,12 +140,13 @@ func TestWrongKernelTables(t *testing.T) {
 	if err := table.Write(foreign); err != nil {
 		t.Fatal(err)
 	}
+	named := `{"convolutions": {"x": ["direct", "fast", "direct"]}}`
 	for path, want := range map[string]string{
+		foreign:                             "was measured with other",
 		filepath.Join(dir, "none.json"):     "none.json",
 		write("broken.json", "{"):           "is no table of kernels",
 		write("old.json", `{"version": 0}`): "knows version 1",
-		write("name.json", `{"convolutions": {"x": ["direct", "fast", "direct"]}}`): `"fast" is no algorithm`,
-		foreign: "was measured with other",
+		write("name.json", named):           `"fast" is no algorithm`,
 	} {
 		c := small(data)
 		c.Train.Kernels = path
