@@ -71,7 +71,7 @@ func runDemo(ctx context.Context, app *app, opts demoOptions) error {
 	if err != nil {
 		return err
 	}
-	res, err := train.Run(ctx, cfg, train.Options{Dir: run, Resume: true, Threads: opts.threads, Log: app.log, Progress: app.progress})
+	res, err := train.Run(ctx, cfg, train.Options{Dir: run, Resume: true, GoOn: "give the same command again", Threads: opts.threads, Log: app.log, Progress: app.progress})
 	if err != nil {
 		return err
 	}

@@ -128,8 +128,8 @@ func (r *run) diskFull(err error) error {
 	if free, ok := atomicfile.Free(r.Dir); ok {
 		missing = fmt.Sprintf(", and %s are free", mebibytes(free))
 	}
-	return fmt.Errorf("%w: saving takes up to %s beside what is there%s; make room, then continue with --resume from what was saved before",
-		err, mebibytes(need), missing)
+	return fmt.Errorf("%w: saving takes up to %s beside what is there%s; make room, then %s: it goes on from what was saved before",
+		err, mebibytes(need), missing, r.goOn())
 }
 
 func (r *run) diverged() error {

@@ -3,6 +3,7 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ type Options struct {
 	Threads  int    // 0: as the configuration says
 	MaxSteps int    // optimiser steps at most; 0: all
 	NoDoctor bool   // train without a look at the data set
+	GoOn     string // tells the user how a run that was stopped goes on; "": with --resume
 	// AfterEpoch is told the monitored metric of each validated epoch, NaN where it is undefined, once the epoch is
 	// saved; an error ends the run, ErrEnded on purpose. Nil: nobody asks.
 	AfterEpoch func(epoch int, value float64) error
@@ -283,11 +285,13 @@ func (r *run) loop(ctx context.Context) error {
 // saveInterrupted saves what an interrupted run has reached. What fails here does not change the reason of the end.
 func (r *run) saveInterrupted() {
 	if err := r.save(nil); err != nil {
-		r.Log.Error("interrupted, and the state cannot be saved: --resume continues from the one saved before", "reason", err)
+		r.Log.Error("interrupted, and the state cannot be saved: the run goes on from the one saved before", "reason", err)
 		return
 	}
-	r.Log.Warn("interrupted: the state is saved, continue with --resume", "dir", r.Dir, "step", r.at.Step)
+	r.Log.Warn("interrupted: the state is saved, "+r.goOn(), "dir", r.Dir, "step", r.at.Step)
 }
+
+func (r *run) goOn() string { return cmp.Or(r.GoOn, "continue with --resume") }
 
 func (r *run) stepsDone() bool { return r.MaxSteps > 0 && r.at.Step >= r.MaxSteps }
 

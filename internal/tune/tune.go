@@ -171,7 +171,7 @@ func (w *worker) work(ctx context.Context, j job, values []float64) error {
 	case errors.Is(err, errStudy), atomicfile.IsDiskFull(err): // no fault of the trial's
 		j.State = waiting
 		_ = w.finish(own, j) // where that fails, too, the job is free once this process is gone
-		return fmt.Errorf("trial %d was left off: %w; the same command goes on with it", j.Trial+1, err)
+		return fmt.Errorf("trial %d was left off, and goes on when the same command is given again: %w", j.Trial+1, err)
 	case errors.Is(err, train.ErrEnded):
 		j.State = ended
 		lg.Info("ended: worse than half of the trials at this epoch", w.metric, valueText(best))
@@ -248,7 +248,8 @@ func (w *worker) train(ctx context.Context, j job, values []float64, lg *slog.Lo
 	_, statErr := os.Stat(cfg.Output.Dir)
 	var best *float64
 	res, err := train.Run(ctx, cfg, train.Options{
-		Dir: cfg.Output.Dir, Resume: statErr == nil, Threads: w.Threads, NoDoctor: true, Log: slog.New(quiet{lg.Handler(), &w.told}), Progress: w.Progress,
+		Dir: cfg.Output.Dir, Resume: statErr == nil, GoOn: "give the same command again", Threads: w.Threads, NoDoctor: true,
+		Log: slog.New(quiet{lg.Handler(), &w.told}), Progress: w.Progress,
 		AfterEpoch: func(epoch int, value float64) error {
 			if math.IsNaN(value) {
 				return nil
