@@ -33,6 +33,7 @@ type State struct {
 	entries map[string]*entry
 	memory  Buf
 	bytes   int64
+	changes uint64 // how often it was written
 }
 
 type entry struct {
@@ -92,6 +93,7 @@ func (s *State) Set(name string, values []float32) error {
 		return fmt.Errorf("engine: %d values for %s of %v", len(values), name, e.layout.Type.Shape)
 	}
 	s.dev.Import(e.buf, e.layout, values)
+	s.changes++
 	return nil
 }
 
@@ -115,10 +117,12 @@ func (s *State) GetInto(dst []float32, name string) []float32 {
 func (s *State) Copy(to, from string) {
 	a, b := s.sameForm(to, from)
 	copy(a, b)
+	s.changes++
 }
 
 // Swap exchanges the values of two tensors of the state, which have the same form.
 func (s *State) Swap(x, y string) {
+	s.changes++
 	a, b := s.sameForm(x, y)
 	var tmp [4096]byte
 	for len(a) > 0 {
@@ -142,6 +146,7 @@ type Exec struct {
 	dev      Device
 	state    *State
 	arena    Buf
+	kept     Buf
 	programs map[*Program]*bound
 	bytes    int64
 	observe  func(in *Instr, took time.Duration)
@@ -150,12 +155,25 @@ type Exec struct {
 // bound is a program with its memory.
 type bound struct {
 	calls   []Call
+	made    []uint64 // by call, the state that what it keeps was made of: State.changes + 1
 	inputs  map[string]Buf
 	outputs []Buf
 }
 
-// Bytes returns what an Exec over these programs and this state takes: state, inputs and the largest arena.
-func Bytes(s *State, programs ...*Program) int64 { return s.bytes + RunBytes(programs...) }
+// Bytes returns what an Exec over these programs and this state takes: state, inputs, the largest arena and what
+// the programs keep.
+func Bytes(s *State, programs ...*Program) int64 {
+	return s.bytes + RunBytes(programs...) + KeptBytes(programs...)
+}
+
+// KeptBytes returns what the programs keep from run to run.
+func KeptBytes(programs ...*Program) int64 {
+	var n int64
+	for _, p := range programs {
+		n += p.KeptBytes
+	}
+	return n
+}
 
 // RunBytes returns what the arena and the inputs of the largest of the programs take.
 func RunBytes(programs ...*Program) int64 {
@@ -185,12 +203,19 @@ func NewExec(s *State, programs ...*Program) (*Exec, error) {
 		n := int64(en.layout.Size) * int64(s.dev.ElementSize())
 		en.buf = s.memory[en.place : en.place+n : en.place+n]
 	}
-	if e.arena, err = allocate(e.bytes - s.bytes); err != nil {
+	if e.arena, err = allocate(RunBytes(programs...)); err != nil {
 		release(s.memory)
 		return nil, err
 	}
+	if e.kept, err = allocate(KeptBytes(programs...)); err != nil {
+		release(s.memory)
+		release(e.arena)
+		return nil, err
+	}
+	kept := e.kept
 	for _, p := range programs {
-		e.programs[p] = e.bind(p)
+		e.programs[p] = e.bind(p, kept[:p.KeptBytes])
+		kept = kept[p.KeptBytes:]
 	}
 	return e, nil
 }
@@ -204,13 +229,14 @@ func (e *Exec) State() *State { return e.state }
 // Close gives the memory back; neither the Exec nor its State may be used afterwards.
 func (e *Exec) Close() {
 	release(e.arena)
+	release(e.kept)
 	release(e.state.memory)
-	e.arena, e.state.memory = nil, nil
+	e.arena, e.kept, e.state.memory = nil, nil, nil
 }
 
-func (e *Exec) bind(p *Program) *bound {
+func (e *Exec) bind(p *Program, kept Buf) *bound {
 	elem := int64(p.Device.ElementSize())
-	b := &bound{inputs: map[string]Buf{}}
+	b := &bound{inputs: map[string]Buf{}, made: make([]uint64, len(p.Instrs))}
 	place := p.ArenaBytes
 	names := make([]string, 0, len(p.Inputs))
 	for name := range p.Inputs {
@@ -246,8 +272,17 @@ func (e *Exec) bind(p *Program) *bound {
 		for _, t := range in.Out {
 			c.Out = append(c.Out, data(t))
 		}
+		work := in.work
+		if n := int64(in.kernel.Kept) * elem; n > 0 {
+			if p.keep {
+				c.Kept = kept[in.kept : in.kept+n : in.kept+n]
+			} else {
+				c.Kept = e.arena[work : work+n : work+n]
+				work += aligned(n)
+			}
+		}
 		if w := int64(in.kernel.Workspace) * elem; w > 0 {
-			c.Work = e.arena[in.work : in.work+w : in.work+w]
+			c.Work = e.arena[work : work+w : work+w]
 		}
 		b.calls = append(b.calls, c)
 	}
@@ -313,7 +348,12 @@ func (e *Exec) steps(p *Program, info *RunInfo, wanted func(in *Instr) bool) ite
 			}
 			c := b.calls[i]
 			c.Info = info
+			c.Fresh = p.keep && b.made[i] == e.state.changes+1
 			in.kernel.Run(&c)
+			b.made[i] = e.state.changes + 1
+			if slices.ContainsFunc(in.Out, func(t *Tensor) bool { return t.state != "" }) {
+				e.state.changes++
+			}
 			if !yield(in, &c) {
 				return
 			}

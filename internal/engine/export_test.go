@@ -38,7 +38,7 @@ func CheckMemory(p *Program) error {
 			}
 		}
 		var work []int64
-		if n := int64(in.kernel.Workspace); n > 0 {
+		if n := p.workBytes(in) / elem; n > 0 {
 			work = m.cells[in.work/elem : in.work/elem+n]
 			for i := range work {
 				work[i] = -1

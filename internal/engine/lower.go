@@ -16,6 +16,9 @@ type Request struct {
 	Optimizer Optimizer      // how gradients change parameters; nil: they do not
 	// Accumulate adds the gradients to accumulators instead of applying them; Update applies those.
 	Accumulate bool
+	// Keep lets kernels keep what they make of parameters, in memory beside the arena: for programs that run many times
+	// between changes of the state.
+	Keep bool
 	// Updates are the changes of buffers that belong to a training run.
 	Updates []graph.Update
 }
@@ -292,6 +295,10 @@ func bind(p *Program) error {
 			return fmt.Errorf("%s: %w", in.Name, err)
 		}
 		in.kernel = k
+		if p.keep {
+			in.kept = p.KeptBytes
+			p.KeptBytes += aligned(int64(k.Kept) * int64(p.Device.ElementSize()))
+		}
 	}
 	return nil
 }

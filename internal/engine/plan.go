@@ -126,11 +126,22 @@ func regionsOf(p *Program) []*region {
 		for _, t := range in.Out {
 			touch(t, at)
 		}
-		if w := in.kernel.Workspace; w > 0 {
-			order = append(order, &region{size: aligned(int64(w) * elem), from: at, to: at, place: &in.work})
+		if w := p.workBytes(in); w > 0 {
+			order = append(order, &region{size: w, from: at, to: at, place: &in.work})
 		}
 	}
 	return order
+}
+
+// workBytes is what an instruction takes of the arena beside its operands and results: what it does not keep from
+// run to run, then its workspace.
+func (p *Program) workBytes(in *Instr) int64 {
+	elem := int64(p.Device.ElementSize())
+	w := aligned(int64(in.kernel.Workspace) * elem)
+	if !p.keep {
+		w += aligned(int64(in.kernel.Kept) * elem)
+	}
+	return w
 }
 
 // lowerBound is the largest sum of the sizes alive at one instruction.

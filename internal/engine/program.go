@@ -72,6 +72,7 @@ type Instr struct {
 	Clone    bool // recomputes a value that was not kept
 	kernel   Kernel
 	work     int64  // byte offset of the workspace in the arena
+	kept     int64  // byte offset of what is kept among what the program keeps
 	source   *Instr // what this is a copy or clone of
 }
 
@@ -101,9 +102,12 @@ type Program struct {
 	ArenaBytes int64
 	// LowerBoundBytes is what liveness alone asks for: no plan can be smaller.
 	LowerBoundBytes int64
+	// KeptBytes is what the program keeps beside the arena from run to run.
+	KeptBytes int64
 	// FLOP counts the operations of a run as ops.StepFLOP does, AddedFLOP those of them that recompute values.
 	FLOP, AddedFLOP int64
 
+	keep   bool      // kernels keep what they make of the state
 	states []*Tensor // parameters, buffers and optimiser state, in creation order
 }
 
@@ -133,13 +137,18 @@ type RunInfo struct {
 type Call struct {
 	In, Out []Buf
 	Work    Buf
+	Kept    Buf
+	Fresh   bool // Kept holds what an earlier run made of the state as it is
 	Info    *RunInfo
 }
 
 // Kernel is an instruction bound to code.
 type Kernel struct {
 	Workspace int // elements
-	Run       func(*Call)
+	// Kept is the number of elements that hold what the kernel makes of parameters and buffers alone. A program
+	// compiled with Request.Keep lets them stay; otherwise they are a workspace.
+	Kept int
+	Run  func(*Call)
 }
 
 // View says where a part of a tensor starts, in elements of its sample; Ok is false where the device cannot

@@ -40,7 +40,7 @@ type emitter struct {
 // emit returns the program of the source under a schedule, nil for keeping everything, without storage.
 func emit(src *Source, s *schedule) (*Program, error) {
 	e := &emitter{src: src, same: map[*Tensor]*Tensor{}, now: map[*Tensor]*Tensor{}}
-	p := &Program{Device: src.prog.Device, Inputs: map[string]*Tensor{}, FLOP: src.flop}
+	p := &Program{Device: src.prog.Device, Inputs: map[string]*Tensor{}, FLOP: src.flop, keep: src.prog.keep}
 	for name, t := range src.prog.Inputs {
 		p.Inputs[name] = e.leaf(t)
 	}

@@ -24,7 +24,7 @@ type Source struct {
 // prepare lowers the request and lets fuse join instructions.
 func prepare(dev Device, req Request, fuse func(*Program)) (*Source, error) {
 	l := &lowering{
-		prog:    &Program{Device: dev, Inputs: map[string]*Tensor{}},
+		prog:    &Program{Device: dev, Inputs: map[string]*Tensor{}, keep: req.Keep},
 		tensors: map[*graph.Value]*Tensor{},
 		byState: map[string]*Tensor{},
 	}

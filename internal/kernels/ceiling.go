@@ -39,7 +39,7 @@ func (m *Machine) measureProducts() float64 {
 		ws := all[worker*per:][:per]
 		a := denseArgs{
 			X: unsafe.Pointer(&ws[0]), W: unsafe.Pointer(&ws[rows*blocks*Block]), Y: unsafe.Pointer(&ws[per-2*rows*Block]),
-			Blocks: blocks, XStep: rows * Block * 4, WStep: Block * panelWidth * 4, YBlock: rows * Block * 4,
+			Blocks: blocks, XStep: rows * Block * 4, WStep: Block * panelWidth * 4, YBlock: rows * Block * 4, Next: uintptr(unsafe.Pointer(&ws[0])),
 		}
 		for range calls {
 			k.dense(&a, rows, true)

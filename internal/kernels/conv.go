@@ -85,9 +85,33 @@ func (m *Machine) ConvForwardWorkspace(c *Conv, n int) int {
 	case c.plain != nil:
 		return c.plain.workspace(n)
 	case w != nil:
-		return w.forward.workspace(n)
+		return w.weightFloats() + w.forward.workspace(n)
 	}
 	return c.forward.workspace(m.Threads())
+}
+
+// fewTiles is the number of Winograd tiles up to which transforming the weights takes a fair share of a convolution.
+const fewTiles = 256
+
+// Prepared returns the floats of what PrepareForward makes of the weights, 0 where ConvForward of n samples takes them
+// as they are or would gain little.
+func (c *Conv) Prepared(n int) int {
+	w := c.wino[Forward]
+	if w == nil || n*volume3(w.forward.tiles) > fewTiles {
+		return 0
+	}
+	return w.weightFloats()
+}
+
+// PrepareForward makes of the weights what ConvForwardPrepared takes in their place.
+func (m *Machine) PrepareForward(c *Conv, w, prepared []float32) {
+	m.winoForwardWeights(c, c.wino[Forward], prepared, w)
+}
+
+// ConvForwardPrepared is ConvForwardNorm with what PrepareForward made of the weights; without an epilogue, e is nil. Its
+// workspace is that of ConvForward less Prepared.
+func (m *Machine) ConvForwardPrepared(c *Conv, x Map, prepared []float32, e *Epilogue, y Map, ws []float32) {
+	m.runWinograd(c.wino[Forward].forward, x, y, prepared, e, ws)
 }
 
 // ConvForward computes y = conv(x, w). y is overwritten. For a plain input x.Data is row-major, x.CB the
@@ -129,7 +153,7 @@ func (m *Machine) ConvBackwardDataWorkspace(c *Conv, n int) int {
 		return 0
 	}
 	if w := c.wino[BackwardData]; w != nil {
-		return m.Threads()*winoTransposeFloats + w.back.workspace(n)
+		return w.weightFloats() + m.Threads()*winoTransposeFloats + w.back.workspace(n)
 	}
 	transposed := c.WeightLen()
 	if c.transposeChunks() {

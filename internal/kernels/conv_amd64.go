@@ -31,6 +31,7 @@ func (k *convKernels) dense(a *denseArgs, rows int, wide bool) {
 	if wide {
 		second := *a
 		second.W, second.Y = unsafe.Add(a.W, Block*4), unsafe.Add(a.Y, a.YBlock)
+		second.Next += uintptr(a.nextBytes(false))
 		denseAVX2(&second, rows, wide)
 	}
 }
@@ -42,6 +43,7 @@ func (k *convKernels) half(a *denseArgs, rows int, wide bool) {
 		halfGeneric(a, rows, wide)
 		return
 	}
+	a.Next = uintptr(a.W)
 	halfAVX2(a, rows, wide)
 	if wide {
 		second := *a

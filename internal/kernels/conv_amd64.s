@@ -9969,7 +9969,7 @@ endline:
 	RET
 
 // func denseAVX2Wide6(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Wide6(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -9977,6 +9977,7 @@ TEXT ·denseAVX2Wide6(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -9991,6 +9992,17 @@ TEXT ·denseAVX2Wide6(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   384(CX)
+	PREFETCHT0   448(CX)
+	PREFETCHT0   512(CX)
+	PREFETCHT0   576(CX)
+	PREFETCHT0   640(CX)
+	PREFETCHT0   704(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	VBROADCASTSS (CX), Y14
@@ -10332,7 +10344,7 @@ block:
 	RET
 
 // func halfAVX2Wide6(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Wide6(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -10340,6 +10352,7 @@ TEXT ·halfAVX2Wide6(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -10354,6 +10367,12 @@ TEXT ·halfAVX2Wide6(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT0   192(CX)
+	PREFETCHT0   256(CX)
+	PREFETCHT0   320(CX)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	VBROADCASTSS (CX), Y14
@@ -10535,7 +10554,7 @@ block:
 	RET
 
 // func denseAVX2Narrow6(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Narrow6(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -10543,6 +10562,7 @@ TEXT ·denseAVX2Narrow6(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -10557,6 +10577,17 @@ TEXT ·denseAVX2Narrow6(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   384(CX)
+	PREFETCHT0   448(CX)
+	PREFETCHT0   512(CX)
+	PREFETCHT0   576(CX)
+	PREFETCHT0   640(CX)
+	PREFETCHT0   704(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	VBROADCASTSS (CX), Y14
@@ -10898,7 +10929,7 @@ block:
 	RET
 
 // func halfAVX2Narrow6(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Narrow6(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -10906,6 +10937,7 @@ TEXT ·halfAVX2Narrow6(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -10920,6 +10952,12 @@ TEXT ·halfAVX2Narrow6(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT0   192(CX)
+	PREFETCHT0   256(CX)
+	PREFETCHT0   320(CX)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	VBROADCASTSS (CX), Y14
@@ -11280,7 +11318,7 @@ endline:
 	RET
 
 // func denseAVX2Wide5(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Wide5(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -11288,6 +11326,7 @@ TEXT ·denseAVX2Wide5(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -11300,6 +11339,16 @@ TEXT ·denseAVX2Wide5(SB), NOSPLIT, $0-8
 	VXORPS Y9, Y9, Y9
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   320(CX)
+	PREFETCHT0   384(CX)
+	PREFETCHT0   448(CX)
+	PREFETCHT0   512(CX)
+	PREFETCHT0   576(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y10
 	VMOVUPS      32(DX), Y11
 	VBROADCASTSS (CX), Y12
@@ -11591,7 +11640,7 @@ block:
 	RET
 
 // func halfAVX2Wide5(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Wide5(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -11599,6 +11648,7 @@ TEXT ·halfAVX2Wide5(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -11611,6 +11661,11 @@ TEXT ·halfAVX2Wide5(SB), NOSPLIT, $0-8
 	VXORPS Y9, Y9, Y9
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT0   128(CX)
+	PREFETCHT0   192(CX)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y10
 	VMOVUPS      32(DX), Y11
 	VBROADCASTSS (CX), Y12
@@ -11766,7 +11821,7 @@ block:
 	RET
 
 // func denseAVX2Narrow5(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Narrow5(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -11774,6 +11829,7 @@ TEXT ·denseAVX2Narrow5(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -11786,6 +11842,16 @@ TEXT ·denseAVX2Narrow5(SB), NOSPLIT, $0-8
 	VXORPS Y9, Y9, Y9
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   320(CX)
+	PREFETCHT0   384(CX)
+	PREFETCHT0   448(CX)
+	PREFETCHT0   512(CX)
+	PREFETCHT0   576(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y10
 	VMOVUPS      32(DX), Y11
 	VBROADCASTSS (CX), Y12
@@ -12077,7 +12143,7 @@ block:
 	RET
 
 // func halfAVX2Narrow5(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Narrow5(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -12085,6 +12151,7 @@ TEXT ·halfAVX2Narrow5(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -12097,6 +12164,11 @@ TEXT ·halfAVX2Narrow5(SB), NOSPLIT, $0-8
 	VXORPS Y9, Y9, Y9
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT0   128(CX)
+	PREFETCHT0   192(CX)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y10
 	VMOVUPS      32(DX), Y11
 	VBROADCASTSS (CX), Y12
@@ -12409,7 +12481,7 @@ endline:
 	RET
 
 // func denseAVX2Wide4(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Wide4(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -12417,6 +12489,7 @@ TEXT ·denseAVX2Wide4(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -12427,6 +12500,15 @@ TEXT ·denseAVX2Wide4(SB), NOSPLIT, $0-8
 	VXORPS Y7, Y7, Y7
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   256(CX)
+	PREFETCHT0   320(CX)
+	PREFETCHT0   384(CX)
+	PREFETCHT0   448(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VBROADCASTSS (CX), Y10
@@ -12668,7 +12750,7 @@ block:
 	RET
 
 // func halfAVX2Wide4(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Wide4(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -12676,6 +12758,7 @@ TEXT ·halfAVX2Wide4(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -12686,6 +12769,11 @@ TEXT ·halfAVX2Wide4(SB), NOSPLIT, $0-8
 	VXORPS Y7, Y7, Y7
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT0   128(CX)
+	PREFETCHT0   192(CX)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VBROADCASTSS (CX), Y10
@@ -12815,7 +12903,7 @@ block:
 	RET
 
 // func denseAVX2Narrow4(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Narrow4(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -12823,6 +12911,7 @@ TEXT ·denseAVX2Narrow4(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -12833,6 +12922,15 @@ TEXT ·denseAVX2Narrow4(SB), NOSPLIT, $0-8
 	VXORPS Y7, Y7, Y7
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   256(CX)
+	PREFETCHT0   320(CX)
+	PREFETCHT0   384(CX)
+	PREFETCHT0   448(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VBROADCASTSS (CX), Y10
@@ -13074,7 +13172,7 @@ block:
 	RET
 
 // func halfAVX2Narrow4(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Narrow4(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -13082,6 +13180,7 @@ TEXT ·halfAVX2Narrow4(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -13092,6 +13191,11 @@ TEXT ·halfAVX2Narrow4(SB), NOSPLIT, $0-8
 	VXORPS Y7, Y7, Y7
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT0   128(CX)
+	PREFETCHT0   192(CX)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VBROADCASTSS (CX), Y10
@@ -13356,7 +13460,7 @@ endline:
 	RET
 
 // func denseAVX2Wide3(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Wide3(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -13364,6 +13468,7 @@ TEXT ·denseAVX2Wide3(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -13372,6 +13477,14 @@ TEXT ·denseAVX2Wide3(SB), NOSPLIT, $0-8
 	VXORPS Y5, Y5, Y5
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   192(CX)
+	PREFETCHT0   256(CX)
+	PREFETCHT0   320(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -13563,7 +13676,7 @@ block:
 	RET
 
 // func halfAVX2Wide3(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Wide3(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -13571,6 +13684,7 @@ TEXT ·halfAVX2Wide3(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -13579,6 +13693,10 @@ TEXT ·halfAVX2Wide3(SB), NOSPLIT, $0-8
 	VXORPS Y5, Y5, Y5
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT0   64(CX)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -13682,7 +13800,7 @@ block:
 	RET
 
 // func denseAVX2Narrow3(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Narrow3(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -13690,6 +13808,7 @@ TEXT ·denseAVX2Narrow3(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -13698,6 +13817,14 @@ TEXT ·denseAVX2Narrow3(SB), NOSPLIT, $0-8
 	VXORPS Y5, Y5, Y5
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   192(CX)
+	PREFETCHT0   256(CX)
+	PREFETCHT0   320(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -13889,7 +14016,7 @@ block:
 	RET
 
 // func halfAVX2Narrow3(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Narrow3(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -13897,6 +14024,7 @@ TEXT ·halfAVX2Narrow3(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -13905,6 +14033,10 @@ TEXT ·halfAVX2Narrow3(SB), NOSPLIT, $0-8
 	VXORPS Y5, Y5, Y5
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT0   64(CX)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -14121,7 +14253,7 @@ endline:
 	RET
 
 // func denseAVX2Wide2(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Wide2(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -14129,12 +14261,20 @@ TEXT ·denseAVX2Wide2(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   128(CX)
+	PREFETCHT0   192(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -14276,7 +14416,7 @@ block:
 	RET
 
 // func halfAVX2Wide2(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Wide2(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -14284,12 +14424,17 @@ TEXT ·halfAVX2Wide2(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT0   64(CX)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -14367,7 +14512,7 @@ block:
 	RET
 
 // func denseAVX2Narrow2(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Narrow2(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -14375,12 +14520,20 @@ TEXT ·denseAVX2Narrow2(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   128(CX)
+	PREFETCHT0   192(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -14522,7 +14675,7 @@ block:
 	RET
 
 // func halfAVX2Narrow2(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Narrow2(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -14530,12 +14683,17 @@ TEXT ·halfAVX2Narrow2(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT0   64(CX)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -14704,7 +14862,7 @@ endline:
 	RET
 
 // func denseAVX2Wide1(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Wide1(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -14712,10 +14870,17 @@ TEXT ·denseAVX2Wide1(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   64(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	VBROADCASTSS (CX), Y4
@@ -14807,7 +14972,7 @@ block:
 	RET
 
 // func halfAVX2Wide1(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Wide1(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -14815,10 +14980,14 @@ TEXT ·halfAVX2Wide1(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	VBROADCASTSS (CX), Y4
@@ -14870,7 +15039,7 @@ block:
 	RET
 
 // func denseAVX2Narrow1(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·denseAVX2Narrow1(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -14878,10 +15047,17 @@ TEXT ·denseAVX2Narrow1(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	PREFETCHT1   128(R8)
+	PREFETCHT1   192(R8)
+	PREFETCHT0   64(CX)
+	ADDQ         $0x00000100, R8
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	VBROADCASTSS (CX), Y4
@@ -14973,7 +15149,7 @@ block:
 	RET
 
 // func halfAVX2Narrow1(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·halfAVX2Narrow1(SB), NOSPLIT, $0-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
@@ -14981,10 +15157,14 @@ TEXT ·halfAVX2Narrow1(SB), NOSPLIT, $0-8
 	MOVQ   24(AX), BX
 	MOVQ   32(AX), SI
 	MOVQ   40(AX), DI
+	MOVQ   56(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
 block:
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	ADDQ         $0x00000080, R8
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	VBROADCASTSS (CX), Y4

@@ -6,22 +6,34 @@ import "unsafe"
 //
 //	y[i][:] = sum over b < Blocks, c < 16 of x[b][i][c] * w[b][c][:]
 //
-// where rows of x and y, 16 channels each, follow each other in memory. Steps are in bytes.
+// where rows of x and y, 16 channels each, follow each other in memory. Steps are in bytes. Meanwhile it asks for
+// 256 bytes from Next on for each block.
 type denseArgs struct {
 	X, W, Y unsafe.Pointer
 	Blocks  int
-	XStep   int // between input blocks
-	WStep   int // between input blocks
-	YBlock  int // between the two output blocks of a panel
+	XStep   int     // between input blocks
+	WStep   int     // between input blocks
+	YBlock  int     // between the two output blocks of a panel
+	Next    uintptr // no pointer: it may lie behind the weights
 }
 
-// denseRows computes n rows.
+// denseRows computes n rows. The weights of the next panel follow those of this one.
 func (k *convKernels) denseRows(a *denseArgs, n int, wide bool) {
 	x, y := a.X, a.Y
+	panel := a.Blocks * a.WStep
 	for i := 0; i < n; i += k.tiles[0] {
 		a.X, a.Y = unsafe.Add(x, i*Block*4), unsafe.Add(y, i*Block*4)
+		a.Next = uintptr(a.W) + uintptr(panel+min(i/k.tiles[0]*a.nextBytes(wide), panel-1))
 		k.dense(a, min(k.tiles[0], n-i), wide)
 	}
+}
+
+// nextBytes is what dense asks for from Next on.
+func (a *denseArgs) nextBytes(wide bool) int {
+	if wide {
+		return a.Blocks * 512
+	}
+	return a.Blocks * 256
 }
 
 // denseGather computes the rows with the gather kernel.

@@ -88,9 +88,10 @@ func (w *winograd) blockTiles(all int) int {
 
 func (p *winoPass) blockFor(n int) int { return p.blockTiles(n * volume3(p.tiles)) }
 
+// workspace is what the pass takes beside the transformed weights.
 func (p *winoPass) workspace(n int) int {
 	t := p.blockFor(n)
-	return p.weightFloats() + p.elements()*(winoStride(p.inBlocks*t*Block)+winoStride(p.outBlocks*t*Block)) + 3*Block
+	return p.elements()*(winoStride(p.inBlocks*t*Block)+winoStride(p.outBlocks*t*Block)) + 3*Block
 }
 
 // Epilogue is what happens to the output of a convolution before it is written: y·Scale + Shift, plus Add where that
@@ -115,7 +116,7 @@ type winoRun struct {
 	epilogue *Epilogue
 }
 
-// runWinograd computes y from x with the transformed weights u, which take the first part of ws.
+// runWinograd computes y from x with the transformed weights u.
 func (m *Machine) runWinograd(p *winoPass, x, y Map, u []float32, e *Epilogue, ws []float32) {
 	all := x.N * volume3(p.tiles)
 	r := &winoRun{winoPass: p, machine: m, x: x, y: y, u: u, epilogue: e, block: p.blockFor(x.N), strideU: p.weightStride()}

@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func wino2Input(a *byte)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·wino2Input(SB), NOSPLIT, $48-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
@@ -20,36 +20,82 @@ vector:
 	LEAQ 512(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000004, SI
-	MOVQ 40(AX), DI
+	MOVQ 8(SP), DI
+	MOVQ 40(AX), R8
 
 plane:
-	MOVQ    (DI), R8
-	TESTQ   R8, R8
-	JS      wino2Inputzero0
-	ADDQ    (SP), R8
-	MOVQ    48(AX), R9
-	MOVQ    56(AX), R10
-	MOVQ    (R9), R11
-	VMOVUPS (R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y0
-	MOVQ    8(R9), R11
-	VMOVUPS 32(R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y1
-	MOVQ    16(R9), R11
-	VMOVUPS 64(R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y2
-	MOVQ    24(R9), R9
-	VMOVUPS 96(R10), Y6
-	VANDPS  (R8)(R9*1), Y6, Y3
-	VSUBPS  Y2, Y0, Y6
-	VADDPS  Y2, Y1, Y7
-	VSUBPS  Y1, Y2, Y2
-	VSUBPS  Y3, Y1, Y3
-	VMOVUPS Y6, (CX)
-	VMOVUPS Y7, 32(CX)
-	VMOVUPS Y2, 64(CX)
-	VMOVUPS Y3, 96(CX)
-	JMP     wino2Inputrow0
+	TESTQ      $0x00000020, DI
+	JNZ        wino2Inputfetched
+	MOVQ       32(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino2Inputfetched:
+	MOVQ       (R8), R9
+	TESTQ      R9, R9
+	JS         wino2Inputzero0
+	ADDQ       (SP), R9
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
+	MOVQ       (R10), R12
+	VMOVUPS    (R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y0
+	MOVQ       8(R10), R12
+	VMOVUPS    32(R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y1
+	MOVQ       16(R10), R12
+	VMOVUPS    64(R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y2
+	MOVQ       24(R10), R10
+	VMOVUPS    96(R11), Y6
+	VANDPS     (R9)(R10*1), Y6, Y3
+	PREFETCHT0 64(R9)(R10*1)
+	PREFETCHT0 128(R9)(R10*1)
+	VSUBPS     Y2, Y0, Y6
+	VADDPS     Y2, Y1, Y7
+	VSUBPS     Y1, Y2, Y2
+	VSUBPS     Y3, Y1, Y3
+	VMOVUPS    Y6, (CX)
+	VMOVUPS    Y7, 32(CX)
+	VMOVUPS    Y2, 64(CX)
+	VMOVUPS    Y3, 96(CX)
+	JMP        wino2Inputrow0
 
 wino2Inputzero0:
 	VXORPS  Y0, Y0, Y0
@@ -59,33 +105,35 @@ wino2Inputzero0:
 	VMOVUPS Y0, 96(CX)
 
 wino2Inputrow0:
-	MOVQ    8(DI), R8
-	TESTQ   R8, R8
-	JS      wino2Inputzero1
-	ADDQ    (SP), R8
-	MOVQ    48(AX), R9
-	MOVQ    56(AX), R10
-	MOVQ    (R9), R11
-	VMOVUPS (R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y0
-	MOVQ    8(R9), R11
-	VMOVUPS 32(R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y1
-	MOVQ    16(R9), R11
-	VMOVUPS 64(R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y2
-	MOVQ    24(R9), R9
-	VMOVUPS 96(R10), Y6
-	VANDPS  (R8)(R9*1), Y6, Y3
-	VSUBPS  Y2, Y0, Y6
-	VADDPS  Y2, Y1, Y7
-	VSUBPS  Y1, Y2, Y2
-	VSUBPS  Y3, Y1, Y3
-	VMOVUPS Y6, 128(CX)
-	VMOVUPS Y7, 160(CX)
-	VMOVUPS Y2, 192(CX)
-	VMOVUPS Y3, 224(CX)
-	JMP     wino2Inputrow1
+	MOVQ       8(R8), R9
+	TESTQ      R9, R9
+	JS         wino2Inputzero1
+	ADDQ       (SP), R9
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
+	MOVQ       (R10), R12
+	VMOVUPS    (R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y0
+	MOVQ       8(R10), R12
+	VMOVUPS    32(R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y1
+	MOVQ       16(R10), R12
+	VMOVUPS    64(R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y2
+	MOVQ       24(R10), R10
+	VMOVUPS    96(R11), Y6
+	VANDPS     (R9)(R10*1), Y6, Y3
+	PREFETCHT0 64(R9)(R10*1)
+	PREFETCHT0 128(R9)(R10*1)
+	VSUBPS     Y2, Y0, Y6
+	VADDPS     Y2, Y1, Y7
+	VSUBPS     Y1, Y2, Y2
+	VSUBPS     Y3, Y1, Y3
+	VMOVUPS    Y6, 128(CX)
+	VMOVUPS    Y7, 160(CX)
+	VMOVUPS    Y2, 192(CX)
+	VMOVUPS    Y3, 224(CX)
+	JMP        wino2Inputrow1
 
 wino2Inputzero1:
 	VXORPS  Y0, Y0, Y0
@@ -95,33 +143,35 @@ wino2Inputzero1:
 	VMOVUPS Y0, 224(CX)
 
 wino2Inputrow1:
-	MOVQ    16(DI), R8
-	TESTQ   R8, R8
-	JS      wino2Inputzero2
-	ADDQ    (SP), R8
-	MOVQ    48(AX), R9
-	MOVQ    56(AX), R10
-	MOVQ    (R9), R11
-	VMOVUPS (R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y0
-	MOVQ    8(R9), R11
-	VMOVUPS 32(R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y1
-	MOVQ    16(R9), R11
-	VMOVUPS 64(R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y2
-	MOVQ    24(R9), R9
-	VMOVUPS 96(R10), Y6
-	VANDPS  (R8)(R9*1), Y6, Y3
-	VSUBPS  Y2, Y0, Y6
-	VADDPS  Y2, Y1, Y7
-	VSUBPS  Y1, Y2, Y2
-	VSUBPS  Y3, Y1, Y3
-	VMOVUPS Y6, 256(CX)
-	VMOVUPS Y7, 288(CX)
-	VMOVUPS Y2, 320(CX)
-	VMOVUPS Y3, 352(CX)
-	JMP     wino2Inputrow2
+	MOVQ       16(R8), R9
+	TESTQ      R9, R9
+	JS         wino2Inputzero2
+	ADDQ       (SP), R9
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
+	MOVQ       (R10), R12
+	VMOVUPS    (R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y0
+	MOVQ       8(R10), R12
+	VMOVUPS    32(R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y1
+	MOVQ       16(R10), R12
+	VMOVUPS    64(R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y2
+	MOVQ       24(R10), R10
+	VMOVUPS    96(R11), Y6
+	VANDPS     (R9)(R10*1), Y6, Y3
+	PREFETCHT0 64(R9)(R10*1)
+	PREFETCHT0 128(R9)(R10*1)
+	VSUBPS     Y2, Y0, Y6
+	VADDPS     Y2, Y1, Y7
+	VSUBPS     Y1, Y2, Y2
+	VSUBPS     Y3, Y1, Y3
+	VMOVUPS    Y6, 256(CX)
+	VMOVUPS    Y7, 288(CX)
+	VMOVUPS    Y2, 320(CX)
+	VMOVUPS    Y3, 352(CX)
+	JMP        wino2Inputrow2
 
 wino2Inputzero2:
 	VXORPS  Y0, Y0, Y0
@@ -131,33 +181,35 @@ wino2Inputzero2:
 	VMOVUPS Y0, 352(CX)
 
 wino2Inputrow2:
-	MOVQ    24(DI), R8
-	TESTQ   R8, R8
-	JS      wino2Inputzero3
-	ADDQ    (SP), R8
-	MOVQ    48(AX), R9
-	MOVQ    56(AX), R10
-	MOVQ    (R9), R11
-	VMOVUPS (R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y0
-	MOVQ    8(R9), R11
-	VMOVUPS 32(R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y1
-	MOVQ    16(R9), R11
-	VMOVUPS 64(R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y2
-	MOVQ    24(R9), R9
-	VMOVUPS 96(R10), Y6
-	VANDPS  (R8)(R9*1), Y6, Y3
-	VSUBPS  Y2, Y0, Y6
-	VADDPS  Y2, Y1, Y7
-	VSUBPS  Y1, Y2, Y2
-	VSUBPS  Y3, Y1, Y3
-	VMOVUPS Y6, 384(CX)
-	VMOVUPS Y7, 416(CX)
-	VMOVUPS Y2, 448(CX)
-	VMOVUPS Y3, 480(CX)
-	JMP     wino2Inputrow3
+	MOVQ       24(R8), R9
+	TESTQ      R9, R9
+	JS         wino2Inputzero3
+	ADDQ       (SP), R9
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
+	MOVQ       (R10), R12
+	VMOVUPS    (R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y0
+	MOVQ       8(R10), R12
+	VMOVUPS    32(R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y1
+	MOVQ       16(R10), R12
+	VMOVUPS    64(R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y2
+	MOVQ       24(R10), R10
+	VMOVUPS    96(R11), Y6
+	VANDPS     (R9)(R10*1), Y6, Y3
+	PREFETCHT0 64(R9)(R10*1)
+	PREFETCHT0 128(R9)(R10*1)
+	VSUBPS     Y2, Y0, Y6
+	VADDPS     Y2, Y1, Y7
+	VSUBPS     Y1, Y2, Y2
+	VSUBPS     Y3, Y1, Y3
+	VMOVUPS    Y6, 384(CX)
+	VMOVUPS    Y7, 416(CX)
+	VMOVUPS    Y2, 448(CX)
+	VMOVUPS    Y3, 480(CX)
+	JMP        wino2Inputrow3
 
 wino2Inputzero3:
 	VXORPS  Y0, Y0, Y0
@@ -167,7 +219,7 @@ wino2Inputzero3:
 	VMOVUPS Y0, 480(CX)
 
 wino2Inputrow3:
-	ADDQ    $0x20, DI
+	ADDQ    $0x20, R8
 	VMOVUPS (CX), Y0
 	VMOVUPS 128(CX), Y1
 	VMOVUPS 256(CX), Y2
@@ -251,7 +303,7 @@ element:
 	RET
 
 // func wino2Output(a *byte)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·wino2Output(SB), NOSPLIT, $48-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
@@ -262,32 +314,57 @@ TEXT ·wino2Output(SB), NOSPLIT, $48-8
 	MOVQ CX, 16(SP)
 
 vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x10, BX, SI
-	MOVQ   $0x00000010, DI
-	MOVQ   CX, R8
+	MOVQ       16(AX), CX
+	MOVQ       (SP), DX
+	MOVQ       24(AX), BX
+	IMUL3Q     $0x10, BX, SI
+	MOVQ       $0x00000010, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       24(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
 
 element:
-	LEAQ    (DX)(SI*2), R9
-	ADDQ    SI, R9
-	VMOVUPS (DX), Y0
-	VMOVUPS (DX)(SI*1), Y1
-	VMOVUPS (DX)(SI*2), Y2
-	VMOVUPS (R9), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, (R8)
-	VMOVUPS Y1, 512(R8)
-	ADDQ    BX, DX
-	ADDQ    $0x20, R8
-	DECQ    DI
-	JNZ     element
-	MOVQ    40(AX), DX
-	MOVQ    $0x00000002, DI
+	LEAQ       (DX)(BX*8), R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	PREFETCHT0 (R9)
+	PREFETCHT0 (R9)(SI*1)
+	PREFETCHT0 (R9)(SI*2)
+	PREFETCHT0 (R10)
+	LEAQ       (DX)(SI*2), R9
+	ADDQ       SI, R9
+	VMOVUPS    (DX), Y0
+	VMOVUPS    (DX)(SI*1), Y1
+	VMOVUPS    (DX)(SI*2), Y2
+	VMOVUPS    (R9), Y3
+	VADDPS     Y1, Y0, Y0
+	VADDPS     Y2, Y0, Y0
+	VSUBPS     Y2, Y1, Y1
+	VSUBPS     Y3, Y1, Y1
+	VMOVUPS    Y0, (R8)
+	VMOVUPS    Y1, 512(R8)
+	ADDQ       BX, DX
+	ADDQ       $0x20, R8
+	DECQ       DI
+	JNZ        element
+	MOVQ       40(AX), DX
+	MOVQ       $0x00000002, DI
 
 plane:
 	VMOVUPS (CX), Y0
@@ -380,7 +457,7 @@ wino2Outputrow1:
 	RET
 
 // func wino2OutputNorm(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino2OutputNorm(SB), NOSPLIT, $48-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
@@ -395,32 +472,57 @@ TEXT ·wino2OutputNorm(SB), NOSPLIT, $48-8
 	MOVQ CX, 32(SP)
 
 vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x10, BX, SI
-	MOVQ   $0x00000010, DI
-	MOVQ   CX, R8
+	MOVQ       16(AX), CX
+	MOVQ       (SP), DX
+	MOVQ       24(AX), BX
+	IMUL3Q     $0x10, BX, SI
+	MOVQ       $0x00000010, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       24(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
 
 element:
-	LEAQ    (DX)(SI*2), R9
-	ADDQ    SI, R9
-	VMOVUPS (DX), Y0
-	VMOVUPS (DX)(SI*1), Y1
-	VMOVUPS (DX)(SI*2), Y2
-	VMOVUPS (R9), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, (R8)
-	VMOVUPS Y1, 512(R8)
-	ADDQ    BX, DX
-	ADDQ    $0x20, R8
-	DECQ    DI
-	JNZ     element
-	MOVQ    40(AX), DX
-	MOVQ    $0x00000002, DI
+	LEAQ       (DX)(BX*8), R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	PREFETCHT0 (R9)
+	PREFETCHT0 (R9)(SI*1)
+	PREFETCHT0 (R9)(SI*2)
+	PREFETCHT0 (R10)
+	LEAQ       (DX)(SI*2), R9
+	ADDQ       SI, R9
+	VMOVUPS    (DX), Y0
+	VMOVUPS    (DX)(SI*1), Y1
+	VMOVUPS    (DX)(SI*2), Y2
+	VMOVUPS    (R9), Y3
+	VADDPS     Y1, Y0, Y0
+	VADDPS     Y2, Y0, Y0
+	VSUBPS     Y2, Y1, Y1
+	VSUBPS     Y3, Y1, Y1
+	VMOVUPS    Y0, (R8)
+	VMOVUPS    Y1, 512(R8)
+	ADDQ       BX, DX
+	ADDQ       $0x20, R8
+	DECQ       DI
+	JNZ        element
+	MOVQ       40(AX), DX
+	MOVQ       $0x00000002, DI
 
 plane:
 	VMOVUPS     (CX), Y0
@@ -535,7 +637,7 @@ wino2OutputNormrow1:
 	RET
 
 // func wino2OutputNormAdd(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino2OutputNormAdd(SB), NOSPLIT, $48-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
@@ -552,32 +654,57 @@ TEXT ·wino2OutputNormAdd(SB), NOSPLIT, $48-8
 	MOVQ CX, 40(SP)
 
 vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x10, BX, SI
-	MOVQ   $0x00000010, DI
-	MOVQ   CX, R8
+	MOVQ       16(AX), CX
+	MOVQ       (SP), DX
+	MOVQ       24(AX), BX
+	IMUL3Q     $0x10, BX, SI
+	MOVQ       $0x00000010, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       24(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
 
 element:
-	LEAQ    (DX)(SI*2), R9
-	ADDQ    SI, R9
-	VMOVUPS (DX), Y0
-	VMOVUPS (DX)(SI*1), Y1
-	VMOVUPS (DX)(SI*2), Y2
-	VMOVUPS (R9), Y3
-	VADDPS  Y1, Y0, Y0
-	VADDPS  Y2, Y0, Y0
-	VSUBPS  Y2, Y1, Y1
-	VSUBPS  Y3, Y1, Y1
-	VMOVUPS Y0, (R8)
-	VMOVUPS Y1, 512(R8)
-	ADDQ    BX, DX
-	ADDQ    $0x20, R8
-	DECQ    DI
-	JNZ     element
-	MOVQ    40(AX), DX
-	MOVQ    $0x00000002, DI
+	LEAQ       (DX)(BX*8), R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	PREFETCHT0 (R9)
+	PREFETCHT0 (R9)(SI*1)
+	PREFETCHT0 (R9)(SI*2)
+	PREFETCHT0 (R10)
+	LEAQ       (DX)(SI*2), R9
+	ADDQ       SI, R9
+	VMOVUPS    (DX), Y0
+	VMOVUPS    (DX)(SI*1), Y1
+	VMOVUPS    (DX)(SI*2), Y2
+	VMOVUPS    (R9), Y3
+	VADDPS     Y1, Y0, Y0
+	VADDPS     Y2, Y0, Y0
+	VSUBPS     Y2, Y1, Y1
+	VSUBPS     Y3, Y1, Y1
+	VMOVUPS    Y0, (R8)
+	VMOVUPS    Y1, 512(R8)
+	ADDQ       BX, DX
+	ADDQ       $0x20, R8
+	DECQ       DI
+	JNZ        element
+	MOVQ       40(AX), DX
+	MOVQ       $0x00000002, DI
 
 plane:
 	VMOVUPS     (CX), Y0
@@ -701,7 +828,7 @@ wino2OutputNormAddrow1:
 	RET
 
 // func wino2Weight(a *byte)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·wino2Weight(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino2WeightConstants<>+0(SB), Y10
@@ -717,13 +844,71 @@ vector:
 	LEAQ 384(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000003, SI
-	MOVQ (SP), DI
-	MOVQ 24(AX), R8
+	MOVQ 8(SP), DI
+	MOVQ (SP), R8
+	MOVQ 24(AX), R9
 
 plane:
-	VMOVUPS (DI), Y0
-	VMOVUPS (DI)(R8*1), Y1
-	VMOVUPS (DI)(R8*2), Y2
+	TESTQ      $0x00000020, DI
+	JNZ        wino2Weightfetched
+	MOVQ       32(AX), R10
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+
+wino2Weightfetched:
+	VMOVUPS (R8), Y0
+	VMOVUPS (R8)(R9*1), Y1
+	VMOVUPS (R8)(R9*2), Y2
 	VADDPS  Y2, Y0, Y3
 	VMULPS  Y10, Y3, Y3
 	VMULPS  Y10, Y1, Y1
@@ -733,11 +918,11 @@ plane:
 	VMOVUPS Y4, 32(CX)
 	VMOVUPS Y5, 64(CX)
 	VMOVUPS Y2, 96(CX)
-	LEAQ    (DI)(R8*2), DI
-	ADDQ    R8, DI
-	VMOVUPS (DI), Y0
-	VMOVUPS (DI)(R8*1), Y1
-	VMOVUPS (DI)(R8*2), Y2
+	LEAQ    (R8)(R9*2), R8
+	ADDQ    R9, R8
+	VMOVUPS (R8), Y0
+	VMOVUPS (R8)(R9*1), Y1
+	VMOVUPS (R8)(R9*2), Y2
 	VADDPS  Y2, Y0, Y3
 	VMULPS  Y10, Y3, Y3
 	VMULPS  Y10, Y1, Y1
@@ -747,11 +932,11 @@ plane:
 	VMOVUPS Y4, 160(CX)
 	VMOVUPS Y5, 192(CX)
 	VMOVUPS Y2, 224(CX)
-	LEAQ    (DI)(R8*2), DI
-	ADDQ    R8, DI
-	VMOVUPS (DI), Y0
-	VMOVUPS (DI)(R8*1), Y1
-	VMOVUPS (DI)(R8*2), Y2
+	LEAQ    (R8)(R9*2), R8
+	ADDQ    R9, R8
+	VMOVUPS (R8), Y0
+	VMOVUPS (R8)(R9*1), Y1
+	VMOVUPS (R8)(R9*2), Y2
 	VADDPS  Y2, Y0, Y3
 	VMULPS  Y10, Y3, Y3
 	VMULPS  Y10, Y1, Y1
@@ -761,8 +946,8 @@ plane:
 	VMOVUPS Y4, 288(CX)
 	VMOVUPS Y5, 320(CX)
 	VMOVUPS Y2, 352(CX)
-	LEAQ    (DI)(R8*2), DI
-	ADDQ    R8, DI
+	LEAQ    (R8)(R9*2), R8
+	ADDQ    R9, R8
 	VMOVUPS (CX), Y0
 	VMOVUPS 128(CX), Y1
 	VMOVUPS 256(CX), Y2
@@ -849,7 +1034,7 @@ DATA wino2WeightConstants<>+0(SB)/4, $(0.5)
 GLOBL wino2WeightConstants<>(SB), RODATA|NOPTR, $4
 
 // func wino2Gradient(a *byte)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·wino2Gradient(SB), NOSPLIT, $48-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
@@ -864,30 +1049,112 @@ vector:
 	LEAQ 256(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000002, SI
-	MOVQ 40(AX), DI
+	MOVQ 8(SP), DI
+	MOVQ 40(AX), R8
 
 plane:
-	MOVQ    (DI), R8
-	TESTQ   R8, R8
-	JS      wino2Gradientzero0
-	ADDQ    (SP), R8
-	MOVQ    48(AX), R9
-	MOVQ    56(AX), R10
-	MOVQ    (R9), R11
-	VMOVUPS (R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y0
-	MOVQ    8(R9), R9
-	VMOVUPS 32(R10), Y6
-	VANDPS  (R8)(R9*1), Y6, Y1
-	VADDPS  Y1, Y0, Y2
-	VSUBPS  Y1, Y0, Y3
-	VXORPS  Y4, Y4, Y4
-	VSUBPS  Y1, Y4, Y4
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y2, 32(CX)
-	VMOVUPS Y3, 64(CX)
-	VMOVUPS Y4, 96(CX)
-	JMP     wino2Gradientrow0
+	TESTQ      $0x00000020, DI
+	JNZ        wino2Gradientfetched
+	MOVQ       32(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino2Gradientfetched:
+	MOVQ       (R8), R9
+	TESTQ      R9, R9
+	JS         wino2Gradientzero0
+	ADDQ       (SP), R9
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
+	MOVQ       (R10), R12
+	VMOVUPS    (R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y0
+	MOVQ       8(R10), R10
+	VMOVUPS    32(R11), Y6
+	VANDPS     (R9)(R10*1), Y6, Y1
+	PREFETCHT0 64(R9)(R10*1)
+	PREFETCHT0 128(R9)(R10*1)
+	VADDPS     Y1, Y0, Y2
+	VSUBPS     Y1, Y0, Y3
+	VXORPS     Y4, Y4, Y4
+	VSUBPS     Y1, Y4, Y4
+	VMOVUPS    Y0, (CX)
+	VMOVUPS    Y2, 32(CX)
+	VMOVUPS    Y3, 64(CX)
+	VMOVUPS    Y4, 96(CX)
+	JMP        wino2Gradientrow0
 
 wino2Gradientzero0:
 	VXORPS  Y0, Y0, Y0
@@ -897,27 +1164,29 @@ wino2Gradientzero0:
 	VMOVUPS Y0, 96(CX)
 
 wino2Gradientrow0:
-	MOVQ    8(DI), R8
-	TESTQ   R8, R8
-	JS      wino2Gradientzero1
-	ADDQ    (SP), R8
-	MOVQ    48(AX), R9
-	MOVQ    56(AX), R10
-	MOVQ    (R9), R11
-	VMOVUPS (R10), Y6
-	VANDPS  (R8)(R11*1), Y6, Y0
-	MOVQ    8(R9), R9
-	VMOVUPS 32(R10), Y6
-	VANDPS  (R8)(R9*1), Y6, Y1
-	VADDPS  Y1, Y0, Y2
-	VSUBPS  Y1, Y0, Y3
-	VXORPS  Y4, Y4, Y4
-	VSUBPS  Y1, Y4, Y4
-	VMOVUPS Y0, 128(CX)
-	VMOVUPS Y2, 160(CX)
-	VMOVUPS Y3, 192(CX)
-	VMOVUPS Y4, 224(CX)
-	JMP     wino2Gradientrow1
+	MOVQ       8(R8), R9
+	TESTQ      R9, R9
+	JS         wino2Gradientzero1
+	ADDQ       (SP), R9
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
+	MOVQ       (R10), R12
+	VMOVUPS    (R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y0
+	MOVQ       8(R10), R10
+	VMOVUPS    32(R11), Y6
+	VANDPS     (R9)(R10*1), Y6, Y1
+	PREFETCHT0 64(R9)(R10*1)
+	PREFETCHT0 128(R9)(R10*1)
+	VADDPS     Y1, Y0, Y2
+	VSUBPS     Y1, Y0, Y3
+	VXORPS     Y4, Y4, Y4
+	VSUBPS     Y1, Y4, Y4
+	VMOVUPS    Y0, 128(CX)
+	VMOVUPS    Y2, 160(CX)
+	VMOVUPS    Y3, 192(CX)
+	VMOVUPS    Y4, 224(CX)
+	JMP        wino2Gradientrow1
 
 wino2Gradientzero1:
 	VXORPS  Y0, Y0, Y0
@@ -927,7 +1196,7 @@ wino2Gradientzero1:
 	VMOVUPS Y0, 224(CX)
 
 wino2Gradientrow1:
-	ADDQ    $0x10, DI
+	ADDQ    $0x10, R8
 	VMOVUPS (CX), Y0
 	VMOVUPS 128(CX), Y1
 	VADDPS  Y1, Y0, Y2
@@ -1001,7 +1270,7 @@ element:
 	RET
 
 // func wino2WeightGradient(a *byte)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·wino2WeightGradient(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino2WeightGradientConstants<>+0(SB), Y10
@@ -1017,16 +1286,38 @@ vector:
 	LEAQ 384(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000004, SI
-	MOVQ (SP), DI
-	MOVQ 24(AX), R8
+	MOVQ 8(SP), DI
+	MOVQ (SP), R8
+	MOVQ 24(AX), R9
 
 plane:
-	LEAQ    (DI)(R8*2), R9
-	ADDQ    R8, R9
-	VMOVUPS (DI), Y0
-	VMOVUPS (DI)(R8*1), Y1
-	VMOVUPS (DI)(R8*2), Y2
-	VMOVUPS (R9), Y3
+	TESTQ      $0x00000020, DI
+	JNZ        wino2WeightGradientfetched
+	MOVQ       32(AX), R10
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	PREFETCHT0 (DI)
+	ADDQ       R10, DI
+
+wino2WeightGradientfetched:
+	LEAQ    (R8)(R9*2), R10
+	ADDQ    R9, R10
+	VMOVUPS (R8), Y0
+	VMOVUPS (R8)(R9*1), Y1
+	VMOVUPS (R8)(R9*2), Y2
+	VMOVUPS (R10), Y3
 	VADDPS  Y2, Y1, Y4
 	VSUBPS  Y2, Y1, Y5
 	VMULPS  Y10, Y4, Y4
@@ -1036,15 +1327,15 @@ plane:
 	VMOVUPS Y0, (CX)
 	VMOVUPS Y5, 32(CX)
 	VMOVUPS Y3, 64(CX)
-	LEAQ    (DI)(R8*2), DI
-	ADDQ    R8, DI
-	ADDQ    R8, DI
-	LEAQ    (DI)(R8*2), R9
-	ADDQ    R8, R9
-	VMOVUPS (DI), Y0
-	VMOVUPS (DI)(R8*1), Y1
-	VMOVUPS (DI)(R8*2), Y2
-	VMOVUPS (R9), Y3
+	LEAQ    (R8)(R9*2), R8
+	ADDQ    R9, R8
+	ADDQ    R9, R8
+	LEAQ    (R8)(R9*2), R10
+	ADDQ    R9, R10
+	VMOVUPS (R8), Y0
+	VMOVUPS (R8)(R9*1), Y1
+	VMOVUPS (R8)(R9*2), Y2
+	VMOVUPS (R10), Y3
 	VADDPS  Y2, Y1, Y4
 	VSUBPS  Y2, Y1, Y5
 	VMULPS  Y10, Y4, Y4
@@ -1054,15 +1345,15 @@ plane:
 	VMOVUPS Y0, 96(CX)
 	VMOVUPS Y5, 128(CX)
 	VMOVUPS Y3, 160(CX)
-	LEAQ    (DI)(R8*2), DI
-	ADDQ    R8, DI
-	ADDQ    R8, DI
-	LEAQ    (DI)(R8*2), R9
-	ADDQ    R8, R9
-	VMOVUPS (DI), Y0
-	VMOVUPS (DI)(R8*1), Y1
-	VMOVUPS (DI)(R8*2), Y2
-	VMOVUPS (R9), Y3
+	LEAQ    (R8)(R9*2), R8
+	ADDQ    R9, R8
+	ADDQ    R9, R8
+	LEAQ    (R8)(R9*2), R10
+	ADDQ    R9, R10
+	VMOVUPS (R8), Y0
+	VMOVUPS (R8)(R9*1), Y1
+	VMOVUPS (R8)(R9*2), Y2
+	VMOVUPS (R10), Y3
 	VADDPS  Y2, Y1, Y4
 	VSUBPS  Y2, Y1, Y5
 	VMULPS  Y10, Y4, Y4
@@ -1072,15 +1363,15 @@ plane:
 	VMOVUPS Y0, 192(CX)
 	VMOVUPS Y5, 224(CX)
 	VMOVUPS Y3, 256(CX)
-	LEAQ    (DI)(R8*2), DI
-	ADDQ    R8, DI
-	ADDQ    R8, DI
-	LEAQ    (DI)(R8*2), R9
-	ADDQ    R8, R9
-	VMOVUPS (DI), Y0
-	VMOVUPS (DI)(R8*1), Y1
-	VMOVUPS (DI)(R8*2), Y2
-	VMOVUPS (R9), Y3
+	LEAQ    (R8)(R9*2), R8
+	ADDQ    R9, R8
+	ADDQ    R9, R8
+	LEAQ    (R8)(R9*2), R10
+	ADDQ    R9, R10
+	VMOVUPS (R8), Y0
+	VMOVUPS (R8)(R9*1), Y1
+	VMOVUPS (R8)(R9*2), Y2
+	VMOVUPS (R10), Y3
 	VADDPS  Y2, Y1, Y4
 	VSUBPS  Y2, Y1, Y5
 	VMULPS  Y10, Y4, Y4
@@ -1090,9 +1381,9 @@ plane:
 	VMOVUPS Y0, 288(CX)
 	VMOVUPS Y5, 320(CX)
 	VMOVUPS Y3, 352(CX)
-	LEAQ    (DI)(R8*2), DI
-	ADDQ    R8, DI
-	ADDQ    R8, DI
+	LEAQ    (R8)(R9*2), R8
+	ADDQ    R9, R8
+	ADDQ    R9, R8
 	VMOVUPS (CX), Y0
 	VMOVUPS 96(CX), Y1
 	VMOVUPS 192(CX), Y2
@@ -1169,7 +1460,7 @@ DATA wino2WeightGradientConstants<>+0(SB)/4, $(0.5)
 GLOBL wino2WeightGradientConstants<>(SB), RODATA|NOPTR, $4
 
 // func wino3Output(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino3Output(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino3OutputConstants<>+0(SB), Y10
@@ -1184,14 +1475,70 @@ TEXT ·wino3Output(SB), NOSPLIT, $48-8
 	MOVQ         CX, 16(SP)
 
 vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x24, BX, SI
-	MOVQ   $0x00000024, DI
-	MOVQ   CX, R8
+	MOVQ       16(AX), CX
+	MOVQ       (SP), DX
+	MOVQ       24(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       64(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 128(R10)
 
 element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
 	LEAQ        (DX)(SI*2), R9
 	ADDQ        SI, R9
 	VMOVUPS     (DX), Y0
@@ -1443,7 +1790,7 @@ DATA wino3OutputConstants<>+12(SB)/4, $(2.25)
 GLOBL wino3OutputConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino3OutputNorm(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino3OutputNorm(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino3OutputNormConstants<>+0(SB), Y10
@@ -1462,14 +1809,70 @@ TEXT ·wino3OutputNorm(SB), NOSPLIT, $48-8
 	MOVQ         CX, 32(SP)
 
 vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x24, BX, SI
-	MOVQ   $0x00000024, DI
-	MOVQ   CX, R8
+	MOVQ       16(AX), CX
+	MOVQ       (SP), DX
+	MOVQ       24(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       64(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 128(R10)
 
 element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
 	LEAQ        (DX)(SI*2), R9
 	ADDQ        SI, R9
 	VMOVUPS     (DX), Y0
@@ -1759,7 +2162,7 @@ DATA wino3OutputNormConstants<>+12(SB)/4, $(2.25)
 GLOBL wino3OutputNormConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino3OutputNormAdd(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino3OutputNormAdd(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino3OutputNormAddConstants<>+0(SB), Y10
@@ -1780,14 +2183,70 @@ TEXT ·wino3OutputNormAdd(SB), NOSPLIT, $48-8
 	MOVQ         CX, 40(SP)
 
 vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x24, BX, SI
-	MOVQ   $0x00000024, DI
-	MOVQ   CX, R8
+	MOVQ       16(AX), CX
+	MOVQ       (SP), DX
+	MOVQ       24(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	MOVQ       64(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 128(R10)
 
 element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
 	LEAQ        (DX)(SI*2), R9
 	ADDQ        SI, R9
 	VMOVUPS     (DX), Y0
@@ -2093,7 +2552,7 @@ DATA wino3OutputNormAddConstants<>+12(SB)/4, $(2.25)
 GLOBL wino3OutputNormAddConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino3Gradient(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino3Gradient(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino3GradientConstants<>+0(SB), Y10
@@ -2112,24 +2571,201 @@ vector:
 	LEAQ 576(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000003, SI
-	MOVQ 40(AX), DI
+	MOVQ 8(SP), DI
+	MOVQ 40(AX), R8
 
 plane:
-	MOVQ        (DI), R8
-	TESTQ       R8, R8
+	TESTQ      $0x00000020, DI
+	JNZ        wino3Gradientfetched
+	MOVQ       32(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino3Gradientfetched:
+	MOVQ        (R8), R9
+	TESTQ       R9, R9
 	JS          wino3Gradientzero0
-	ADDQ        (SP), R8
-	MOVQ        48(AX), R9
-	MOVQ        56(AX), R10
-	MOVQ        (R9), R11
-	VMOVUPS     (R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y0
-	MOVQ        8(R9), R11
-	VMOVUPS     32(R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y1
-	MOVQ        16(R9), R9
-	VMOVUPS     64(R10), Y6
-	VANDPS      (R8)(R9*1), Y6, Y2
+	ADDQ        (SP), R9
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R10
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y2
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
 	VMOVAPS     Y0, Y6
 	VFMADD231PS Y10, Y2, Y6
 	VMULPS      Y11, Y1, Y7
@@ -2158,21 +2794,24 @@ wino3Gradientzero0:
 	VMOVUPS Y0, 160(CX)
 
 wino3Gradientrow0:
-	MOVQ        8(DI), R8
-	TESTQ       R8, R8
+	MOVQ        8(R8), R9
+	TESTQ       R9, R9
 	JS          wino3Gradientzero1
-	ADDQ        (SP), R8
-	MOVQ        48(AX), R9
-	MOVQ        56(AX), R10
-	MOVQ        (R9), R11
-	VMOVUPS     (R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y0
-	MOVQ        8(R9), R11
-	VMOVUPS     32(R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y1
-	MOVQ        16(R9), R9
-	VMOVUPS     64(R10), Y6
-	VANDPS      (R8)(R9*1), Y6, Y2
+	ADDQ        (SP), R9
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R10
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y2
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
 	VMOVAPS     Y0, Y6
 	VFMADD231PS Y10, Y2, Y6
 	VMULPS      Y11, Y1, Y7
@@ -2201,21 +2840,24 @@ wino3Gradientzero1:
 	VMOVUPS Y0, 352(CX)
 
 wino3Gradientrow1:
-	MOVQ        16(DI), R8
-	TESTQ       R8, R8
+	MOVQ        16(R8), R9
+	TESTQ       R9, R9
 	JS          wino3Gradientzero2
-	ADDQ        (SP), R8
-	MOVQ        48(AX), R9
-	MOVQ        56(AX), R10
-	MOVQ        (R9), R11
-	VMOVUPS     (R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y0
-	MOVQ        8(R9), R11
-	VMOVUPS     32(R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y1
-	MOVQ        16(R9), R9
-	VMOVUPS     64(R10), Y6
-	VANDPS      (R8)(R9*1), Y6, Y2
+	ADDQ        (SP), R9
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R10
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y2
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
 	VMOVAPS     Y0, Y6
 	VFMADD231PS Y10, Y2, Y6
 	VMULPS      Y11, Y1, Y7
@@ -2244,7 +2886,7 @@ wino3Gradientzero2:
 	VMOVUPS Y0, 544(CX)
 
 wino3Gradientrow2:
-	ADDQ        $0x18, DI
+	ADDQ        $0x18, R8
 	VMOVUPS     (CX), Y0
 	VMOVUPS     192(CX), Y1
 	VMOVUPS     384(CX), Y2
@@ -2407,7 +3049,7 @@ DATA wino3GradientConstants<>+12(SB)/4, $(2.25)
 GLOBL wino3GradientConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino4Input(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino4Input(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4InputConstants<>+0(SB), Y10
@@ -2428,33 +3070,127 @@ vector:
 	LEAQ 1152(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000006, SI
-	MOVQ 40(AX), DI
+	MOVQ 8(SP), DI
+	MOVQ 40(AX), R8
 
 plane:
-	MOVQ         (DI), R8
-	TESTQ        R8, R8
+	TESTQ      $0x00000020, DI
+	JNZ        wino4Inputfetched
+	MOVQ       32(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino4Inputfetched:
+	MOVQ         (R8), R9
+	TESTQ        R9, R9
 	JS           wino4Inputzero0
-	ADDQ         (SP), R8
-	MOVQ         48(AX), R9
-	MOVQ         56(AX), R10
-	MOVQ         (R9), R11
-	VMOVUPS      (R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y0
-	MOVQ         8(R9), R11
-	VMOVUPS      32(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y1
-	MOVQ         16(R9), R11
-	VMOVUPS      64(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y2
-	MOVQ         24(R9), R11
-	VMOVUPS      96(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y3
-	MOVQ         32(R9), R11
-	VMOVUPS      128(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y4
-	MOVQ         40(R9), R9
-	VMOVUPS      160(R10), Y6
-	VANDPS       (R8)(R9*1), Y6, Y5
+	ADDQ         (SP), R9
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
+	MOVQ         (R10), R12
+	VMOVUPS      (R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y0
+	MOVQ         8(R10), R12
+	VMOVUPS      32(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y1
+	MOVQ         16(R10), R12
+	VMOVUPS      64(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y2
+	MOVQ         24(R10), R12
+	VMOVUPS      96(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y3
+	MOVQ         32(R10), R12
+	VMOVUPS      128(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y4
+	MOVQ         40(R10), R10
+	VMOVUPS      160(R11), Y6
+	VANDPS       (R9)(R10*1), Y6, Y5
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	PREFETCHT0   192(R9)(R10*1)
+	PREFETCHT0   256(R9)(R10*1)
 	VMOVAPS      Y4, Y6
 	VFNMADD231PS Y13, Y2, Y6
 	VMOVAPS      Y3, Y7
@@ -2491,30 +3227,34 @@ wino4Inputzero0:
 	VMOVUPS Y0, 160(CX)
 
 wino4Inputrow0:
-	MOVQ         8(DI), R8
-	TESTQ        R8, R8
+	MOVQ         8(R8), R9
+	TESTQ        R9, R9
 	JS           wino4Inputzero1
-	ADDQ         (SP), R8
-	MOVQ         48(AX), R9
-	MOVQ         56(AX), R10
-	MOVQ         (R9), R11
-	VMOVUPS      (R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y0
-	MOVQ         8(R9), R11
-	VMOVUPS      32(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y1
-	MOVQ         16(R9), R11
-	VMOVUPS      64(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y2
-	MOVQ         24(R9), R11
-	VMOVUPS      96(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y3
-	MOVQ         32(R9), R11
-	VMOVUPS      128(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y4
-	MOVQ         40(R9), R9
-	VMOVUPS      160(R10), Y6
-	VANDPS       (R8)(R9*1), Y6, Y5
+	ADDQ         (SP), R9
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
+	MOVQ         (R10), R12
+	VMOVUPS      (R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y0
+	MOVQ         8(R10), R12
+	VMOVUPS      32(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y1
+	MOVQ         16(R10), R12
+	VMOVUPS      64(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y2
+	MOVQ         24(R10), R12
+	VMOVUPS      96(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y3
+	MOVQ         32(R10), R12
+	VMOVUPS      128(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y4
+	MOVQ         40(R10), R10
+	VMOVUPS      160(R11), Y6
+	VANDPS       (R9)(R10*1), Y6, Y5
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	PREFETCHT0   192(R9)(R10*1)
+	PREFETCHT0   256(R9)(R10*1)
 	VMOVAPS      Y4, Y6
 	VFNMADD231PS Y13, Y2, Y6
 	VMOVAPS      Y3, Y7
@@ -2551,30 +3291,34 @@ wino4Inputzero1:
 	VMOVUPS Y0, 352(CX)
 
 wino4Inputrow1:
-	MOVQ         16(DI), R8
-	TESTQ        R8, R8
+	MOVQ         16(R8), R9
+	TESTQ        R9, R9
 	JS           wino4Inputzero2
-	ADDQ         (SP), R8
-	MOVQ         48(AX), R9
-	MOVQ         56(AX), R10
-	MOVQ         (R9), R11
-	VMOVUPS      (R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y0
-	MOVQ         8(R9), R11
-	VMOVUPS      32(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y1
-	MOVQ         16(R9), R11
-	VMOVUPS      64(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y2
-	MOVQ         24(R9), R11
-	VMOVUPS      96(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y3
-	MOVQ         32(R9), R11
-	VMOVUPS      128(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y4
-	MOVQ         40(R9), R9
-	VMOVUPS      160(R10), Y6
-	VANDPS       (R8)(R9*1), Y6, Y5
+	ADDQ         (SP), R9
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
+	MOVQ         (R10), R12
+	VMOVUPS      (R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y0
+	MOVQ         8(R10), R12
+	VMOVUPS      32(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y1
+	MOVQ         16(R10), R12
+	VMOVUPS      64(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y2
+	MOVQ         24(R10), R12
+	VMOVUPS      96(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y3
+	MOVQ         32(R10), R12
+	VMOVUPS      128(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y4
+	MOVQ         40(R10), R10
+	VMOVUPS      160(R11), Y6
+	VANDPS       (R9)(R10*1), Y6, Y5
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	PREFETCHT0   192(R9)(R10*1)
+	PREFETCHT0   256(R9)(R10*1)
 	VMOVAPS      Y4, Y6
 	VFNMADD231PS Y13, Y2, Y6
 	VMOVAPS      Y3, Y7
@@ -2611,30 +3355,34 @@ wino4Inputzero2:
 	VMOVUPS Y0, 544(CX)
 
 wino4Inputrow2:
-	MOVQ         24(DI), R8
-	TESTQ        R8, R8
+	MOVQ         24(R8), R9
+	TESTQ        R9, R9
 	JS           wino4Inputzero3
-	ADDQ         (SP), R8
-	MOVQ         48(AX), R9
-	MOVQ         56(AX), R10
-	MOVQ         (R9), R11
-	VMOVUPS      (R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y0
-	MOVQ         8(R9), R11
-	VMOVUPS      32(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y1
-	MOVQ         16(R9), R11
-	VMOVUPS      64(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y2
-	MOVQ         24(R9), R11
-	VMOVUPS      96(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y3
-	MOVQ         32(R9), R11
-	VMOVUPS      128(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y4
-	MOVQ         40(R9), R9
-	VMOVUPS      160(R10), Y6
-	VANDPS       (R8)(R9*1), Y6, Y5
+	ADDQ         (SP), R9
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
+	MOVQ         (R10), R12
+	VMOVUPS      (R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y0
+	MOVQ         8(R10), R12
+	VMOVUPS      32(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y1
+	MOVQ         16(R10), R12
+	VMOVUPS      64(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y2
+	MOVQ         24(R10), R12
+	VMOVUPS      96(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y3
+	MOVQ         32(R10), R12
+	VMOVUPS      128(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y4
+	MOVQ         40(R10), R10
+	VMOVUPS      160(R11), Y6
+	VANDPS       (R9)(R10*1), Y6, Y5
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	PREFETCHT0   192(R9)(R10*1)
+	PREFETCHT0   256(R9)(R10*1)
 	VMOVAPS      Y4, Y6
 	VFNMADD231PS Y13, Y2, Y6
 	VMOVAPS      Y3, Y7
@@ -2671,30 +3419,34 @@ wino4Inputzero3:
 	VMOVUPS Y0, 736(CX)
 
 wino4Inputrow3:
-	MOVQ         32(DI), R8
-	TESTQ        R8, R8
+	MOVQ         32(R8), R9
+	TESTQ        R9, R9
 	JS           wino4Inputzero4
-	ADDQ         (SP), R8
-	MOVQ         48(AX), R9
-	MOVQ         56(AX), R10
-	MOVQ         (R9), R11
-	VMOVUPS      (R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y0
-	MOVQ         8(R9), R11
-	VMOVUPS      32(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y1
-	MOVQ         16(R9), R11
-	VMOVUPS      64(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y2
-	MOVQ         24(R9), R11
-	VMOVUPS      96(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y3
-	MOVQ         32(R9), R11
-	VMOVUPS      128(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y4
-	MOVQ         40(R9), R9
-	VMOVUPS      160(R10), Y6
-	VANDPS       (R8)(R9*1), Y6, Y5
+	ADDQ         (SP), R9
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
+	MOVQ         (R10), R12
+	VMOVUPS      (R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y0
+	MOVQ         8(R10), R12
+	VMOVUPS      32(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y1
+	MOVQ         16(R10), R12
+	VMOVUPS      64(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y2
+	MOVQ         24(R10), R12
+	VMOVUPS      96(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y3
+	MOVQ         32(R10), R12
+	VMOVUPS      128(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y4
+	MOVQ         40(R10), R10
+	VMOVUPS      160(R11), Y6
+	VANDPS       (R9)(R10*1), Y6, Y5
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	PREFETCHT0   192(R9)(R10*1)
+	PREFETCHT0   256(R9)(R10*1)
 	VMOVAPS      Y4, Y6
 	VFNMADD231PS Y13, Y2, Y6
 	VMOVAPS      Y3, Y7
@@ -2731,30 +3483,34 @@ wino4Inputzero4:
 	VMOVUPS Y0, 928(CX)
 
 wino4Inputrow4:
-	MOVQ         40(DI), R8
-	TESTQ        R8, R8
+	MOVQ         40(R8), R9
+	TESTQ        R9, R9
 	JS           wino4Inputzero5
-	ADDQ         (SP), R8
-	MOVQ         48(AX), R9
-	MOVQ         56(AX), R10
-	MOVQ         (R9), R11
-	VMOVUPS      (R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y0
-	MOVQ         8(R9), R11
-	VMOVUPS      32(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y1
-	MOVQ         16(R9), R11
-	VMOVUPS      64(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y2
-	MOVQ         24(R9), R11
-	VMOVUPS      96(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y3
-	MOVQ         32(R9), R11
-	VMOVUPS      128(R10), Y6
-	VANDPS       (R8)(R11*1), Y6, Y4
-	MOVQ         40(R9), R9
-	VMOVUPS      160(R10), Y6
-	VANDPS       (R8)(R9*1), Y6, Y5
+	ADDQ         (SP), R9
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
+	MOVQ         (R10), R12
+	VMOVUPS      (R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y0
+	MOVQ         8(R10), R12
+	VMOVUPS      32(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y1
+	MOVQ         16(R10), R12
+	VMOVUPS      64(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y2
+	MOVQ         24(R10), R12
+	VMOVUPS      96(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y3
+	MOVQ         32(R10), R12
+	VMOVUPS      128(R11), Y6
+	VANDPS       (R9)(R12*1), Y6, Y4
+	MOVQ         40(R10), R10
+	VMOVUPS      160(R11), Y6
+	VANDPS       (R9)(R10*1), Y6, Y5
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	PREFETCHT0   192(R9)(R10*1)
+	PREFETCHT0   256(R9)(R10*1)
 	VMOVAPS      Y4, Y6
 	VFNMADD231PS Y13, Y2, Y6
 	VMOVAPS      Y3, Y7
@@ -2791,7 +3547,7 @@ wino4Inputzero5:
 	VMOVUPS Y0, 1120(CX)
 
 wino4Inputrow5:
-	ADDQ         $0x30, DI
+	ADDQ         $0x30, R8
 	VMOVUPS      (CX), Y0
 	VMOVUPS      192(CX), Y1
 	VMOVUPS      384(CX), Y2
@@ -3033,7 +3789,7 @@ DATA wino4InputConstants<>+20(SB)/4, $(2.8125)
 GLOBL wino4InputConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4Output(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino4Output(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4OutputConstants<>+0(SB), Y10
@@ -3050,14 +3806,121 @@ TEXT ·wino4Output(SB), NOSPLIT, $48-8
 	MOVQ         CX, 16(SP)
 
 vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x24, BX, SI
-	MOVQ   $0x00000024, DI
-	MOVQ   CX, R8
+	MOVQ       16(AX), CX
+	MOVQ       (SP), DX
+	MOVQ       24(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       64(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       72(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       80(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       88(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       96(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       104(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       112(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       120(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 128(R10)
+	PREFETCHT0 192(R10)
 
 element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
 	LEAQ        (DX)(SI*2), R9
 	ADDQ        SI, R9
 	VMOVUPS     (DX), Y0
@@ -3382,7 +4245,7 @@ DATA wino4OutputConstants<>+20(SB)/4, $(3.375)
 GLOBL wino4OutputConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4OutputNorm(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino4OutputNorm(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4OutputNormConstants<>+0(SB), Y10
@@ -3403,14 +4266,121 @@ TEXT ·wino4OutputNorm(SB), NOSPLIT, $48-8
 	MOVQ         CX, 32(SP)
 
 vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x24, BX, SI
-	MOVQ   $0x00000024, DI
-	MOVQ   CX, R8
+	MOVQ       16(AX), CX
+	MOVQ       (SP), DX
+	MOVQ       24(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       64(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       72(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       80(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       88(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       96(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       104(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       112(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       120(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 128(R10)
+	PREFETCHT0 192(R10)
 
 element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
 	LEAQ        (DX)(SI*2), R9
 	ADDQ        SI, R9
 	VMOVUPS     (DX), Y0
@@ -3793,7 +4763,7 @@ DATA wino4OutputNormConstants<>+20(SB)/4, $(3.375)
 GLOBL wino4OutputNormConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4OutputNormAdd(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino4OutputNormAdd(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4OutputNormAddConstants<>+0(SB), Y10
@@ -3816,14 +4786,121 @@ TEXT ·wino4OutputNormAdd(SB), NOSPLIT, $48-8
 	MOVQ         CX, 40(SP)
 
 vector:
-	MOVQ   16(AX), CX
-	MOVQ   (SP), DX
-	MOVQ   24(AX), BX
-	IMUL3Q $0x24, BX, SI
-	MOVQ   $0x00000024, DI
-	MOVQ   CX, R8
+	MOVQ       16(AX), CX
+	MOVQ       (SP), DX
+	MOVQ       24(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       64(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       72(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       80(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       88(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       96(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       104(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       112(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+	MOVQ       120(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 128(R10)
+	PREFETCHT0 192(R10)
 
 element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
 	LEAQ        (DX)(SI*2), R9
 	ADDQ        SI, R9
 	VMOVUPS     (DX), Y0
@@ -4231,7 +5308,7 @@ DATA wino4OutputNormAddConstants<>+20(SB)/4, $(3.375)
 GLOBL wino4OutputNormAddConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4Weight(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino4Weight(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4WeightConstants<>+0(SB), Y10
@@ -4252,13 +5329,187 @@ vector:
 	LEAQ 576(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000003, SI
-	MOVQ (SP), DI
-	MOVQ 24(AX), R8
+	MOVQ 8(SP), DI
+	MOVQ (SP), R8
+	MOVQ 24(AX), R9
 
 plane:
-	VMOVUPS      (DI), Y0
-	VMOVUPS      (DI)(R8*1), Y1
-	VMOVUPS      (DI)(R8*2), Y2
+	TESTQ      $0x00000020, DI
+	JNZ        wino4Weightfetched
+	MOVQ       32(AX), R10
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	PREFETCHT0 (R11)(R10*2)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+
+wino4Weightfetched:
+	VMOVUPS      (R8), Y0
+	VMOVUPS      (R8)(R9*1), Y1
+	VMOVUPS      (R8)(R9*2), Y2
 	VMULPS       Y13, Y1, Y6
 	VMULPS       Y11, Y0, Y7
 	VFMADD231PS  Y12, Y2, Y7
@@ -4276,11 +5527,11 @@ plane:
 	VMOVUPS      Y5, 96(CX)
 	VMOVUPS      Y8, 128(CX)
 	VMOVUPS      Y2, 160(CX)
-	LEAQ         (DI)(R8*2), DI
-	ADDQ         R8, DI
-	VMOVUPS      (DI), Y0
-	VMOVUPS      (DI)(R8*1), Y1
-	VMOVUPS      (DI)(R8*2), Y2
+	LEAQ         (R8)(R9*2), R8
+	ADDQ         R9, R8
+	VMOVUPS      (R8), Y0
+	VMOVUPS      (R8)(R9*1), Y1
+	VMOVUPS      (R8)(R9*2), Y2
 	VMULPS       Y13, Y1, Y6
 	VMULPS       Y11, Y0, Y7
 	VFMADD231PS  Y12, Y2, Y7
@@ -4298,11 +5549,11 @@ plane:
 	VMOVUPS      Y5, 288(CX)
 	VMOVUPS      Y8, 320(CX)
 	VMOVUPS      Y2, 352(CX)
-	LEAQ         (DI)(R8*2), DI
-	ADDQ         R8, DI
-	VMOVUPS      (DI), Y0
-	VMOVUPS      (DI)(R8*1), Y1
-	VMOVUPS      (DI)(R8*2), Y2
+	LEAQ         (R8)(R9*2), R8
+	ADDQ         R9, R8
+	VMOVUPS      (R8), Y0
+	VMOVUPS      (R8)(R9*1), Y1
+	VMOVUPS      (R8)(R9*2), Y2
 	VMULPS       Y13, Y1, Y6
 	VMULPS       Y11, Y0, Y7
 	VFMADD231PS  Y12, Y2, Y7
@@ -4320,8 +5571,8 @@ plane:
 	VMOVUPS      Y5, 480(CX)
 	VMOVUPS      Y8, 512(CX)
 	VMOVUPS      Y2, 544(CX)
-	LEAQ         (DI)(R8*2), DI
-	ADDQ         R8, DI
+	LEAQ         (R8)(R9*2), R8
+	ADDQ         R9, R8
 	VMOVUPS      (CX), Y0
 	VMOVUPS      192(CX), Y1
 	VMOVUPS      384(CX), Y2
@@ -4493,7 +5744,7 @@ DATA wino4WeightConstants<>+20(SB)/4, $(0.19753087)
 GLOBL wino4WeightConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4Gradient(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino4Gradient(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4GradientConstants<>+0(SB), Y10
@@ -4514,27 +5765,163 @@ vector:
 	LEAQ 768(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000004, SI
-	MOVQ 40(AX), DI
+	MOVQ 8(SP), DI
+	MOVQ 40(AX), R8
 
 plane:
-	MOVQ        (DI), R8
-	TESTQ       R8, R8
+	TESTQ      $0x00000020, DI
+	JNZ        wino4Gradientfetched
+	MOVQ       32(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino4Gradientfetched:
+	MOVQ        (R8), R9
+	TESTQ       R9, R9
 	JS          wino4Gradientzero0
-	ADDQ        (SP), R8
-	MOVQ        48(AX), R9
-	MOVQ        56(AX), R10
-	MOVQ        (R9), R11
-	VMOVUPS     (R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y0
-	MOVQ        8(R9), R11
-	VMOVUPS     32(R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y1
-	MOVQ        16(R9), R11
-	VMOVUPS     64(R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y2
-	MOVQ        24(R9), R9
-	VMOVUPS     96(R10), Y6
-	VANDPS      (R8)(R9*1), Y6, Y3
+	ADDQ        (SP), R9
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R12
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y2
+	MOVQ        24(R10), R10
+	VMOVUPS     96(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y3
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
+	PREFETCHT0  256(R9)(R10*1)
 	VMOVAPS     Y0, Y6
 	VFMADD231PS Y10, Y2, Y6
 	VMULPS      Y11, Y1, Y7
@@ -4565,24 +5952,28 @@ wino4Gradientzero0:
 	VMOVUPS Y0, 160(CX)
 
 wino4Gradientrow0:
-	MOVQ        8(DI), R8
-	TESTQ       R8, R8
+	MOVQ        8(R8), R9
+	TESTQ       R9, R9
 	JS          wino4Gradientzero1
-	ADDQ        (SP), R8
-	MOVQ        48(AX), R9
-	MOVQ        56(AX), R10
-	MOVQ        (R9), R11
-	VMOVUPS     (R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y0
-	MOVQ        8(R9), R11
-	VMOVUPS     32(R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y1
-	MOVQ        16(R9), R11
-	VMOVUPS     64(R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y2
-	MOVQ        24(R9), R9
-	VMOVUPS     96(R10), Y6
-	VANDPS      (R8)(R9*1), Y6, Y3
+	ADDQ        (SP), R9
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R12
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y2
+	MOVQ        24(R10), R10
+	VMOVUPS     96(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y3
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
+	PREFETCHT0  256(R9)(R10*1)
 	VMOVAPS     Y0, Y6
 	VFMADD231PS Y10, Y2, Y6
 	VMULPS      Y11, Y1, Y7
@@ -4613,24 +6004,28 @@ wino4Gradientzero1:
 	VMOVUPS Y0, 352(CX)
 
 wino4Gradientrow1:
-	MOVQ        16(DI), R8
-	TESTQ       R8, R8
+	MOVQ        16(R8), R9
+	TESTQ       R9, R9
 	JS          wino4Gradientzero2
-	ADDQ        (SP), R8
-	MOVQ        48(AX), R9
-	MOVQ        56(AX), R10
-	MOVQ        (R9), R11
-	VMOVUPS     (R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y0
-	MOVQ        8(R9), R11
-	VMOVUPS     32(R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y1
-	MOVQ        16(R9), R11
-	VMOVUPS     64(R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y2
-	MOVQ        24(R9), R9
-	VMOVUPS     96(R10), Y6
-	VANDPS      (R8)(R9*1), Y6, Y3
+	ADDQ        (SP), R9
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R12
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y2
+	MOVQ        24(R10), R10
+	VMOVUPS     96(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y3
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
+	PREFETCHT0  256(R9)(R10*1)
 	VMOVAPS     Y0, Y6
 	VFMADD231PS Y10, Y2, Y6
 	VMULPS      Y11, Y1, Y7
@@ -4661,24 +6056,28 @@ wino4Gradientzero2:
 	VMOVUPS Y0, 544(CX)
 
 wino4Gradientrow2:
-	MOVQ        24(DI), R8
-	TESTQ       R8, R8
+	MOVQ        24(R8), R9
+	TESTQ       R9, R9
 	JS          wino4Gradientzero3
-	ADDQ        (SP), R8
-	MOVQ        48(AX), R9
-	MOVQ        56(AX), R10
-	MOVQ        (R9), R11
-	VMOVUPS     (R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y0
-	MOVQ        8(R9), R11
-	VMOVUPS     32(R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y1
-	MOVQ        16(R9), R11
-	VMOVUPS     64(R10), Y6
-	VANDPS      (R8)(R11*1), Y6, Y2
-	MOVQ        24(R9), R9
-	VMOVUPS     96(R10), Y6
-	VANDPS      (R8)(R9*1), Y6, Y3
+	ADDQ        (SP), R9
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R12
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y2
+	MOVQ        24(R10), R10
+	VMOVUPS     96(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y3
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
+	PREFETCHT0  256(R9)(R10*1)
 	VMOVAPS     Y0, Y6
 	VFMADD231PS Y10, Y2, Y6
 	VMULPS      Y11, Y1, Y7
@@ -4709,7 +6108,7 @@ wino4Gradientzero3:
 	VMOVUPS Y0, 736(CX)
 
 wino4Gradientrow3:
-	ADDQ        $0x20, DI
+	ADDQ        $0x20, R8
 	VMOVUPS     (CX), Y0
 	VMOVUPS     192(CX), Y1
 	VMOVUPS     384(CX), Y2
@@ -4895,7 +6294,7 @@ DATA wino4GradientConstants<>+20(SB)/4, $(3.375)
 GLOBL wino4GradientConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4WeightGradient(a *byte)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·wino4WeightGradient(SB), NOSPLIT, $48-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4WeightGradientConstants<>+0(SB), Y10
@@ -4916,18 +6315,36 @@ vector:
 	LEAQ 576(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000006, SI
-	MOVQ (SP), DI
-	MOVQ 24(AX), R8
+	MOVQ 8(SP), DI
+	MOVQ (SP), R8
+	MOVQ 24(AX), R9
 
 plane:
-	LEAQ         (DI)(R8*2), R9
-	ADDQ         R8, R9
-	VMOVUPS      (DI), Y0
-	VMOVUPS      (DI)(R8*1), Y1
-	VMOVUPS      (DI)(R8*2), Y2
-	VMOVUPS      (R9), Y3
-	VMOVUPS      (R9)(R8*1), Y4
-	VMOVUPS      (R9)(R8*2), Y5
+	TESTQ      $0x00000020, DI
+	JNZ        wino4WeightGradientfetched
+	MOVQ       32(AX), R10
+	LEAQ       (DI)(R10*2), R11
+	ADDQ       R10, R11
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R10*1)
+	PREFETCHT0 (DI)(R10*2)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R10*1)
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+	ADDQ       R10, DI
+
+wino4WeightGradientfetched:
+	LEAQ         (R8)(R9*2), R10
+	ADDQ         R9, R10
+	VMOVUPS      (R8), Y0
+	VMOVUPS      (R8)(R9*1), Y1
+	VMOVUPS      (R8)(R9*2), Y2
+	VMOVUPS      (R10), Y3
+	VMOVUPS      (R10)(R9*1), Y4
+	VMOVUPS      (R10)(R9*2), Y5
 	VADDPS       Y2, Y1, Y6
 	VSUBPS       Y2, Y1, Y7
 	VADDPS       Y4, Y3, Y8
@@ -4942,19 +6359,19 @@ plane:
 	VMOVUPS      Y0, (CX)
 	VMOVUPS      Y1, 32(CX)
 	VMOVUPS      Y5, 64(CX)
-	LEAQ         (DI)(R8*2), DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	LEAQ         (DI)(R8*2), R9
-	ADDQ         R8, R9
-	VMOVUPS      (DI), Y0
-	VMOVUPS      (DI)(R8*1), Y1
-	VMOVUPS      (DI)(R8*2), Y2
-	VMOVUPS      (R9), Y3
-	VMOVUPS      (R9)(R8*1), Y4
-	VMOVUPS      (R9)(R8*2), Y5
+	LEAQ         (R8)(R9*2), R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	LEAQ         (R8)(R9*2), R10
+	ADDQ         R9, R10
+	VMOVUPS      (R8), Y0
+	VMOVUPS      (R8)(R9*1), Y1
+	VMOVUPS      (R8)(R9*2), Y2
+	VMOVUPS      (R10), Y3
+	VMOVUPS      (R10)(R9*1), Y4
+	VMOVUPS      (R10)(R9*2), Y5
 	VADDPS       Y2, Y1, Y6
 	VSUBPS       Y2, Y1, Y7
 	VADDPS       Y4, Y3, Y8
@@ -4969,19 +6386,19 @@ plane:
 	VMOVUPS      Y0, 96(CX)
 	VMOVUPS      Y1, 128(CX)
 	VMOVUPS      Y5, 160(CX)
-	LEAQ         (DI)(R8*2), DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	LEAQ         (DI)(R8*2), R9
-	ADDQ         R8, R9
-	VMOVUPS      (DI), Y0
-	VMOVUPS      (DI)(R8*1), Y1
-	VMOVUPS      (DI)(R8*2), Y2
-	VMOVUPS      (R9), Y3
-	VMOVUPS      (R9)(R8*1), Y4
-	VMOVUPS      (R9)(R8*2), Y5
+	LEAQ         (R8)(R9*2), R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	LEAQ         (R8)(R9*2), R10
+	ADDQ         R9, R10
+	VMOVUPS      (R8), Y0
+	VMOVUPS      (R8)(R9*1), Y1
+	VMOVUPS      (R8)(R9*2), Y2
+	VMOVUPS      (R10), Y3
+	VMOVUPS      (R10)(R9*1), Y4
+	VMOVUPS      (R10)(R9*2), Y5
 	VADDPS       Y2, Y1, Y6
 	VSUBPS       Y2, Y1, Y7
 	VADDPS       Y4, Y3, Y8
@@ -4996,19 +6413,19 @@ plane:
 	VMOVUPS      Y0, 192(CX)
 	VMOVUPS      Y1, 224(CX)
 	VMOVUPS      Y5, 256(CX)
-	LEAQ         (DI)(R8*2), DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	LEAQ         (DI)(R8*2), R9
-	ADDQ         R8, R9
-	VMOVUPS      (DI), Y0
-	VMOVUPS      (DI)(R8*1), Y1
-	VMOVUPS      (DI)(R8*2), Y2
-	VMOVUPS      (R9), Y3
-	VMOVUPS      (R9)(R8*1), Y4
-	VMOVUPS      (R9)(R8*2), Y5
+	LEAQ         (R8)(R9*2), R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	LEAQ         (R8)(R9*2), R10
+	ADDQ         R9, R10
+	VMOVUPS      (R8), Y0
+	VMOVUPS      (R8)(R9*1), Y1
+	VMOVUPS      (R8)(R9*2), Y2
+	VMOVUPS      (R10), Y3
+	VMOVUPS      (R10)(R9*1), Y4
+	VMOVUPS      (R10)(R9*2), Y5
 	VADDPS       Y2, Y1, Y6
 	VSUBPS       Y2, Y1, Y7
 	VADDPS       Y4, Y3, Y8
@@ -5023,19 +6440,19 @@ plane:
 	VMOVUPS      Y0, 288(CX)
 	VMOVUPS      Y1, 320(CX)
 	VMOVUPS      Y5, 352(CX)
-	LEAQ         (DI)(R8*2), DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	LEAQ         (DI)(R8*2), R9
-	ADDQ         R8, R9
-	VMOVUPS      (DI), Y0
-	VMOVUPS      (DI)(R8*1), Y1
-	VMOVUPS      (DI)(R8*2), Y2
-	VMOVUPS      (R9), Y3
-	VMOVUPS      (R9)(R8*1), Y4
-	VMOVUPS      (R9)(R8*2), Y5
+	LEAQ         (R8)(R9*2), R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	LEAQ         (R8)(R9*2), R10
+	ADDQ         R9, R10
+	VMOVUPS      (R8), Y0
+	VMOVUPS      (R8)(R9*1), Y1
+	VMOVUPS      (R8)(R9*2), Y2
+	VMOVUPS      (R10), Y3
+	VMOVUPS      (R10)(R9*1), Y4
+	VMOVUPS      (R10)(R9*2), Y5
 	VADDPS       Y2, Y1, Y6
 	VSUBPS       Y2, Y1, Y7
 	VADDPS       Y4, Y3, Y8
@@ -5050,19 +6467,19 @@ plane:
 	VMOVUPS      Y0, 384(CX)
 	VMOVUPS      Y1, 416(CX)
 	VMOVUPS      Y5, 448(CX)
-	LEAQ         (DI)(R8*2), DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	LEAQ         (DI)(R8*2), R9
-	ADDQ         R8, R9
-	VMOVUPS      (DI), Y0
-	VMOVUPS      (DI)(R8*1), Y1
-	VMOVUPS      (DI)(R8*2), Y2
-	VMOVUPS      (R9), Y3
-	VMOVUPS      (R9)(R8*1), Y4
-	VMOVUPS      (R9)(R8*2), Y5
+	LEAQ         (R8)(R9*2), R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	LEAQ         (R8)(R9*2), R10
+	ADDQ         R9, R10
+	VMOVUPS      (R8), Y0
+	VMOVUPS      (R8)(R9*1), Y1
+	VMOVUPS      (R8)(R9*2), Y2
+	VMOVUPS      (R10), Y3
+	VMOVUPS      (R10)(R9*1), Y4
+	VMOVUPS      (R10)(R9*2), Y5
 	VADDPS       Y2, Y1, Y6
 	VSUBPS       Y2, Y1, Y7
 	VADDPS       Y4, Y3, Y8
@@ -5077,11 +6494,11 @@ plane:
 	VMOVUPS      Y0, 480(CX)
 	VMOVUPS      Y1, 512(CX)
 	VMOVUPS      Y5, 544(CX)
-	LEAQ         (DI)(R8*2), DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
-	ADDQ         R8, DI
+	LEAQ         (R8)(R9*2), R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
+	ADDQ         R9, R8
 	VMOVUPS      (CX), Y0
 	VMOVUPS      96(CX), Y1
 	VMOVUPS      192(CX), Y2

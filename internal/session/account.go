@@ -50,6 +50,7 @@ func (p *Plan) Account() []Part {
 		{"optimiser state", moments},
 		{"moving average", averages},
 		{"accumulated gradients", gradients},
+		{"weights as kernels take them", engine.KeptBytes(p.programs...)},
 		{"inputs of the step", engine.RunBytes(prog) - prog.ArenaBytes},
 	}
 	for _, part := range engine.Parts() {

@@ -35,11 +35,22 @@ func (e *BudgetError) Error() string {
 // Compile plans the programs of a session; ProcessBytes tells what the process will take, and Start takes it.
 // What does not fit the budget with the memory savers that the network asks for is planned anew: the training
 // programs then recompute what costs least, whatever the network asks for. The error is a *BudgetError when
-// that is not enough.
+// that is not enough. Without training the evaluation keeps what its kernels make of the weights where the budget allows.
 func Compile(dev engine.Device, opt Options) (*Plan, error) {
+	if opt.Training == nil {
+		p, err := compile(dev, opt, true)
+		if err != nil || opt.Budget == 0 || p.ProcessBytes() <= opt.Budget {
+			return p, err
+		}
+	}
+	return compile(dev, opt, false)
+}
+
+// compile is Compile; with keep the evaluation keeps what it makes of the weights, and may take more than the budget.
+func compile(dev engine.Device, opt Options, keep bool) (*Plan, error) {
 	p := &Plan{Session: Session{opt: opt, train: map[int]*engine.Program{}}}
 	if opt.EvalBatch > 0 {
-		prog, err := p.compileEval(dev)
+		prog, err := p.compileEval(dev, keep)
 		if err != nil {
 			return nil, err
 		}
@@ -86,6 +97,9 @@ func Compile(dev engine.Device, opt Options) (*Plan, error) {
 		return nil, err
 	}
 	p.forgetGraph()
+	if keep {
+		return p, nil
+	}
 	return p, p.fit(sources)
 }
 

@@ -83,8 +83,9 @@ func (s *Session) input(g *graph.Graph, n int) *graph.Value {
 	return g.Leaf(graph.Input, "x", graph.Type{Shape: []int{n, s.opt.Network.InChannels, d[0], d[1], d[2]}, Class: graph.Volume})
 }
 
-func (s *Session) compileEval(dev engine.Device) (*engine.Program, error) {
-	var req engine.Request
+// compileEval compiles the forward pass without training, with keep one that keeps what it makes of the weights.
+func (s *Session) compileEval(dev engine.Device, keep bool) (*engine.Program, error) {
+	req := engine.Request{Keep: keep}
 	g, err := graph.Build(func(g *graph.Graph) error {
 		b := nn.New(g, false)
 		req.Outputs = []*graph.Value{s.opt.Network.Build(b, s.input(g, s.opt.EvalBatch))}

@@ -292,6 +292,8 @@ type run func(a *args)
 type args struct {
 	in, out [][]float32
 	work    []float32
+	kept    []float32
+	fresh   bool // kept holds what an earlier run made
 	info    *engine.RunInfo
 }
 
@@ -309,8 +311,8 @@ func (d *Device) Kernel(op graph.Op, in, out []engine.Layout) (engine.Kernel, er
 		d.convKernel, d.volumeKernel, d.denseKernel, d.tokenKernel, d.stateKernel,
 	} {
 		if f, work := bind(op, in, out); f != nil {
-			return engine.Kernel{Workspace: work, Run: func(c *engine.Call) {
-				a := &args{work: engine.F32(c.Work), info: c.Info}
+			return engine.Kernel{Workspace: work, Kept: d.keptOf(op, in), Run: func(c *engine.Call) {
+				a := &args{work: engine.F32(c.Work), kept: engine.F32(c.Kept), fresh: c.Fresh, info: c.Info}
 				for _, b := range c.In {
 					a.in = append(a.in, engine.F32(b))
 				}

@@ -14,9 +14,15 @@ func (d *Device) convKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 	switch op := op.(type) {
 	case ops.Conv3D:
 		c := d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
+		kept := c.Prepared(in[0].Type.Shape[0])
 		return func(a *args) {
-			m.ConvForward(c, feature(in[0], a.in[0]), a.in[1], feature(out[0], a.out[0]), a.work)
-		}, m.ConvForwardWorkspace(c, in[0].Type.Shape[0])
+			x, y := feature(in[0], a.in[0]), feature(out[0], a.out[0])
+			if kept > 0 {
+				m.ConvForwardPrepared(c, x, d.prepared(c, a), nil, y, a.work)
+				return
+			}
+			m.ConvForward(c, x, a.in[1], y, a.work)
+		}, m.ConvForwardWorkspace(c, in[0].Type.Shape[0]) - kept
 	case ops.ConvNorm:
 		return d.convNormKernel(op, in, out)
 	case ops.Conv3DBackwardData:
@@ -165,14 +171,42 @@ func normCoefficients(work []float32, index []int, stats, gamma, beta []float32,
 func (d *Device) convNormKernel(op ops.ConvNorm, in, out []engine.Layout) (run, int) {
 	c := d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
 	index, n := lanes(out[0])
+	kept := c.Prepared(in[0].Type.Shape[0])
 	return func(a *args) {
 		e := kernels.Epilogue{ReLU: op.ReLU}
 		e.Scale, e.Shift = normCoefficients(a.work[:2*n], index, a.in[2], a.in[3], a.in[4], op.Eps)
 		if op.Add {
 			e.Add = ptr(feature(in[5], a.in[5]))
 		}
-		d.m.ConvForwardNorm(c, feature(in[0], a.in[0]), a.in[1], &e, feature(out[0], a.out[0]), a.work[2*n:])
-	}, 2*n + d.m.ConvForwardWorkspace(c, in[0].Type.Shape[0])
+		x, y := feature(in[0], a.in[0]), feature(out[0], a.out[0])
+		if kept > 0 {
+			d.m.ConvForwardPrepared(c, x, d.prepared(c, a), &e, y, a.work[2*n:])
+			return
+		}
+		d.m.ConvForwardNorm(c, x, a.in[1], &e, y, a.work[2*n:])
+	}, 2*n + d.m.ConvForwardWorkspace(c, in[0].Type.Shape[0]) - kept
+}
+
+// keptOf returns the elements that the kernel of an operation keeps: what a convolution makes of its weights.
+func (d *Device) keptOf(op graph.Op, in []engine.Layout) int {
+	var stride, pad [3]int
+	switch op := op.(type) {
+	case ops.Conv3D:
+		stride, pad = op.Stride, op.Pad
+	case ops.ConvNorm:
+		stride, pad = op.Stride, op.Pad
+	default:
+		return 0
+	}
+	return d.conv(in[0], in[1].Type.Shape, stride, pad).Prepared(in[0].Type.Shape[0])
+}
+
+// prepared returns what the convolution makes of its weights, made now unless that was kept.
+func (d *Device) prepared(c *kernels.Conv, a *args) []float32 {
+	if !a.fresh {
+		d.m.PrepareForward(c, a.in[1], a.kept)
+	}
+	return a.kept
 }
 
 // normKernel binds batch norm. Per-channel coefficients are computed in float64 and laid out as the map's

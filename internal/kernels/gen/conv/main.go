@@ -24,7 +24,7 @@ const (
 	outerX, outerDY, outerDW, outerN               = 0, 8, 16, 24
 	outerXStep, outerDYStep, outerBlock, outerStep = 48, 72, 96, 104
 	denseX, denseW, denseY, denseBlocks            = 0, 8, 16, 24
-	denseXStep, denseWStep                         = 32, 40
+	denseXStep, denseWStep, denseNext              = 32, 40, 56
 )
 
 // shape is the register tile of a micro-kernel: rows of one or two vectors.
@@ -272,8 +272,16 @@ func (s shape) dense(kind string, depth int) {
 	}
 	x, w, blocks := get(denseX), get(denseW), get(denseBlocks)
 	xStep, wStep := get(denseXStep), get(denseWStep)
+	next := get(denseNext)
 	s.zeroAcc()
 	Label("block")
+	for i := range depth / 4 {
+		PREFETCHT1(field(next, i*64))
+	}
+	for r := range s.rows * depth / 16 {
+		PREFETCHT0(field(x, (s.rows*depth/16+r)*64))
+	}
+	ADDQ(U32(depth*16), next)
 	for c := range depth {
 		s.step(w, c*s.rowBytes(), func(r int) Mem { return field(x, r*4*depth+c*4) })
 	}

@@ -55,6 +55,7 @@ type cube struct {
 	toMap   bool // writes rows of a map: row offsets, negative ones are left out, and a number of columns
 	norm    bool // multiplies by a scale per channel, adds a shift and clamps from below
 	add     bool // adds another map before that
+	stride  int  // columns from one tile to the next, of a transform that reads a map
 
 	src, dst, count, scaleAt, shiftAt, addAt Mem // arguments that change from vector to vector
 }
@@ -150,9 +151,11 @@ func (c cube) toElements(p reg.Register) {
 	MOVQ(planes, plane)
 	count := GP64()
 	MOVQ(U32(uint32(n)), count)
+	ahead := get(c.dst)
 	if c.fromMap {
 		rows := load(p, argRows)
 		Label("plane")
+		c.fetchElements(p, ahead)
 		for h := range n {
 			// A row outside the map counts as zeros.
 			row := load(rows, 8*h)
@@ -165,6 +168,11 @@ func (c cube) toElements(p reg.Register) {
 				at := load(cols, 8*w)
 				VMOVUPS(field(mask, w*vector), ymm[temps])
 				VANDPS(Mem{Base: row, Index: at, Scale: 1}, ymm[temps], ymm[w])
+				if w == n-1 { // the next tile of the row
+					for i := range c.stride {
+						PREFETCHT0(Mem{Base: row, Index: at, Scale: 1, Disp: 64 * (i + 1)})
+					}
+				}
 			}
 			for i, r := range c.apply() {
 				VMOVUPS(ymm[r], field(scratch, (h*m+i)*vector))
@@ -181,6 +189,7 @@ func (c cube) toElements(p reg.Register) {
 	} else {
 		src, step := get(c.src), load(p, argSrcStep)
 		Label("plane")
+		c.fetchElements(p, ahead)
 		for h := range n {
 			c.run(steps(src, step, n), strip(scratch, h*m, 1, m))
 			next := GP64()
@@ -212,6 +221,26 @@ func (c cube) toElements(p reg.Register) {
 	c.next()
 }
 
+// fetchElements asks for a plane's share of the lines that the elements will be written to, for they lie far from each
+// other. The second vector of a line finds them there.
+func (c cube) fetchElements(p reg.Register, ahead reg.GPVirtual) {
+	const half = 32 // second vectors of a line begin there
+	skip := c.name + "fetched"
+	TESTQ(U32(half), ahead)
+	JNZ(LabelRef(skip))
+	step := load(p, argDstStep)
+	for left := (c.out*c.out*c.out + c.in - 1) / c.in; left > 0; left -= 6 {
+		n := min(left, 6)
+		for _, m := range steps(ahead, step, n) {
+			PREFETCHT0(m)
+		}
+		for range n {
+			ADDQ(step, ahead)
+		}
+	}
+	Label(skip)
+}
+
 // next goes on to the next vector, which follows in memory at both ends.
 func (c cube) next() {
 	ADDQ(U8(vector), c.src)
@@ -237,7 +266,13 @@ func (c cube) elementsToMap(p reg.Register) {
 	count, at := GP64(), GP64()
 	MOVQ(U32(uint32(n*n)), count)
 	MOVQ(scratch, at)
+	fetchRows(p, get(c.dst), m)
 	Label("element")
+	far := GP64()
+	LEAQ(Mem{Base: src, Index: step, Scale: 8}, far)
+	for _, m := range steps(far, deep, n) {
+		PREFETCHT0(m)
+	}
 	c.run(steps(src, deep, n), strip(at, 0, n*n, m))
 	ADDQ(step, src)
 	ADDQ(U8(vector), at)
@@ -269,6 +304,18 @@ func (c cube) elementsToMap(p reg.Register) {
 	DECQ(count)
 	JNZ(LabelRef("plane"))
 	c.next()
+}
+
+// fetchRows asks for the lines that m·m rows of m columns will be written to. Those of rows outside the map are none.
+func fetchRows(p reg.Register, dst reg.GPVirtual, m int) {
+	rows := load(p, argRows)
+	for i := range m * m {
+		row := load(rows, 8*i)
+		ADDQ(dst, row)
+		for w := range m {
+			PREFETCHT0(field(row, w*64))
+		}
+	}
 }
 
 // store writes the results to as many columns of a row of the map as it has.
@@ -309,12 +356,12 @@ func digit(i int) string { return string(rune('0' + i)) }
 func main() {
 	ConstraintExpr("!noasm")
 	for _, s := range sizes() {
-		cube{name: "wino" + s.name + "Input", doc: "is winoGeneric for the input of a convolution.", line: s.input, fromMap: true}.generate()
+		cube{name: "wino" + s.name + "Input", doc: "is winoGeneric for the input of a convolution.", line: s.input, fromMap: true, stride: s.output.out}.generate()
 		cube{name: "wino" + s.name + "Output", doc: "is winoGeneric for the output of a convolution.", line: s.output, toMap: true}.generate()
 		cube{name: "wino" + s.name + "OutputNorm", doc: "is winoGeneric for the output of a convolution with a norm.", line: s.output, toMap: true, norm: true}.generate()
 		cube{name: "wino" + s.name + "OutputNormAdd", doc: "is winoGeneric for the output of a convolution with a norm and a sum.", line: s.output, toMap: true, norm: true, add: true}.generate()
 		cube{name: "wino" + s.name + "Weight", doc: "is winoGeneric for the weights.", line: s.weight}.generate()
-		cube{name: "wino" + s.name + "Gradient", doc: "is winoGeneric for the gradient of the output.", line: s.gradient, fromMap: true}.generate()
+		cube{name: "wino" + s.name + "Gradient", doc: "is winoGeneric for the gradient of the output.", line: s.gradient, fromMap: true, stride: s.output.out}.generate()
 		cube{name: "wino" + s.name + "WeightGradient", doc: "is winoGeneric for the gradient of the weights.", line: s.weightGradient}.generate()
 	}
 	Generate()
