@@ -81,7 +81,7 @@ func NewConvWith(spec ConvSpec, isa ISA, choice ConvChoice) *Conv {
 func (m *Machine) ConvForwardWorkspace(c *Conv, n int) int {
 	switch w := c.wino[Forward]; {
 	case c.useStem(Forward):
-		return c.stem.workspace()
+		return c.stem.workspace(m.Threads())
 	case c.plain != nil:
 		return c.plain.workspace(n)
 	case w != nil:
@@ -96,6 +96,9 @@ const fewTiles = 256
 // Prepared returns the floats of what PrepareForward makes of the weights, 0 where ConvForward of n samples takes them
 // as they are or would gain little.
 func (c *Conv) Prepared(n int) int {
+	if c.useStem(Forward) {
+		return c.stem.weightFloats()
+	}
 	w := c.wino[Forward]
 	if w == nil || n*volume3(w.forward.tiles) > fewTiles {
 		return 0
@@ -105,12 +108,20 @@ func (c *Conv) Prepared(n int) int {
 
 // PrepareForward makes of the weights what ConvForwardPrepared takes in their place.
 func (m *Machine) PrepareForward(c *Conv, w, prepared []float32) {
+	if c.useStem(Forward) {
+		m.stemWeights(c.stem, prepared, w)
+		return
+	}
 	m.winoForwardWeights(c, c.wino[Forward], prepared, w)
 }
 
 // ConvForwardPrepared is ConvForwardNorm with what PrepareForward made of the weights; without an epilogue, e is nil. Its
 // workspace is that of ConvForward less Prepared.
 func (m *Machine) ConvForwardPrepared(c *Conv, x Map, prepared []float32, e *Epilogue, y Map, ws []float32) {
+	if c.useStem(Forward) {
+		m.stemForwardPrepared(c, x, prepared, y, e, ws)
+		return
+	}
 	m.runWinograd(c.wino[Forward].forward, x, y, prepared, e, ws)
 }
 
@@ -195,7 +206,7 @@ func (m *Machine) ConvBackwardData(c *Conv, w []float32, dy Map, dx Map, ws []fl
 func (m *Machine) ConvBackwardWeightsWorkspace(c *Conv, n int) int {
 	switch w := c.wino[BackwardWeights]; {
 	case c.useStem(BackwardWeights):
-		return c.stem.workspace()
+		return c.stem.gradientWorkspace()
 	case c.plain != nil:
 		return c.plain.workspace(n)
 	case w != nil:

@@ -36,20 +36,13 @@ func (k *convKernels) dense(a *denseArgs, rows int, wide bool) {
 	}
 }
 
-// half runs the dense kernel over one block of 8 input channels for at most 6 rows. Machines with AVX-512 take the
-// AVX2 code too: so short a sum waits for memory.
-func (k *convKernels) half(a *denseArgs, rows int, wide bool) {
+// phases runs the phases kernel. Machines with AVX-512 take the AVX2 code too: so short a sum waits for memory.
+func (k *convKernels) phases(a *phaseArgs) {
 	if k.isa == Generic {
-		halfGeneric(a, rows, wide)
+		phasesGeneric(a)
 		return
 	}
-	a.Next = uintptr(a.W)
-	halfAVX2(a, rows, wide)
-	if wide {
-		second := *a
-		second.W, second.Y = unsafe.Add(a.W, Block*4), unsafe.Add(a.Y, a.YBlock)
-		halfAVX2(&second, rows, wide)
-	}
+	phasesAVX2Narrow6((*byte)(unsafe.Pointer(a)))
 }
 
 // plain runs the plain kernel for one of the row counts in tiles.
@@ -304,40 +297,5 @@ func denseAVX2(a *denseArgs, rows int, wide bool) {
 		denseAVX2Narrow2(p)
 	case 1:
 		denseAVX2Narrow1(p)
-	}
-}
-
-func halfAVX2(a *denseArgs, rows int, wide bool) {
-	p := (*byte)(unsafe.Pointer(a))
-	if wide {
-		switch rows {
-		case 6:
-			halfAVX2Wide6(p)
-		case 5:
-			halfAVX2Wide5(p)
-		case 4:
-			halfAVX2Wide4(p)
-		case 3:
-			halfAVX2Wide3(p)
-		case 2:
-			halfAVX2Wide2(p)
-		case 1:
-			halfAVX2Wide1(p)
-		}
-		return
-	}
-	switch rows {
-	case 6:
-		halfAVX2Narrow6(p)
-	case 5:
-		halfAVX2Narrow5(p)
-	case 4:
-		halfAVX2Narrow4(p)
-	case 3:
-		halfAVX2Narrow3(p)
-	case 2:
-		halfAVX2Narrow2(p)
-	case 1:
-		halfAVX2Narrow1(p)
 	}
 }

@@ -6,7 +6,7 @@ func (k *convKernels) gather(a *gatherArgs, rows int, wide bool) { gatherGeneric
 
 func (k *convKernels) dense(a *denseArgs, rows int, wide bool) { k.denseGather(a, rows, wide) }
 
-func (k *convKernels) half(a *denseArgs, rows int, wide bool) { halfGeneric(a, rows, wide) }
+func (k *convKernels) phases(a *phaseArgs) { phasesGeneric(a) }
 
 func (k *convKernels) plain(a *plainArgs, rows int, wide bool) { plainGeneric(a, rows, wide) }
 

@@ -274,20 +274,10 @@ func outerAVX2Narrow6(a *byte)
 //go:noescape
 func denseAVX2Wide6(a *byte)
 
-// halfAVX2Wide6 is denseArgs' sum for a fixed number of rows.
-//
-//go:noescape
-func halfAVX2Wide6(a *byte)
-
 // denseAVX2Narrow6 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow6(a *byte)
-
-// halfAVX2Narrow6 is denseArgs' sum for a fixed number of rows.
-//
-//go:noescape
-func halfAVX2Narrow6(a *byte)
 
 // outerAVX2Narrow5 is outerGeneric for a fixed number of rows.
 //
@@ -299,20 +289,10 @@ func outerAVX2Narrow5(a *byte)
 //go:noescape
 func denseAVX2Wide5(a *byte)
 
-// halfAVX2Wide5 is denseArgs' sum for a fixed number of rows.
-//
-//go:noescape
-func halfAVX2Wide5(a *byte)
-
 // denseAVX2Narrow5 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow5(a *byte)
-
-// halfAVX2Narrow5 is denseArgs' sum for a fixed number of rows.
-//
-//go:noescape
-func halfAVX2Narrow5(a *byte)
 
 // outerAVX2Narrow4 is outerGeneric for a fixed number of rows.
 //
@@ -324,20 +304,10 @@ func outerAVX2Narrow4(a *byte)
 //go:noescape
 func denseAVX2Wide4(a *byte)
 
-// halfAVX2Wide4 is denseArgs' sum for a fixed number of rows.
-//
-//go:noescape
-func halfAVX2Wide4(a *byte)
-
 // denseAVX2Narrow4 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow4(a *byte)
-
-// halfAVX2Narrow4 is denseArgs' sum for a fixed number of rows.
-//
-//go:noescape
-func halfAVX2Narrow4(a *byte)
 
 // outerAVX2Narrow3 is outerGeneric for a fixed number of rows.
 //
@@ -349,20 +319,10 @@ func outerAVX2Narrow3(a *byte)
 //go:noescape
 func denseAVX2Wide3(a *byte)
 
-// halfAVX2Wide3 is denseArgs' sum for a fixed number of rows.
-//
-//go:noescape
-func halfAVX2Wide3(a *byte)
-
 // denseAVX2Narrow3 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow3(a *byte)
-
-// halfAVX2Narrow3 is denseArgs' sum for a fixed number of rows.
-//
-//go:noescape
-func halfAVX2Narrow3(a *byte)
 
 // outerAVX2Narrow2 is outerGeneric for a fixed number of rows.
 //
@@ -374,20 +334,10 @@ func outerAVX2Narrow2(a *byte)
 //go:noescape
 func denseAVX2Wide2(a *byte)
 
-// halfAVX2Wide2 is denseArgs' sum for a fixed number of rows.
-//
-//go:noescape
-func halfAVX2Wide2(a *byte)
-
 // denseAVX2Narrow2 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow2(a *byte)
-
-// halfAVX2Narrow2 is denseArgs' sum for a fixed number of rows.
-//
-//go:noescape
-func halfAVX2Narrow2(a *byte)
 
 // outerAVX2Narrow1 is outerGeneric for a fixed number of rows.
 //
@@ -399,20 +349,15 @@ func outerAVX2Narrow1(a *byte)
 //go:noescape
 func denseAVX2Wide1(a *byte)
 
-// halfAVX2Wide1 is denseArgs' sum for a fixed number of rows.
-//
-//go:noescape
-func halfAVX2Wide1(a *byte)
-
 // denseAVX2Narrow1 is denseArgs' sum for a fixed number of rows.
 //
 //go:noescape
 func denseAVX2Narrow1(a *byte)
 
-// halfAVX2Narrow1 is denseArgs' sum for a fixed number of rows.
+// phasesAVX2Narrow6 is phasesGeneric.
 //
 //go:noescape
-func halfAVX2Narrow1(a *byte)
+func phasesAVX2Narrow6(a *byte)
 
 // transposeAVX2 is transposeGeneric.
 //

@@ -51,18 +51,30 @@ func (k *convKernels) denseGather(a *denseArgs, rows int, wide bool) {
 	k.gather(&g, tile, wide)
 }
 
-// halfRows is the largest number of rows that half computes.
-const halfRows = 6
+// phaseArgs are the arguments of the phases kernel. It computes for each of Elements elements and each row i < Rows
+//
+//	y[i][:] = sum over c < 8 of x[i][c] * w[c][:]
+//
+// where rows of x, of 8 floats, and rows of y and w, of 16, follow each other in memory, and w those of the element
+// before. Rows is a multiple of phaseRows; steps from element to element are in bytes.
+type phaseArgs struct {
+	X, W, Y        unsafe.Pointer
+	Elements, Rows int
+	XStep, YStep   int
+}
 
-// halfGeneric computes rows of one block of 8 input channels, 8 floats apart.
-func halfGeneric(a *denseArgs, rows int, wide bool) {
-	groups, rowBytes := laneGroups(wide)
-	for i := range rows {
-		for g := range groups {
-			w, o := laneGroup(g, a.YBlock)
-			var acc lanes8
-			madd8(&acc, unsafe.Add(a.X, i*32), unsafe.Add(a.W, w), 8, rowBytes)
-			*(*lanes8)(unsafe.Add(a.Y, i*Block*4+o)) = acc
+// phaseRows is the number of rows that the phases kernel computes at once.
+const phaseRows = 6
+
+func phasesGeneric(a *phaseArgs) {
+	for e := range a.Elements {
+		x, y, w := unsafe.Add(a.X, e*a.XStep), unsafe.Add(a.Y, e*a.YStep), unsafe.Add(a.W, e*8*Block*4)
+		for i := range a.Rows {
+			for g := range 2 {
+				var acc lanes8
+				madd8(&acc, unsafe.Add(x, i*32), unsafe.Add(w, g*32), 8, Block*4)
+				*(*lanes8)(unsafe.Add(y, i*Block*4+g*32)) = acc
+			}
 		}
 	}
 }

@@ -178,11 +178,10 @@ func mapBlock(x Map, sample, block int) unsafe.Pointer {
 
 // toElements transforms one block of channels of a cube of a map to elements at dst.
 func (p *winoPass) toElements(kind winoKind, x Map, sample, block int, at, pad [3]int, edge int, cols *winoColumns, dst *float32, stride int) {
-	var scratch winoScratch
 	var rows [winoMaxTile * winoMaxTile]int
 	winoRows(&rows, [2]int{at[0]*p.m - pad[0], at[1]*p.m - pad[1]}, edge, [3]int{x.D, x.H, x.W})
 	p.k.transform(kind, &winoArgs{
-		Src: mapBlock(x, sample, block), Dst: unsafe.Pointer(dst), Scratch: unsafe.Pointer(&scratch),
+		Src: mapBlock(x, sample, block), Dst: unsafe.Pointer(dst),
 		DstStep: stride * 4, Rows: &rows[0], Cols: &cols.offset, Mask: &cols.mask, Count: Block / 8,
 	})
 }
@@ -216,21 +215,25 @@ func (r *winoRun) products(n int) {
 // output writes one block of channels of tile first+i.
 func (r *winoRun) output(first, i, block int) {
 	sample, at := r.tileAt(first + i)
-	var scratch winoScratch
+	r.fromElements(&r.m[(block*r.block+i)*Block], r.strideM, r.y, sample, block, at, r.epilogue)
+}
+
+// fromElements transforms the elements at src of one block of channels of a tile to the output.
+func (p *winoPass) fromElements(src *float32, stride int, y Map, sample, block int, at [3]int, e *Epilogue) {
 	var rows [winoMaxTile * winoMaxTile]int
-	winoRows(&rows, [2]int{at[0] * r.winograd.m, at[1] * r.winograd.m}, r.winograd.m, r.out)
-	left := at[2] * r.winograd.m
-	for i := range rows[:r.winograd.m*r.winograd.m] {
+	winoRows(&rows, [2]int{at[0] * p.m, at[1] * p.m}, p.m, p.out)
+	left := at[2] * p.m
+	for i := range rows[:p.m*p.m] {
 		if rows[i] >= 0 {
 			rows[i] += left * Block * 4
 		}
 	}
 	a := winoArgs{
-		Src: unsafe.Pointer(&r.m[(block*r.block+i)*Block]), Dst: mapBlock(r.y, sample, block), Scratch: unsafe.Pointer(&scratch),
-		SrcStep: r.strideM * 4, Rows: &rows[0], Width: min(r.winograd.m, r.out[2]-left), Count: Block / 8,
+		Src: unsafe.Pointer(src), Dst: mapBlock(y, sample, block),
+		SrcStep: stride * 4, Rows: &rows[0], Width: min(p.m, p.out[2]-left), Count: Block / 8,
 	}
 	kind := winoOutput
-	if e := r.epilogue; e != nil {
+	if e != nil {
 		var floor winoLane
 		for l := range floor {
 			floor[l] = floorOf(e.ReLU)
@@ -242,5 +245,5 @@ func (r *winoRun) output(first, i, block int) {
 			a.Add = mapBlock(*e.Add, sample, block)
 		}
 	}
-	r.k.transform(kind, &a)
+	p.k.transform(kind, &a)
 }

@@ -6,27 +6,28 @@
 
 // func wino2Input(a *byte)
 // Requires: AVX, MMX+
-TEXT ·wino2Input(SB), NOSPLIT, $48-8
+TEXT ·wino2Input(SB), $2672-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 72(AX), CX
+	MOVQ 64(AX), CX
 	MOVQ CX, 16(SP)
 
 vector:
-	MOVQ 16(AX), CX
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
 	LEAQ 512(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000004, SI
 	MOVQ 8(SP), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), R8
 
 plane:
 	TESTQ      $0x00000020, DI
 	JNZ        wino2Inputfetched
-	MOVQ       32(AX), R9
+	MOVQ       24(AX), R9
 	LEAQ       (DI)(R9*2), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (DI)
@@ -71,8 +72,8 @@ wino2Inputfetched:
 	TESTQ      R9, R9
 	JS         wino2Inputzero0
 	ADDQ       (SP), R9
-	MOVQ       48(AX), R10
-	MOVQ       56(AX), R11
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -109,8 +110,8 @@ wino2Inputrow0:
 	TESTQ      R9, R9
 	JS         wino2Inputzero1
 	ADDQ       (SP), R9
-	MOVQ       48(AX), R10
-	MOVQ       56(AX), R11
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -147,8 +148,8 @@ wino2Inputrow1:
 	TESTQ      R9, R9
 	JS         wino2Inputzero2
 	ADDQ       (SP), R9
-	MOVQ       48(AX), R10
-	MOVQ       56(AX), R11
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -185,8 +186,8 @@ wino2Inputrow2:
 	TESTQ      R9, R9
 	JS         wino2Inputzero3
 	ADDQ       (SP), R9
-	MOVQ       48(AX), R10
-	MOVQ       56(AX), R11
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -272,7 +273,7 @@ wino2Inputrow3:
 	DECQ    SI
 	JNZ     plane
 	MOVQ    8(SP), CX
-	MOVQ    32(AX), BX
+	MOVQ    24(AX), BX
 	IMUL3Q  $0x10, BX, DI
 	MOVQ    $0x00000010, SI
 
@@ -304,24 +305,25 @@ element:
 
 // func wino2Output(a *byte)
 // Requires: AVX, MMX+
-TEXT ·wino2Output(SB), NOSPLIT, $48-8
+TEXT ·wino2Output(SB), $1136-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 72(AX), CX
+	MOVQ 64(AX), CX
 	MOVQ CX, 16(SP)
 
 vector:
-	MOVQ       16(AX), CX
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
 	MOVQ       (SP), DX
-	MOVQ       24(AX), BX
+	MOVQ       16(AX), BX
 	IMUL3Q     $0x10, BX, SI
 	MOVQ       $0x00000010, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       40(AX), R10
+	MOVQ       32(AX), R10
 	MOVQ       (R10), R11
 	ADDQ       R9, R11
 	PREFETCHT0 (R11)
@@ -363,7 +365,7 @@ element:
 	ADDQ       $0x20, R8
 	DECQ       DI
 	JNZ        element
-	MOVQ       40(AX), DX
+	MOVQ       32(AX), DX
 	MOVQ       $0x00000002, DI
 
 plane:
@@ -419,7 +421,7 @@ plane:
 	VSUBPS  Y2, Y1, Y1
 	VSUBPS  Y3, Y1, Y1
 	ADDQ    8(SP), BX
-	MOVQ    64(AX), SI
+	MOVQ    56(AX), SI
 	VMOVUPS Y0, (BX)
 	CMPQ    SI, $0x01
 	JLE     wino2Outputrow0
@@ -438,7 +440,7 @@ wino2Outputrow0:
 	VSUBPS  Y2, Y1, Y1
 	VSUBPS  Y3, Y1, Y1
 	ADDQ    8(SP), BX
-	MOVQ    64(AX), SI
+	MOVQ    56(AX), SI
 	VMOVUPS Y0, (BX)
 	CMPQ    SI, $0x01
 	JLE     wino2Outputrow1
@@ -458,28 +460,29 @@ wino2Outputrow1:
 
 // func wino2OutputNorm(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino2OutputNorm(SB), NOSPLIT, $48-8
+TEXT ·wino2OutputNorm(SB), $1136-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 72(AX), CX
+	MOVQ 64(AX), CX
 	MOVQ CX, 16(SP)
-	MOVQ 80(AX), CX
+	MOVQ 72(AX), CX
 	MOVQ CX, 24(SP)
-	MOVQ 88(AX), CX
+	MOVQ 80(AX), CX
 	MOVQ CX, 32(SP)
 
 vector:
-	MOVQ       16(AX), CX
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
 	MOVQ       (SP), DX
-	MOVQ       24(AX), BX
+	MOVQ       16(AX), BX
 	IMUL3Q     $0x10, BX, SI
 	MOVQ       $0x00000010, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       40(AX), R10
+	MOVQ       32(AX), R10
 	MOVQ       (R10), R11
 	ADDQ       R9, R11
 	PREFETCHT0 (R11)
@@ -521,7 +524,7 @@ element:
 	ADDQ       $0x20, R8
 	DECQ       DI
 	JNZ        element
-	MOVQ       40(AX), DX
+	MOVQ       32(AX), DX
 	MOVQ       $0x00000002, DI
 
 plane:
@@ -580,10 +583,10 @@ plane:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
+	MOVQ        96(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -609,10 +612,10 @@ wino2OutputNormrow0:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
+	MOVQ        96(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -638,30 +641,31 @@ wino2OutputNormrow1:
 
 // func wino2OutputNormAdd(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino2OutputNormAdd(SB), NOSPLIT, $48-8
+TEXT ·wino2OutputNormAdd(SB), $1136-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 72(AX), CX
+	MOVQ 64(AX), CX
 	MOVQ CX, 16(SP)
-	MOVQ 80(AX), CX
+	MOVQ 72(AX), CX
 	MOVQ CX, 24(SP)
-	MOVQ 88(AX), CX
+	MOVQ 80(AX), CX
 	MOVQ CX, 32(SP)
-	MOVQ 96(AX), CX
+	MOVQ 88(AX), CX
 	MOVQ CX, 40(SP)
 
 vector:
-	MOVQ       16(AX), CX
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
 	MOVQ       (SP), DX
-	MOVQ       24(AX), BX
+	MOVQ       16(AX), BX
 	IMUL3Q     $0x10, BX, SI
 	MOVQ       $0x00000010, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       40(AX), R10
+	MOVQ       32(AX), R10
 	MOVQ       (R10), R11
 	ADDQ       R9, R11
 	PREFETCHT0 (R11)
@@ -703,7 +707,7 @@ element:
 	ADDQ       $0x20, R8
 	DECQ       DI
 	JNZ        element
-	MOVQ       40(AX), DX
+	MOVQ       32(AX), DX
 	MOVQ       $0x00000002, DI
 
 plane:
@@ -764,10 +768,10 @@ plane:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
+	MOVQ        96(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
+	MOVQ        56(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -797,10 +801,10 @@ wino2OutputNormAddrow0:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
+	MOVQ        96(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
+	MOVQ        56(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -829,29 +833,30 @@ wino2OutputNormAddrow1:
 
 // func wino2Weight(a *byte)
 // Requires: AVX, MMX+
-TEXT ·wino2Weight(SB), NOSPLIT, $48-8
+TEXT ·wino2Weight(SB), $2032-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino2WeightConstants<>+0(SB), Y10
 	MOVQ         (AX), CX
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
-	MOVQ 16(AX), CX
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
 	LEAQ 384(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000003, SI
 	MOVQ 8(SP), DI
 	MOVQ (SP), R8
-	MOVQ 24(AX), R9
+	MOVQ 16(AX), R9
 
 plane:
 	TESTQ      $0x00000020, DI
 	JNZ        wino2Weightfetched
-	MOVQ       32(AX), R10
+	MOVQ       24(AX), R10
 	LEAQ       (DI)(R10*2), R11
 	ADDQ       R10, R11
 	PREFETCHT0 (DI)
@@ -1000,7 +1005,7 @@ wino2Weightfetched:
 	DECQ    SI
 	JNZ     plane
 	MOVQ    8(SP), CX
-	MOVQ    32(AX), BX
+	MOVQ    24(AX), BX
 	IMUL3Q  $0x10, BX, DI
 	MOVQ    $0x00000010, SI
 
@@ -1035,27 +1040,28 @@ GLOBL wino2WeightConstants<>(SB), RODATA|NOPTR, $4
 
 // func wino2Gradient(a *byte)
 // Requires: AVX, MMX+
-TEXT ·wino2Gradient(SB), NOSPLIT, $48-8
+TEXT ·wino2Gradient(SB), $1392-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 72(AX), CX
+	MOVQ 64(AX), CX
 	MOVQ CX, 16(SP)
 
 vector:
-	MOVQ 16(AX), CX
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
 	LEAQ 256(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000002, SI
 	MOVQ 8(SP), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), R8
 
 plane:
 	TESTQ      $0x00000020, DI
 	JNZ        wino2Gradientfetched
-	MOVQ       32(AX), R9
+	MOVQ       24(AX), R9
 	LEAQ       (DI)(R9*2), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (DI)
@@ -1136,8 +1142,8 @@ wino2Gradientfetched:
 	TESTQ      R9, R9
 	JS         wino2Gradientzero0
 	ADDQ       (SP), R9
-	MOVQ       48(AX), R10
-	MOVQ       56(AX), R11
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -1168,8 +1174,8 @@ wino2Gradientrow0:
 	TESTQ      R9, R9
 	JS         wino2Gradientzero1
 	ADDQ       (SP), R9
-	MOVQ       48(AX), R10
-	MOVQ       56(AX), R11
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -1241,7 +1247,7 @@ wino2Gradientrow1:
 	DECQ    SI
 	JNZ     plane
 	MOVQ    8(SP), CX
-	MOVQ    32(AX), BX
+	MOVQ    24(AX), BX
 	IMUL3Q  $0x10, BX, DI
 	MOVQ    $0x00000010, SI
 
@@ -1271,29 +1277,30 @@ element:
 
 // func wino2WeightGradient(a *byte)
 // Requires: AVX, MMX+
-TEXT ·wino2WeightGradient(SB), NOSPLIT, $48-8
+TEXT ·wino2WeightGradient(SB), $1648-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino2WeightGradientConstants<>+0(SB), Y10
 	MOVQ         (AX), CX
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
-	MOVQ 16(AX), CX
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
 	LEAQ 384(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000004, SI
 	MOVQ 8(SP), DI
 	MOVQ (SP), R8
-	MOVQ 24(AX), R9
+	MOVQ 16(AX), R9
 
 plane:
 	TESTQ      $0x00000020, DI
 	JNZ        wino2WeightGradientfetched
-	MOVQ       32(AX), R10
+	MOVQ       24(AX), R10
 	LEAQ       (DI)(R10*2), R11
 	ADDQ       R10, R11
 	PREFETCHT0 (DI)
@@ -1427,7 +1434,7 @@ wino2WeightGradientfetched:
 	DECQ    SI
 	JNZ     plane
 	MOVQ    8(SP), CX
-	MOVQ    32(AX), BX
+	MOVQ    24(AX), BX
 	IMUL3Q  $0x09, BX, DI
 	MOVQ    $0x00000009, SI
 
@@ -1461,7 +1468,7 @@ GLOBL wino2WeightGradientConstants<>(SB), RODATA|NOPTR, $4
 
 // func wino3Output(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino3Output(SB), NOSPLIT, $48-8
+TEXT ·wino3Output(SB), $3568-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino3OutputConstants<>+0(SB), Y10
 	VBROADCASTSS wino3OutputConstants<>+4(SB), Y11
@@ -1471,18 +1478,19 @@ TEXT ·wino3Output(SB), NOSPLIT, $48-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
-	MOVQ       16(AX), CX
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
 	MOVQ       (SP), DX
-	MOVQ       24(AX), BX
+	MOVQ       16(AX), BX
 	IMUL3Q     $0x24, BX, SI
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       40(AX), R10
+	MOVQ       32(AX), R10
 	MOVQ       (R10), R11
 	ADDQ       R9, R11
 	PREFETCHT0 (R11)
@@ -1564,7 +1572,7 @@ element:
 	ADDQ        $0x20, R8
 	DECQ        DI
 	JNZ         element
-	MOVQ        40(AX), DX
+	MOVQ        32(AX), DX
 	MOVQ        $0x00000003, DI
 
 plane:
@@ -1702,7 +1710,7 @@ plane:
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino3Outputrow0
@@ -1732,7 +1740,7 @@ wino3Outputrow0:
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino3Outputrow1
@@ -1762,7 +1770,7 @@ wino3Outputrow1:
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino3Outputrow2
@@ -1791,7 +1799,7 @@ GLOBL wino3OutputConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino3OutputNorm(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino3OutputNorm(SB), NOSPLIT, $48-8
+TEXT ·wino3OutputNorm(SB), $3568-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino3OutputNormConstants<>+0(SB), Y10
 	VBROADCASTSS wino3OutputNormConstants<>+4(SB), Y11
@@ -1801,22 +1809,23 @@ TEXT ·wino3OutputNorm(SB), NOSPLIT, $48-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
-	MOVQ         80(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 24(SP)
-	MOVQ         88(AX), CX
+	MOVQ         80(AX), CX
 	MOVQ         CX, 32(SP)
 
 vector:
-	MOVQ       16(AX), CX
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
 	MOVQ       (SP), DX
-	MOVQ       24(AX), BX
+	MOVQ       16(AX), BX
 	IMUL3Q     $0x24, BX, SI
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       40(AX), R10
+	MOVQ       32(AX), R10
 	MOVQ       (R10), R11
 	ADDQ       R9, R11
 	PREFETCHT0 (R11)
@@ -1898,7 +1907,7 @@ element:
 	ADDQ        $0x20, R8
 	DECQ        DI
 	JNZ         element
-	MOVQ        40(AX), DX
+	MOVQ        32(AX), DX
 	MOVQ        $0x00000003, DI
 
 plane:
@@ -2039,10 +2048,10 @@ plane:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
+	MOVQ        96(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -2081,10 +2090,10 @@ wino3OutputNormrow0:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
+	MOVQ        96(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -2123,10 +2132,10 @@ wino3OutputNormrow1:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
+	MOVQ        96(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -2163,7 +2172,7 @@ GLOBL wino3OutputNormConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino3OutputNormAdd(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino3OutputNormAdd(SB), NOSPLIT, $48-8
+TEXT ·wino3OutputNormAdd(SB), $3568-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino3OutputNormAddConstants<>+0(SB), Y10
 	VBROADCASTSS wino3OutputNormAddConstants<>+4(SB), Y11
@@ -2173,24 +2182,25 @@ TEXT ·wino3OutputNormAdd(SB), NOSPLIT, $48-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
-	MOVQ         80(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 24(SP)
-	MOVQ         88(AX), CX
+	MOVQ         80(AX), CX
 	MOVQ         CX, 32(SP)
-	MOVQ         96(AX), CX
+	MOVQ         88(AX), CX
 	MOVQ         CX, 40(SP)
 
 vector:
-	MOVQ       16(AX), CX
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
 	MOVQ       (SP), DX
-	MOVQ       24(AX), BX
+	MOVQ       16(AX), BX
 	IMUL3Q     $0x24, BX, SI
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       40(AX), R10
+	MOVQ       32(AX), R10
 	MOVQ       (R10), R11
 	ADDQ       R9, R11
 	PREFETCHT0 (R11)
@@ -2272,7 +2282,7 @@ element:
 	ADDQ        $0x20, R8
 	DECQ        DI
 	JNZ         element
-	MOVQ        40(AX), DX
+	MOVQ        32(AX), DX
 	MOVQ        $0x00000003, DI
 
 plane:
@@ -2415,10 +2425,10 @@ plane:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
+	MOVQ        96(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
+	MOVQ        56(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -2462,10 +2472,10 @@ wino3OutputNormAddrow0:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
+	MOVQ        96(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
+	MOVQ        56(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -2509,10 +2519,10 @@ wino3OutputNormAddrow1:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
+	MOVQ        96(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
+	MOVQ        56(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -2553,7 +2563,7 @@ GLOBL wino3OutputNormAddConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino3Gradient(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino3Gradient(SB), NOSPLIT, $48-8
+TEXT ·wino3Gradient(SB), $4144-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino3GradientConstants<>+0(SB), Y10
 	VBROADCASTSS wino3GradientConstants<>+4(SB), Y11
@@ -2563,21 +2573,22 @@ TEXT ·wino3Gradient(SB), NOSPLIT, $48-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
-	MOVQ 16(AX), CX
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
 	LEAQ 576(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000003, SI
 	MOVQ 8(SP), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), R8
 
 plane:
 	TESTQ      $0x00000020, DI
 	JNZ        wino3Gradientfetched
-	MOVQ       32(AX), R9
+	MOVQ       24(AX), R9
 	LEAQ       (DI)(R9*2), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (DI)
@@ -2752,8 +2763,8 @@ wino3Gradientfetched:
 	TESTQ       R9, R9
 	JS          wino3Gradientzero0
 	ADDQ        (SP), R9
-	MOVQ        48(AX), R10
-	MOVQ        56(AX), R11
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -2798,8 +2809,8 @@ wino3Gradientrow0:
 	TESTQ       R9, R9
 	JS          wino3Gradientzero1
 	ADDQ        (SP), R9
-	MOVQ        48(AX), R10
-	MOVQ        56(AX), R11
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -2844,8 +2855,8 @@ wino3Gradientrow1:
 	TESTQ       R9, R9
 	JS          wino3Gradientzero2
 	ADDQ        (SP), R9
-	MOVQ        48(AX), R10
-	MOVQ        56(AX), R11
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -3005,7 +3016,7 @@ wino3Gradientrow2:
 	DECQ        SI
 	JNZ         plane
 	MOVQ        8(SP), CX
-	MOVQ        32(AX), BX
+	MOVQ        24(AX), BX
 	IMUL3Q      $0x24, BX, DI
 	MOVQ        $0x00000024, SI
 
@@ -3050,7 +3061,7 @@ GLOBL wino3GradientConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino4Input(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino4Input(SB), NOSPLIT, $48-8
+TEXT ·wino4Input(SB), $8176-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4InputConstants<>+0(SB), Y10
 	VBROADCASTSS wino4InputConstants<>+4(SB), Y11
@@ -3062,21 +3073,22 @@ TEXT ·wino4Input(SB), NOSPLIT, $48-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
-	MOVQ 16(AX), CX
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
 	LEAQ 1152(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000006, SI
 	MOVQ 8(SP), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), R8
 
 plane:
 	TESTQ      $0x00000020, DI
 	JNZ        wino4Inputfetched
-	MOVQ       32(AX), R9
+	MOVQ       24(AX), R9
 	LEAQ       (DI)(R9*2), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (DI)
@@ -3167,8 +3179,8 @@ wino4Inputfetched:
 	TESTQ        R9, R9
 	JS           wino4Inputzero0
 	ADDQ         (SP), R9
-	MOVQ         48(AX), R10
-	MOVQ         56(AX), R11
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -3231,8 +3243,8 @@ wino4Inputrow0:
 	TESTQ        R9, R9
 	JS           wino4Inputzero1
 	ADDQ         (SP), R9
-	MOVQ         48(AX), R10
-	MOVQ         56(AX), R11
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -3295,8 +3307,8 @@ wino4Inputrow1:
 	TESTQ        R9, R9
 	JS           wino4Inputzero2
 	ADDQ         (SP), R9
-	MOVQ         48(AX), R10
-	MOVQ         56(AX), R11
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -3359,8 +3371,8 @@ wino4Inputrow2:
 	TESTQ        R9, R9
 	JS           wino4Inputzero3
 	ADDQ         (SP), R9
-	MOVQ         48(AX), R10
-	MOVQ         56(AX), R11
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -3423,8 +3435,8 @@ wino4Inputrow3:
 	TESTQ        R9, R9
 	JS           wino4Inputzero4
 	ADDQ         (SP), R9
-	MOVQ         48(AX), R10
-	MOVQ         56(AX), R11
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -3487,8 +3499,8 @@ wino4Inputrow4:
 	TESTQ        R9, R9
 	JS           wino4Inputzero5
 	ADDQ         (SP), R9
-	MOVQ         48(AX), R10
-	MOVQ         56(AX), R11
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -3732,7 +3744,7 @@ wino4Inputrow5:
 	DECQ         SI
 	JNZ          plane
 	MOVQ         8(SP), CX
-	MOVQ         32(AX), BX
+	MOVQ         24(AX), BX
 	IMUL3Q       $0x24, BX, DI
 	MOVQ         $0x00000024, SI
 
@@ -3790,7 +3802,7 @@ GLOBL wino4InputConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4Output(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino4Output(SB), NOSPLIT, $48-8
+TEXT ·wino4Output(SB), $4720-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4OutputConstants<>+0(SB), Y10
 	VBROADCASTSS wino4OutputConstants<>+4(SB), Y11
@@ -3802,18 +3814,19 @@ TEXT ·wino4Output(SB), NOSPLIT, $48-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
-	MOVQ       16(AX), CX
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
 	MOVQ       (SP), DX
-	MOVQ       24(AX), BX
+	MOVQ       16(AX), BX
 	IMUL3Q     $0x24, BX, SI
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       40(AX), R10
+	MOVQ       32(AX), R10
 	MOVQ       (R10), R11
 	ADDQ       R9, R11
 	PREFETCHT0 (R11)
@@ -3949,7 +3962,7 @@ element:
 	ADDQ        $0x20, R8
 	DECQ        DI
 	JNZ         element
-	MOVQ        40(AX), DX
+	MOVQ        32(AX), DX
 	MOVQ        $0x00000004, DI
 
 plane:
@@ -4107,7 +4120,7 @@ plane:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino4Outputrow0
@@ -4142,7 +4155,7 @@ wino4Outputrow0:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino4Outputrow1
@@ -4177,7 +4190,7 @@ wino4Outputrow1:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino4Outputrow2
@@ -4212,7 +4225,7 @@ wino4Outputrow2:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino4Outputrow3
@@ -4246,7 +4259,7 @@ GLOBL wino4OutputConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4OutputNorm(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino4OutputNorm(SB), NOSPLIT, $48-8
+TEXT ·wino4OutputNorm(SB), $4720-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4OutputNormConstants<>+0(SB), Y10
 	VBROADCASTSS wino4OutputNormConstants<>+4(SB), Y11
@@ -4258,22 +4271,23 @@ TEXT ·wino4OutputNorm(SB), NOSPLIT, $48-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
-	MOVQ         80(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 24(SP)
-	MOVQ         88(AX), CX
+	MOVQ         80(AX), CX
 	MOVQ         CX, 32(SP)
 
 vector:
-	MOVQ       16(AX), CX
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
 	MOVQ       (SP), DX
-	MOVQ       24(AX), BX
+	MOVQ       16(AX), BX
 	IMUL3Q     $0x24, BX, SI
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       40(AX), R10
+	MOVQ       32(AX), R10
 	MOVQ       (R10), R11
 	ADDQ       R9, R11
 	PREFETCHT0 (R11)
@@ -4409,7 +4423,7 @@ element:
 	ADDQ        $0x20, R8
 	DECQ        DI
 	JNZ         element
-	MOVQ        40(AX), DX
+	MOVQ        32(AX), DX
 	MOVQ        $0x00000004, DI
 
 plane:
@@ -4570,10 +4584,10 @@ plane:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
+	MOVQ        96(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -4619,10 +4633,10 @@ wino4OutputNormrow0:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
+	MOVQ        96(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -4668,10 +4682,10 @@ wino4OutputNormrow1:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
+	MOVQ        96(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -4717,10 +4731,10 @@ wino4OutputNormrow2:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
+	MOVQ        96(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
+	MOVQ        56(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -4764,7 +4778,7 @@ GLOBL wino4OutputNormConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4OutputNormAdd(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino4OutputNormAdd(SB), NOSPLIT, $48-8
+TEXT ·wino4OutputNormAdd(SB), $4720-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4OutputNormAddConstants<>+0(SB), Y10
 	VBROADCASTSS wino4OutputNormAddConstants<>+4(SB), Y11
@@ -4776,24 +4790,25 @@ TEXT ·wino4OutputNormAdd(SB), NOSPLIT, $48-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
-	MOVQ         80(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 24(SP)
-	MOVQ         88(AX), CX
+	MOVQ         80(AX), CX
 	MOVQ         CX, 32(SP)
-	MOVQ         96(AX), CX
+	MOVQ         88(AX), CX
 	MOVQ         CX, 40(SP)
 
 vector:
-	MOVQ       16(AX), CX
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
 	MOVQ       (SP), DX
-	MOVQ       24(AX), BX
+	MOVQ       16(AX), BX
 	IMUL3Q     $0x24, BX, SI
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       40(AX), R10
+	MOVQ       32(AX), R10
 	MOVQ       (R10), R11
 	ADDQ       R9, R11
 	PREFETCHT0 (R11)
@@ -4929,7 +4944,7 @@ element:
 	ADDQ        $0x20, R8
 	DECQ        DI
 	JNZ         element
-	MOVQ        40(AX), DX
+	MOVQ        32(AX), DX
 	MOVQ        $0x00000004, DI
 
 plane:
@@ -5092,10 +5107,10 @@ plane:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
+	MOVQ        96(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
+	MOVQ        56(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -5147,10 +5162,10 @@ wino4OutputNormAddrow0:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
+	MOVQ        96(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
+	MOVQ        56(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -5202,10 +5217,10 @@ wino4OutputNormAddrow1:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
+	MOVQ        96(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
+	MOVQ        56(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -5257,10 +5272,10 @@ wino4OutputNormAddrow2:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
+	MOVQ        96(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
+	MOVQ        56(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -5309,7 +5324,7 @@ GLOBL wino4OutputNormAddConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4Weight(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino4Weight(SB), NOSPLIT, $48-8
+TEXT ·wino4Weight(SB), $4144-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4WeightConstants<>+0(SB), Y10
 	VBROADCASTSS wino4WeightConstants<>+4(SB), Y11
@@ -5321,22 +5336,23 @@ TEXT ·wino4Weight(SB), NOSPLIT, $48-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
-	MOVQ 16(AX), CX
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
 	LEAQ 576(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000003, SI
 	MOVQ 8(SP), DI
 	MOVQ (SP), R8
-	MOVQ 24(AX), R9
+	MOVQ 16(AX), R9
 
 plane:
 	TESTQ      $0x00000020, DI
 	JNZ        wino4Weightfetched
-	MOVQ       32(AX), R10
+	MOVQ       24(AX), R10
 	LEAQ       (DI)(R10*2), R11
 	ADDQ       R10, R11
 	PREFETCHT0 (DI)
@@ -5697,7 +5713,7 @@ wino4Weightfetched:
 	DECQ         SI
 	JNZ          plane
 	MOVQ         8(SP), CX
-	MOVQ         32(AX), BX
+	MOVQ         24(AX), BX
 	IMUL3Q       $0x24, BX, DI
 	MOVQ         $0x00000024, SI
 
@@ -5745,7 +5761,7 @@ GLOBL wino4WeightConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4Gradient(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino4Gradient(SB), NOSPLIT, $48-8
+TEXT ·wino4Gradient(SB), $5488-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4GradientConstants<>+0(SB), Y10
 	VBROADCASTSS wino4GradientConstants<>+4(SB), Y11
@@ -5757,21 +5773,22 @@ TEXT ·wino4Gradient(SB), NOSPLIT, $48-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
-	MOVQ 16(AX), CX
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
 	LEAQ 768(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000004, SI
 	MOVQ 8(SP), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), R8
 
 plane:
 	TESTQ      $0x00000020, DI
 	JNZ        wino4Gradientfetched
-	MOVQ       32(AX), R9
+	MOVQ       24(AX), R9
 	LEAQ       (DI)(R9*2), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (DI)
@@ -5904,8 +5921,8 @@ wino4Gradientfetched:
 	TESTQ       R9, R9
 	JS          wino4Gradientzero0
 	ADDQ        (SP), R9
-	MOVQ        48(AX), R10
-	MOVQ        56(AX), R11
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -5956,8 +5973,8 @@ wino4Gradientrow0:
 	TESTQ       R9, R9
 	JS          wino4Gradientzero1
 	ADDQ        (SP), R9
-	MOVQ        48(AX), R10
-	MOVQ        56(AX), R11
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -6008,8 +6025,8 @@ wino4Gradientrow1:
 	TESTQ       R9, R9
 	JS          wino4Gradientzero2
 	ADDQ        (SP), R9
-	MOVQ        48(AX), R10
-	MOVQ        56(AX), R11
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -6060,8 +6077,8 @@ wino4Gradientrow2:
 	TESTQ       R9, R9
 	JS          wino4Gradientzero3
 	ADDQ        (SP), R9
-	MOVQ        48(AX), R10
-	MOVQ        56(AX), R11
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -6245,7 +6262,7 @@ wino4Gradientrow3:
 	DECQ        SI
 	JNZ         plane
 	MOVQ        8(SP), CX
-	MOVQ        32(AX), BX
+	MOVQ        24(AX), BX
 	IMUL3Q      $0x24, BX, DI
 	MOVQ        $0x00000024, SI
 
@@ -6295,7 +6312,7 @@ GLOBL wino4GradientConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4WeightGradient(a *byte)
 // Requires: AVX, FMA3, MMX+
-TEXT ·wino4WeightGradient(SB), NOSPLIT, $48-8
+TEXT ·wino4WeightGradient(SB), $2416-8
 	MOVQ         a+0(FP), AX
 	VBROADCASTSS wino4WeightGradientConstants<>+0(SB), Y10
 	VBROADCASTSS wino4WeightGradientConstants<>+4(SB), Y11
@@ -6307,22 +6324,23 @@ TEXT ·wino4WeightGradient(SB), NOSPLIT, $48-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         72(AX), CX
+	MOVQ         64(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
-	MOVQ 16(AX), CX
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
 	LEAQ 576(CX), DX
 	MOVQ DX, BX
 	MOVQ $0x00000006, SI
 	MOVQ 8(SP), DI
 	MOVQ (SP), R8
-	MOVQ 24(AX), R9
+	MOVQ 16(AX), R9
 
 plane:
 	TESTQ      $0x00000020, DI
 	JNZ        wino4WeightGradientfetched
-	MOVQ       32(AX), R10
+	MOVQ       24(AX), R10
 	LEAQ       (DI)(R10*2), R11
 	ADDQ       R10, R11
 	PREFETCHT0 (DI)
@@ -6563,7 +6581,7 @@ wino4WeightGradientfetched:
 	DECQ         SI
 	JNZ          plane
 	MOVQ         8(SP), CX
-	MOVQ         32(AX), BX
+	MOVQ         24(AX), BX
 	IMUL3Q       $0x09, BX, DI
 	MOVQ         $0x00000009, SI
 

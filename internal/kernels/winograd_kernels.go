@@ -35,19 +35,19 @@ const winoMaxTile = 6
 // from Src or Dst, negative for one outside the map) or is made of elements a step of bytes apart, in the order
 // (d, h, w). Count vectors that follow each other at both ends are transformed one after another.
 type winoArgs struct {
-	Src, Dst, Scratch unsafe.Pointer
-	SrcStep, DstStep  int
-	Rows              *int
-	Cols              *[winoMaxTile]int
-	Mask              *[winoMaxTile][8]uint32
-	Width             int // columns of the output that lie in the map
-	Count             int
-	Scale, Shift      unsafe.Pointer
-	Add, Floor        unsafe.Pointer // Floor is 8 times the lower bound
+	Src, Dst         unsafe.Pointer
+	SrcStep, DstStep int
+	Rows             *int
+	Cols             *[winoMaxTile]int
+	Mask             *[winoMaxTile][8]uint32
+	Width            int // columns of the output that lie in the map
+	Count            int
+	Scale, Shift     unsafe.Pointer
+	Add, Floor       unsafe.Pointer // Floor is 8 times the lower bound
 }
 
-// winoScratch is what a transform needs at most.
-type winoScratch [256]winoLane
+// winoCube holds the largest cube.
+type winoCube [winoMaxTile * winoMaxTile * winoMaxTile]winoLane
 
 // winoKernels are the transforms of F(2, 3), F(3, 4) or F(4, 3), told by m, on one instruction set.
 type winoKernels struct {
@@ -141,7 +141,7 @@ func transposed(a [][]float32) [][]float32 {
 func (k *winoKernels) winoGeneric(kind winoKind, a *winoArgs) {
 	matrix := k.matrix(kind)
 	n, m := len(matrix[0]), len(matrix)
-	var x, y winoScratch
+	var x, y winoCube
 	for v := range a.Count {
 		at := v * int(unsafe.Sizeof(winoLane{}))
 		src, dst := unsafe.Add(a.Src, at), unsafe.Add(a.Dst, at)
@@ -195,7 +195,7 @@ func (k *winoKernels) winoFinish(y *winoLane, a *winoArgs, at, offset int, add b
 }
 
 // along applies the matrix along one axis of length n of [outer][n][inner]; the result is [outer][m][inner].
-func along(dst, src *winoScratch, matrix [][]float32, outer, inner, step, n, m int) {
+func along(dst, src *winoCube, matrix [][]float32, outer, inner, step, n, m int) {
 	for o := range outer {
 		for in := range inner {
 			for i, row := range matrix {

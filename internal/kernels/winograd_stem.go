@@ -36,17 +36,39 @@ func newWinoStem(s ConvSpec, isa ISA) *winoStem {
 
 func (p *winoStem) phaseFloats() int { return volume3(p.in) * stemPhases }
 
-// strideU is that of the transformed weights: for each panel a row for each phase.
-func (p *winoStem) strideU() int { return winoStride(stemPhases * p.outBlocks * Block) }
+// weightFloats is the size of the transformed weights of the forward pass: for each block of output channels and each
+// element a row for each phase.
+func (p *winoStem) weightFloats() int { return p.outBlocks * p.elements() * stemPhases * Block }
 
-// block returns how many tiles are taken together.
-func (p *winoStem) block(all int) int {
-	const most = 48
-	return ceilDiv(ceilDiv(all, ceilDiv(all, most)), halfRows) * halfRows
+// stemTiles is how many tiles of the forward pass are taken together, a multiple of phaseRows: as many as leave their
+// elements in a second-level cache of 512 KiB.
+const stemTiles = 2 * phaseRows
+
+// The floats from one element to the next of those tiles, and of a block of their output channels: odd numbers of cache
+// lines, as winoStride has it.
+const (
+	stemStrideV = (stemTiles*stemPhases/Block | 1) * Block
+	stemStrideM = (stemTiles | 1) * Block
+)
+
+// taskFloats is the memory of a task of the forward pass.
+func (p *winoStem) taskFloats() int { return p.elements() * (stemStrideV + stemStrideM) }
+
+func (p *winoStem) workspace(threads int) int {
+	return p.weightFloats() + p.phaseFloats() + threads*p.taskFloats() + 3*Block
 }
 
-func (p *winoStem) workspace() int {
-	t := p.block(volume3(p.tiles))
+// strideU is that of the gradient by the transformed weights: for each panel a row for each phase.
+func (p *winoStem) strideU() int { return winoStride(stemPhases * p.outBlocks * Block) }
+
+// gradientBlock returns how many tiles the pass by the weights takes together.
+func (p *winoStem) gradientBlock(all int) int {
+	const most = 48
+	return ceilDiv(all, ceilDiv(all, most))
+}
+
+func (p *winoStem) gradientWorkspace() int {
+	t := p.gradientBlock(volume3(p.tiles))
 	return p.phaseFloats() + p.elements()*(p.strideU()+winoStride(stemPhases*t)+winoStride(p.outBlocks*t*Block)) + 4*Block
 }
 
@@ -79,8 +101,8 @@ func (m *Machine) stemWeights(p *winoStem, u, weights []float32) {
 		}
 		p.k.transform(winoWeight, &winoArgs{
 			Src: unsafe.Pointer(&taps), SrcStep: 32,
-			Dst:     unsafe.Pointer(&u[panel*stemPhases*panelWidth+phase*width+lane%panelWidth]),
-			DstStep: p.strideU() * 4, Count: 1,
+			Dst:     unsafe.Pointer(&u[(lane/Block*p.elements()*stemPhases+phase)*Block+lane%Block]),
+			DstStep: stemPhases * Block * 4, Count: 1,
 		})
 	})
 }
@@ -113,7 +135,6 @@ func (m *Machine) stemInput(p *winoStem, phases []float32, x Map, sample int) {
 
 // input transforms a tile of the phase map to elements at dst.
 func (p *winoStem) input(phases []float32, at [3]int, dst *float32, stride int) {
-	var scratch winoScratch
 	var rows [winoMaxTile * winoMaxTile]int
 	winoRows(&rows, [2]int{at[0]*p.m - p.pad[0], at[1]*p.m - p.pad[1]}, p.t, p.in)
 	for i, r := range rows {
@@ -123,57 +144,52 @@ func (p *winoStem) input(phases []float32, at [3]int, dst *float32, stride int) 
 	}
 	cols := &p.columns[at[2]]
 	p.k.transform(winoInput, &winoArgs{
-		Src: unsafe.Pointer(&phases[0]), Dst: unsafe.Pointer(dst), Scratch: unsafe.Pointer(&scratch),
+		Src: unsafe.Pointer(&phases[0]), Dst: unsafe.Pointer(dst),
 		DstStep: stride * 4, Rows: &rows[0], Cols: &cols.offset, Mask: &cols.mask, Count: 1,
 	})
 }
 
 func (m *Machine) stemForward(c *Conv, x Map, weights []float32, y Map, e *Epilogue, ws []float32) {
+	u, ws := takeAligned(ws, c.stem.weightFloats())
+	m.stemWeights(c.stem, u, weights)
+	m.stemForwardPrepared(c, x, u, y, e, ws)
+}
+
+// stemForwardPrepared takes the transformed weights u. A task takes its tiles all the way, one block of output channels
+// after the other, so that what lies between stays in its core's cache.
+func (m *Machine) stemForwardPrepared(c *Conv, x Map, u []float32, y Map, e *Epilogue, ws []float32) {
 	p := c.stem
-	all := volume3(p.tiles)
-	r := &winoRun{winoPass: p.winoPass, machine: m, x: x, epilogue: e, block: p.block(all), strideV: winoStride(stemPhases * p.block(all))}
-	r.strideM = winoStride(p.outBlocks * r.block * Block)
 	phases, ws := takeAligned(ws, p.phaseFloats())
-	u, ws := takeAligned(ws, p.elements()*p.strideU())
-	v, ws := takeAligned(ws, p.elements()*r.strideV)
-	r.m, _ = takeAligned(ws, p.elements()*r.strideM)
-	m.stemWeights(p, u, weights)
-	panels := ceilDiv(p.outBlocks, 2)
+	work, _ := takeAligned(ws, m.Threads()*p.taskFloats())
+	all := volume3(p.tiles)
 	for sample := range x.N {
 		m.stemInput(p, phases, x, sample)
-		r.y = y
-		r.y.Data = y.Data[sample*y.Stride:]
-		if e != nil && e.Add != nil {
-			part, add := *e, *e.Add
-			add.Data = add.Data[sample*add.Stride:]
-			part.Add = &add
-			r.epilogue = &part
-		}
-		for first := 0; first < all; first += r.block {
-			n := min(r.block, all-first)
-			m.runGrouped(n, func(i int) {
-				_, at := p.tileAt(first + i)
-				p.input(phases, at, &v[i*stemPhases], r.strideV)
-			})
-			m.runGrouped(p.elements()*panels, func(i int) {
-				e, panel := i/panels, i%panels
-				wide := widthOfPanel(panel, p.outBlocks) == panelWidth
-				a := denseArgs{W: unsafe.Pointer(&u[e*p.strideU()+panel*stemPhases*panelWidth]), Blocks: 1, YBlock: r.block * Block * 4}
-				for t := 0; t < n; t += halfRows {
-					a.X = unsafe.Pointer(&v[e*r.strideV+t*stemPhases])
-					a.Y = unsafe.Pointer(&r.m[e*r.strideM+(panel*2*r.block+t)*Block])
-					c.kernels.half(&a, min(halfRows, n-t), wide)
+		m.Run(ceilDiv(all, stemTiles), func(worker, task int) {
+			v := work[worker*p.taskFloats():][:p.taskFloats()]
+			out := v[p.elements()*stemStrideV:]
+			first := task * stemTiles
+			for i := range stemTiles { // a short task repeats its last tile
+				_, at := p.tileAt(min(first+i, all-1))
+				p.input(phases, at, &v[i*stemPhases], stemStrideV)
+			}
+			for block := range p.outBlocks {
+				c.kernels.phases(&phaseArgs{
+					X: unsafe.Pointer(&v[0]), W: unsafe.Pointer(&u[block*p.elements()*stemPhases*Block]), Y: unsafe.Pointer(&out[0]),
+					Elements: p.elements(), Rows: stemTiles, XStep: stemStrideV * 4, YStep: stemStrideM * 4,
+				})
+				for i := range min(stemTiles, all-first) {
+					_, at := p.tileAt(first + i)
+					p.fromElements(&out[i*Block], stemStrideM, y, sample, block, at, e)
 				}
-			})
-			m.runGrouped(n*p.outBlocks, func(i int) { r.output(first, i%n, i/n) })
-		}
+			}
+		})
 	}
 }
 
 func (m *Machine) stemBackwardWeights(c *Conv, x, dy Map, dw, ws []float32) {
 	p := c.stem
 	all := volume3(p.tiles)
-	block := p.block(all)
+	block := p.gradientBlock(all)
 	strideU, strideV, strideM := p.strideU(), winoStride(stemPhases*block), winoStride(p.outBlocks*block*Block)
 	phases, ws := takeAligned(ws, p.phaseFloats())
 	du, ws := takeAligned(ws, p.elements()*strideU)

@@ -72,9 +72,8 @@ func testTransform(t *testing.T, r *rand.Rand, k, plain *winoKernels, kind winoK
 	floor := [8]float32{}
 	run := func(k *winoKernels) []float32 {
 		dst := filled(6 * 6 * width * Block)
-		var scratch winoScratch
 		k.transform(kind, &winoArgs{
-			Src: unsafe.Pointer(&src[0]), Dst: unsafe.Pointer(&dst[0]), Scratch: unsafe.Pointer(&scratch),
+			Src: unsafe.Pointer(&src[0]), Dst: unsafe.Pointer(&dst[0]),
 			SrcStep: 64, DstStep: 64, Rows: &rows[0], Cols: &cols[0].offset, Mask: &cols[0].mask, Width: 1 + m/2, Count: 2,
 			Scale: unsafe.Pointer(&scale[0]), Shift: unsafe.Pointer(&shift[0]), Add: unsafe.Pointer(&add[0]), Floor: unsafe.Pointer(&floor[0]),
 		})

@@ -39,9 +39,8 @@ const winoTransposeFloats = 27 * Block * panelWidth
 
 // transformTaps transforms a block of 16 rows of filters whose taps lie step bytes apart.
 func (w *winograd) transformTaps(dst, src *float32, width, step int) {
-	var scratch winoScratch
 	w.k.transform(winoWeight, &winoArgs{
-		Src: unsafe.Pointer(src), Dst: unsafe.Pointer(dst), Scratch: unsafe.Pointer(&scratch),
+		Src: unsafe.Pointer(src), Dst: unsafe.Pointer(dst),
 		SrcStep: step, DstStep: w.weightStride() * 4, Count: Block * width / 8,
 	})
 }
@@ -103,11 +102,9 @@ func (m *Machine) winoBackwardWeights(c *Conv, w *winograd, x, dy Map, dw, ws []
 	m.Run(panels*c.inCh, func(_, i int) {
 		panel, b := i/c.inCh, i%c.inCh
 		width := widthOfPanel(panel, c.outCh)
-		var scratch winoScratch
 		w.k.transform(winoWeightGradient, &winoArgs{
 			Src:     unsafe.Pointer(&du[panel*c.inCh*Block*panelWidth+b*Block*width]),
 			Dst:     unsafe.Pointer(&dw[panel*c.weightRows()*panelWidth+b*c.taps*Block*width]),
-			Scratch: unsafe.Pointer(&scratch),
 			SrcStep: strideU * 4, DstStep: Block * width * 4, Count: Block * width / 8,
 		})
 	})

@@ -11,7 +11,7 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// Byte offsets of the fields of gatherArgs, gatherTap, plainArgs, outerArgs and denseArgs.
+// Byte offsets of the fields of gatherArgs, gatherTap, plainArgs, outerArgs, denseArgs and phaseArgs.
 const (
 	gatherX, gatherTab, gatherW, gatherY           = 0, 8, 16, 24
 	gatherTaps, gatherInBlocks                     = 32, 40
@@ -25,6 +25,9 @@ const (
 	outerXStep, outerDYStep, outerBlock, outerStep = 48, 72, 96, 104
 	denseX, denseW, denseY, denseBlocks            = 0, 8, 16, 24
 	denseXStep, denseWStep, denseNext              = 32, 40, 56
+	phaseX, phaseW, phaseY                         = 0, 8, 16
+	phaseElements, phaseRows                       = 24, 32
+	phaseXStep, phaseYStep                         = 40, 48
 )
 
 // shape is the register tile of a micro-kernel: rows of one or two vectors.
@@ -262,34 +265,31 @@ func (s shape) plain() {
 	s.store(p, plainY, plainYOff, plainYBlock)
 }
 
-// dense computes 16 channels of rows that follow each other in memory, over blocks of depth input channels.
-func (s shape) dense(kind string, depth int) {
-	p := s.text(kind, "is denseArgs' sum for a fixed number of rows.")
-	get := func(offset int) reg.Register {
-		r := GP64()
-		MOVQ(field(p, offset), r)
-		return r
+// dense computes 16 channels of rows that follow each other in memory.
+func (s shape) dense() {
+	p := s.text("dense", "is denseArgs' sum for a fixed number of rows.")
+	x, w, blocks := load(p, denseX), load(p, denseW), load(p, denseBlocks)
+	xStep, wStep, next := load(p, denseXStep), load(p, denseWStep), load(p, denseNext)
+	y := load(p, denseY)
+	for r := range s.rows {
+		PREFETCHT0(field(y, r*64))
 	}
-	x, w, blocks := get(denseX), get(denseW), get(denseBlocks)
-	xStep, wStep := get(denseXStep), get(denseWStep)
-	next := get(denseNext)
 	s.zeroAcc()
 	Label("block")
-	for i := range depth / 4 {
+	for i := range 4 {
 		PREFETCHT1(field(next, i*64))
 	}
-	for r := range s.rows * depth / 16 {
-		PREFETCHT0(field(x, (s.rows*depth/16+r)*64))
+	for r := range s.rows {
+		PREFETCHT0(field(x, (s.rows+r)*64))
 	}
-	ADDQ(U32(depth*16), next)
-	for c := range depth {
-		s.step(w, c*s.rowBytes(), func(r int) Mem { return field(x, r*4*depth+c*4) })
+	ADDQ(U32(256), next)
+	for c := range 16 {
+		s.step(w, c*s.rowBytes(), func(r int) Mem { return field(x, r*64+c*4) })
 	}
 	ADDQ(xStep, x)
 	ADDQ(wStep, w)
 	DECQ(blocks)
 	JNZ(LabelRef("block"))
-	y := get(denseY)
 	for r := range s.rows {
 		for v := range s.vecs {
 			VMOVUPS(s.acc(r, v), field(y, r*64+v*s.size))
@@ -297,6 +297,51 @@ func (s shape) dense(kind string, depth int) {
 	}
 	VZEROUPPER()
 	RET()
+}
+
+// phases computes 16 channels from 8 of rows that follow each other in memory, for one element after the other. The
+// number of rows is a multiple of those of the register tile.
+func (s shape) phases() {
+	p := s.text("phases", "is phasesGeneric.")
+	x, w, y := load(p, phaseX), load(p, phaseW), load(p, phaseY)
+	elements, xStep, yStep := load(p, phaseElements), load(p, phaseXStep), load(p, phaseYStep)
+	Label("element")
+	xRow, yRow, rows := GP64(), GP64(), load(p, phaseRows)
+	MOVQ(x, xRow)
+	MOVQ(y, yRow)
+	Label("rows")
+	for r := range s.rows { // of the next element
+		PREFETCHT0(Mem{Base: yRow, Index: yStep, Scale: 1, Disp: r * 64})
+		if r%2 == 0 {
+			PREFETCHT0(Mem{Base: xRow, Index: xStep, Scale: 1, Disp: r * 32})
+		}
+	}
+	s.zeroAcc()
+	for c := range 8 {
+		s.step(w, c*s.rowBytes(), func(r int) Mem { return field(xRow, r*32+c*4) })
+	}
+	for r := range s.rows {
+		for v := range s.vecs {
+			VMOVUPS(s.acc(r, v), field(yRow, r*64+v*s.size))
+		}
+	}
+	ADDQ(U32(uint32(s.rows*32)), xRow)
+	ADDQ(U32(uint32(s.rows*64)), yRow)
+	SUBQ(U8(uint8(s.rows)), rows)
+	JNZ(LabelRef("rows"))
+	ADDQ(U32(uint32(8*s.rowBytes())), w)
+	ADDQ(xStep, x)
+	ADDQ(yStep, y)
+	DECQ(elements)
+	JNZ(LabelRef("element"))
+	VZEROUPPER()
+	RET()
+}
+
+func load(p reg.Register, offset int) reg.Register {
+	r := GP64()
+	MOVQ(field(p, offset), r)
+	return r
 }
 
 func main() {
@@ -321,10 +366,10 @@ func main() {
 	for rows := 6; rows > 0; rows-- {
 		avx2(rows, false).outer()
 		for _, wide := range []bool{true, false} {
-			avx2(rows, wide).dense("dense", 16)
-			avx2(rows, wide).dense("half", 8)
+			avx2(rows, wide).dense()
 		}
 	}
+	avx2(6, false).phases()
 	transpose()
 	Generate()
 }

@@ -12,12 +12,12 @@ import (
 
 // Byte offsets of the fields of winoArgs.
 const (
-	argSrc, argDst, argScratch = 0, 8, 16
-	argSrcStep, argDstStep     = 24, 32
-	argRows, argCols, argMask  = 40, 48, 56
-	argWidth, argCount         = 64, 72
-	argScale, argShift         = 80, 88
-	argAdd, argFloor           = 96, 104
+	argSrc, argDst            = 0, 8
+	argSrcStep, argDstStep    = 16, 24
+	argRows, argCols, argMask = 32, 40, 48
+	argWidth, argCount        = 56, 64
+	argScale, argShift        = 72, 80
+	argAdd, argFloor          = 88, 96
 )
 
 // The vectors that a transform works on: 6 values, 4 temporaries, 6 constants.
@@ -58,6 +58,8 @@ type cube struct {
 	stride  int  // columns from one tile to the next, of a transform that reads a map
 
 	src, dst, count, scaleAt, shiftAt, addAt Mem // arguments that change from vector to vector
+
+	scratch Mem // what lies between the passes, and room to align it
 }
 
 // steps returns the places of n elements, a step apart, from base on: at most 6.
@@ -98,7 +100,7 @@ func (c cube) generate() {
 	if c.apply == nil {
 		return
 	}
-	TEXT(c.name, NOSPLIT, "func(a *byte)")
+	TEXT(c.name, 0, "func(a *byte)") // the frame is too large for NOSPLIT
 	Pragma("noescape")
 	Doc(c.name + " " + c.doc)
 	p := Load(Param("a"), GP64())
@@ -112,6 +114,7 @@ func (c cube) generate() {
 	frame := AllocLocal(48)
 	c.src, c.dst, c.count = frame, frame.Offset(8), frame.Offset(16)
 	c.scaleAt, c.shiftAt, c.addAt = frame.Offset(24), frame.Offset(32), frame.Offset(40)
+	c.scratch = AllocLocal(c.scratchVectors()*vector + 64)
 	c.keep(p, argSrc, c.src)
 	c.keep(p, argDst, c.dst)
 	c.keep(p, argCount, c.count)
@@ -132,6 +135,22 @@ func (c cube) generate() {
 	RET()
 }
 
+// scratchVectors is the number of vectors between the passes.
+func (c cube) scratchVectors() int {
+	if c.toMap {
+		return c.in * c.in * c.out
+	}
+	return c.in*c.out + c.in*c.out*c.out
+}
+
+// scratchStart returns where they lie, at a cache line.
+func (c cube) scratchStart() reg.GPVirtual {
+	r := GP64()
+	LEAQ(c.scratch.Offset(63), r)
+	ANDQ(I8(-64), r)
+	return r
+}
+
 func (c cube) keep(p reg.Register, arg int, to Mem) { MOVQ(load(p, arg), to) }
 
 // get returns one of the arguments that change.
@@ -144,7 +163,7 @@ func get(m Mem) reg.GPVirtual {
 // toElements goes along w and h in each plane, then along d, and writes elements a step apart.
 func (c cube) toElements(p reg.Register) {
 	n, m := c.in, c.out
-	scratch := load(p, argScratch)
+	scratch := c.scratchStart()
 	planes := GP64()
 	LEAQ(field(scratch, n*m*vector), planes)
 	plane := GP64()
@@ -259,7 +278,7 @@ func (c cube) next() {
 // elementsToMap goes along d, then along h and w in each plane, and writes rows of a map.
 func (c cube) elementsToMap(p reg.Register) {
 	n, m := c.in, c.out
-	scratch := load(p, argScratch)
+	scratch := c.scratchStart()
 	src, step := get(c.src), load(p, argSrcStep)
 	deep := GP64()
 	IMUL3Q(U8(uint8(n*n)), step, deep)
