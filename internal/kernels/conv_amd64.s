@@ -16,7 +16,7 @@ GLOBL convZeros<>(SB), RODATA|NOPTR, $64
 
 // func gatherAVX512Wide12(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
-TEXT ·gatherAVX512Wide12(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX512Wide12(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -24,6 +24,8 @@ TEXT ·gatherAVX512Wide12(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -59,6 +61,48 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         144(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         152(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         160(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         168(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         176(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         184(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         192(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         200(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         208(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         216(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -1020,7 +1064,7 @@ float:
 
 // func gatherAVX512Wide8(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
-TEXT ·gatherAVX512Wide8(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX512Wide8(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -1028,6 +1072,8 @@ TEXT ·gatherAVX512Wide8(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -1055,6 +1101,36 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         144(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         152(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         160(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         168(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         176(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         184(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -1736,7 +1812,7 @@ float:
 
 // func gatherAVX512Wide4(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
-TEXT ·gatherAVX512Wide4(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX512Wide4(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -1744,6 +1820,8 @@ TEXT ·gatherAVX512Wide4(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -1763,6 +1841,24 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         144(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         152(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -2164,7 +2260,7 @@ float:
 
 // func gatherAVX512Wide2(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
-TEXT ·gatherAVX512Wide2(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX512Wide2(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -2172,6 +2268,8 @@ TEXT ·gatherAVX512Wide2(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -2187,6 +2285,18 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -2448,7 +2558,7 @@ float:
 
 // func gatherAVX512Wide1(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
-TEXT ·gatherAVX512Wide1(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX512Wide1(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -2456,6 +2566,8 @@ TEXT ·gatherAVX512Wide1(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -2469,6 +2581,15 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -4004,7 +4125,7 @@ endline:
 
 // func gatherAVX2Wide6(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gatherAVX2Wide6(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX2Wide6(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -4012,6 +4133,8 @@ TEXT ·gatherAVX2Wide6(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -4035,6 +4158,30 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         144(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         152(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         160(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         168(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -4560,7 +4707,7 @@ float:
 
 // func gatherAVX2Wide4(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gatherAVX2Wide4(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX2Wide4(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -4568,6 +4715,8 @@ TEXT ·gatherAVX2Wide4(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -4587,6 +4736,24 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         144(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         152(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -4972,7 +5139,7 @@ float:
 
 // func gatherAVX2Wide2(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gatherAVX2Wide2(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX2Wide2(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -4980,6 +5147,8 @@ TEXT ·gatherAVX2Wide2(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -4995,6 +5164,18 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -5240,7 +5421,7 @@ float:
 
 // func gatherAVX2Wide1(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gatherAVX2Wide1(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX2Wide1(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -5248,6 +5429,8 @@ TEXT ·gatherAVX2Wide1(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -5261,6 +5444,15 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -5436,7 +5628,7 @@ float:
 
 // func gatherAVX512Narrow12(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
-TEXT ·gatherAVX512Narrow12(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX512Narrow12(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -5444,6 +5636,8 @@ TEXT ·gatherAVX512Narrow12(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -5467,6 +5661,48 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         144(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         152(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         160(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         168(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         176(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         184(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         192(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         200(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         208(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         216(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -6143,7 +6379,7 @@ float:
 
 // func gatherAVX512Narrow8(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
-TEXT ·gatherAVX512Narrow8(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX512Narrow8(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -6151,6 +6387,8 @@ TEXT ·gatherAVX512Narrow8(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -6170,6 +6408,36 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         144(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         152(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         160(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         168(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         176(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         184(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -6650,7 +6918,7 @@ float:
 
 // func gatherAVX512Narrow4(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
-TEXT ·gatherAVX512Narrow4(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX512Narrow4(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -6658,6 +6926,8 @@ TEXT ·gatherAVX512Narrow4(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -6673,6 +6943,24 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         144(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         152(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -6957,7 +7245,7 @@ float:
 
 // func gatherAVX512Narrow2(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
-TEXT ·gatherAVX512Narrow2(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX512Narrow2(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -6965,6 +7253,8 @@ TEXT ·gatherAVX512Narrow2(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -6978,6 +7268,18 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -7164,7 +7466,7 @@ float:
 
 // func gatherAVX512Narrow1(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
-TEXT ·gatherAVX512Narrow1(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX512Narrow1(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -7172,6 +7474,8 @@ TEXT ·gatherAVX512Narrow1(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -7184,6 +7488,15 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -8337,7 +8650,7 @@ endline:
 
 // func gatherAVX2Narrow6(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gatherAVX2Narrow6(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX2Narrow6(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -8345,6 +8658,8 @@ TEXT ·gatherAVX2Narrow6(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -8368,6 +8683,30 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         144(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         152(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         160(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         168(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -8893,7 +9232,7 @@ float:
 
 // func gatherAVX2Narrow4(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gatherAVX2Narrow4(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX2Narrow4(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -8901,6 +9240,8 @@ TEXT ·gatherAVX2Narrow4(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -8920,6 +9261,24 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         144(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         152(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -9305,7 +9664,7 @@ float:
 
 // func gatherAVX2Narrow2(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gatherAVX2Narrow2(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX2Narrow2(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -9313,6 +9672,8 @@ TEXT ·gatherAVX2Narrow2(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -9328,6 +9689,18 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
+	MOVQ         136(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -9573,7 +9946,7 @@ float:
 
 // func gatherAVX2Narrow1(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
-TEXT ·gatherAVX2Narrow1(SB), NOSPLIT, $48-8
+TEXT ·gatherAVX2Narrow1(SB), NOSPLIT, $56-8
 	MOVQ   a+0(FP), AX
 	MOVQ   (AX), CX
 	MOVQ   CX, (SP)
@@ -9581,6 +9954,8 @@ TEXT ·gatherAVX2Narrow1(SB), NOSPLIT, $48-8
 	MOVQ   CX, 16(SP)
 	MOVQ   40(AX), CX
 	MOVQ   CX, 32(SP)
+	MOVQ   176(AX), CX
+	MOVQ   CX, 48(SP)
 	MOVQ   AX, 40(SP)
 	LEAQ   convZeros<>+0(SB), AX
 	MOVQ   AX, 8(SP)
@@ -9594,6 +9969,15 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
+	MOVQ         48(SP), CX
+	PREFETCHT1   (CX)
+	PREFETCHT1   64(CX)
+	PREFETCHT1   128(CX)
+	PREFETCHT1   192(CX)
+	ADDQ         $0x00000100, 48(SP)
+	MOVQ         128(AX), CX
+	ADDQ         (SP), CX
+	PREFETCHT0   (CX)
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX

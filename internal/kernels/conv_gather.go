@@ -132,7 +132,7 @@ func (g *gatherPlan) prune() {
 
 const gatherTapFloats = int(unsafe.Sizeof(gatherTap{})) / 4
 
-func (g *gatherPlan) workspace(threads int) int { return threads*g.taps*gatherTapFloats + Block }
+func (g *gatherPlan) workspace(threads int) int { return threads*(g.taps+1)*gatherTapFloats + Block }
 
 // gatherRun is one execution of a gather.
 type gatherRun struct {
@@ -145,7 +145,7 @@ type gatherRun struct {
 	transpose *Conv
 	chunks    []float32
 
-	tab          []gatherTap // taps per worker
+	tab          []gatherTap // taps per worker, and one more
 	panels       int         // weight panels, and how many of them a task takes together
 	groupPanels  int
 	chunk        int // input blocks whose weights are used together
@@ -155,7 +155,7 @@ type gatherRun struct {
 
 // panelBytes is how much of the weights a task goes through before it repeats for its next tile: they
 // should stay in the second-level cache.
-const panelBytes = 512 << 10
+const panelBytes = 192 << 10
 
 // chunkBlocks returns how many input blocks' weights of a panel are used together.
 func (g *gatherPlan) chunkBlocks() int {
@@ -167,7 +167,7 @@ func (g *gatherPlan) chunkFloats() int { return g.chunkBlocks() * g.taps * Block
 
 func (m *Machine) runGather(r *gatherRun, ws []float32) {
 	r.panels = ceilDiv(r.outBlocks, 2)
-	r.tab = alignedSlice[gatherTap](ws, m.Threads()*r.taps)
+	r.tab = alignedSlice[gatherTap](ws, m.Threads()*(r.taps+1))
 	r.chunk = r.chunkBlocks()
 	r.groupPanels = max(1, min(r.panels, panelBytes/4/r.chunkFloats()))
 	if r.blank {
@@ -221,10 +221,10 @@ func (r *gatherRun) task(worker, panel, first, end int) {
 		if r.transpose != nil {
 			r.transpose.transposeBlocks(r.workerChunk(worker), r.w, r.usedTaps, panel, b, b+blocks)
 		}
-		base := 0
+		base, next := 0, 0
 		for ci, c := range r.classes {
 			for t := max(first, base); t < min(end, base+r.classTiles[ci]); t++ {
-				r.tile(worker, c, t-base, panel, endPanel, b, blocks)
+				r.tile(worker, c, t-base, panel, endPanel, b, blocks, &next)
 			}
 			base += r.classTiles[ci]
 		}
@@ -235,8 +235,9 @@ func (r *gatherRun) workerChunk(worker int) []float32 {
 	return r.chunks[worker*r.chunkFloats():][:r.chunkFloats()]
 }
 
-// tile adds input blocks [b, b+blocks) to one tile of a class, for panels [panel, endPanel).
-func (r *gatherRun) tile(worker int, c gatherClass, tile, panel, endPanel, b, blocks int) {
+// tile adds input blocks [b, b+blocks) to one tile of a class, for panels [panel, endPanel). The weights that follow those
+// are asked for meanwhile, by all tiles of a task together: next counts the bytes.
+func (r *gatherRun) tile(worker int, c gatherClass, tile, panel, endPanel, b, blocks int, next *int) {
 	_, runRows := r.runRows(c)
 	perRun := ceilDiv(runRows, r.k.tiles[0])
 	i := tile % perRun * r.k.tiles[0]
@@ -244,7 +245,7 @@ func (r *gatherRun) tile(worker int, c gatherClass, tile, panel, endPanel, b, bl
 	rows := r.k.tileFor(n)
 
 	var a gatherArgs
-	tab := r.tab[worker*r.taps : (worker+1)*r.taps]
+	tab := r.tab[worker*(r.taps+1):][:r.taps+1]
 	a.Taps = r.table(tab, &a.YOff, c, tile/perRun*runRows+i, n, rows)
 	a.Acc = 1
 	if b == 0 {
@@ -270,9 +271,18 @@ func (r *gatherRun) tile(worker int, c gatherClass, tile, panel, endPanel, b, bl
 			a.W = unsafe.Pointer(&r.w[p*r.inBlocks*r.taps*Block*panelWidth+b*a.WStep/4])
 		}
 		a.Y = unsafe.Pointer(&r.y.Data[p*2*r.outVoxels*Block])
+		a.Next = uintptr(a.W)
+		if r.transpose == nil && r.groupPanels == 1 {
+			chunk := blocks * a.WStep
+			a.Next += uintptr(chunk + min(*next, chunk-1))
+			*next += a.nextBytes() * width / Block
+		}
 		r.k.gather(&a, rows, width == panelWidth)
 	}
 }
+
+// nextBytes is what a kernel asks for from Next on.
+func (a *gatherArgs) nextBytes() int { return a.Taps * a.InBlocks * 256 }
 
 func (r *gatherRun) zero(yOff []int, panel, endPanel int) {
 	for k := 2 * panel; k < min(2*endPanel, r.outBlocks); k++ {
@@ -356,6 +366,13 @@ func (r *gatherRun) table(tab []gatherTap, yOff *[maxTileRows]int, c gatherClass
 				e.Narrow = t * Block * Block * 4
 				taps++
 			}
+		}
+	}
+	next := &tab[taps] // what the next input block begins with
+	*next = tab[0]
+	for i := range next.Row {
+		if next.Row[i] >= 0 {
+			next.Row[i] += r.inVoxels * Block * 4
 		}
 	}
 	return taps

@@ -44,7 +44,9 @@ func (k *convKernels) outerSplit(n int) int { return ceilDiv(n, ceilDiv(n, k.out
 //
 //	y[i][:] = (acc: y[i][:]) + sum over b < InBlocks, taps t, c < 16 of x[b][tab[t][i]][c] * w[b][t][c][:]
 //
-// Offsets and steps are in bytes. A negative table entry stands for a row of zeros.
+// Offsets and steps are in bytes. A negative table entry stands for a row of zeros. Meanwhile the kernel
+// asks for the rows of the tap to come, which behind the last one is an entry more, and for 256 bytes from Next on for
+// each tap and block.
 type gatherArgs struct {
 	X        unsafe.Pointer
 	Tab      unsafe.Pointer // [Taps]gatherTap
@@ -57,6 +59,7 @@ type gatherArgs struct {
 	YBlock   int // between the two output blocks of a panel
 	Acc      int // 1: add to y
 	YOff     [maxTileRows]int
+	Next     uintptr // no pointer: it may lie behind the weights
 }
 
 // gatherTap is one tap of a tile: where each row finds its 16 input channels and where the tap's weights lie

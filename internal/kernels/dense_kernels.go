@@ -38,15 +38,16 @@ func (a *denseArgs) nextBytes(wide bool) int {
 
 // denseGather computes the rows with the gather kernel.
 func (k *convKernels) denseGather(a *denseArgs, rows int, wide bool) {
-	var tab gatherTap
+	var tab [2]gatherTap
 	g := gatherArgs{
 		X: a.X, Tab: unsafe.Pointer(&tab), W: a.W, Y: a.Y, Taps: 1,
-		InBlocks: a.Blocks, XStep: a.XStep, WStep: a.WStep, YBlock: a.YBlock,
+		InBlocks: a.Blocks, XStep: a.XStep, WStep: a.WStep, YBlock: a.YBlock, Next: a.Next,
 	}
 	tile := k.tileFor(rows)
 	for i := range tile {
-		tab.Row[i] = min(i, rows-1) * Block * 4
-		g.YOff[i] = tab.Row[i]
+		tab[0].Row[i] = min(i, rows-1) * Block * 4
+		tab[1].Row[i] = tab[0].Row[i] + a.XStep
+		g.YOff[i] = tab[0].Row[i]
 	}
 	k.gather(&g, tile, wide)
 }

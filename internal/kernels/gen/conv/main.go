@@ -16,7 +16,7 @@ const (
 	gatherX, gatherTab, gatherW, gatherY           = 0, 8, 16, 24
 	gatherTaps, gatherInBlocks                     = 32, 40
 	gatherXStep, gatherWStep, gatherYBlock         = 48, 56, 64
-	gatherAcc, gatherYOff                          = 72, 80
+	gatherAcc, gatherYOff, gatherNext              = 72, 80, 176
 	tapWide, tapNarrow, tapSize                    = 96, 104, 128
 	plainX, plainTab, plainW, plainY               = 0, 8, 16, 24
 	plainSegments, plainLen, plainYBlock           = 32, 40, 48
@@ -163,12 +163,13 @@ func (s shape) store(p reg.Register, base, offsets, block int) {
 
 func (s shape) gather(zeros Mem) {
 	p := s.text("gather", "is gatherGeneric for a fixed number of rows.")
-	frame := AllocLocal(48)
-	x, zero, w := frame, frame.Offset(8), frame.Offset(16)
+	frame := AllocLocal(56)
+	x, zero, w, next := frame, frame.Offset(8), frame.Offset(16), frame.Offset(48)
 	taps, blocks, args := frame.Offset(24), frame.Offset(32), frame.Offset(40)
 	move(field(p, gatherX), x)
 	move(field(p, gatherW), w)
 	move(field(p, gatherInBlocks), blocks)
+	move(field(p, gatherNext), next)
 	MOVQ(p, args)
 	z := GP64()
 	LEAQ(zeros, z)
@@ -181,6 +182,18 @@ func (s shape) gather(zeros Mem) {
 	move(field(p, gatherTaps), taps)
 	MOVQ(field(p, gatherTab), tab)
 	Label("tap")
+	ahead := GP64()
+	MOVQ(next, ahead)
+	for i := range 4 {
+		PREFETCHT1(field(ahead, 64*i))
+	}
+	ADDQ(U32(256), next)
+	for r := range s.rows { // of the next tap
+		row := GP64()
+		MOVQ(field(tab, tapSize+8*r), row)
+		ADDQ(x, row)
+		PREFETCHT0(field(row, 0))
+	}
 	rows := make([]reg.Register, s.rows)
 	for r := range rows {
 		row := GP64()
