@@ -91,7 +91,7 @@ func (m *Machine) ConvForwardWorkspace(c *Conv, n int) int {
 }
 
 // fewTiles is the number of Winograd tiles up to which transforming the weights takes a fair share of a convolution.
-const fewTiles = 256
+const fewTiles = 512
 
 // Prepared returns the floats of what PrepareForward makes of the weights, 0 where ConvForward of n samples takes them
 // as they are or would gain little.

@@ -23,8 +23,7 @@ type winoPass struct {
 	tiles               [3]int
 	pad                 [3]int
 	inBlocks, outBlocks int
-	columns             []winoColumns // of the input, by tile of the last axis
-	outColumns          []winoColumns // of the output
+	from, to            *winoTiles // of the input and of the output
 }
 
 // winogradFits says whether a convolution has Winograd passes.
@@ -45,18 +44,53 @@ func (w *winograd) pass(in, out, pad [3]int, inBlocks, outBlocks int) *winoPass 
 	for a := range p.tiles {
 		p.tiles[a] = ceilDiv(out[a], w.m)
 	}
-	p.columns = winoColumnsOf(p.tiles[2], w.m, w.t, pad[2], in[2])
-	p.outColumns = winoColumnsOf(p.tiles[2], w.m, w.m, 0, out[2])
+	p.from = newWinoTiles(p.tiles, w.m, w.t, pad, in, Block*4)
+	p.to = newWinoTiles(p.tiles, w.m, w.m, [3]int{}, out, Block*4)
 	return p
 }
 
-// winoColumnsOf returns the columns of n tiles, m apart and of the given edge, of a map of the given width.
-func winoColumnsOf(n, m, edge, pad, width int) []winoColumns {
+// winoTiles say where the cubes of a map lie, the map's ends taken into account.
+type winoTiles struct {
+	edge    int
+	rows    [2][]int      // byte offsets by tile and row along D and H; the sum of one outside and any other is negative
+	columns []winoColumns // by tile along W
+}
+
+// newWinoTiles returns those of cubes of the given edge, m apart, that begin pad before the map. A voxel takes the given
+// bytes.
+func newWinoTiles(tiles [3]int, m, edge int, pad, size [3]int, voxel int) *winoTiles {
+	t := &winoTiles{edge: edge, columns: winoColumnsOf(tiles[2], m, edge, pad[2], size[2], voxel)}
+	for a, step := range [2]int{size[1] * size[2] * voxel, size[2] * voxel} {
+		for i := range tiles[a] * edge {
+			row := i/edge*m + i%edge - pad[a]
+			if row < 0 || row >= size[a] {
+				t.rows[a] = append(t.rows[a], outside)
+			} else {
+				t.rows[a] = append(t.rows[a], row*step)
+			}
+		}
+	}
+	return t
+}
+
+// fill writes the offsets of the rows of a tile's cube.
+func (t *winoTiles) fill(rows *[winoMaxTile * winoMaxTile]int, at [3]int) {
+	i := 0
+	for _, d := range t.rows[0][at[0]*t.edge:][:t.edge] {
+		for _, h := range t.rows[1][at[1]*t.edge:][:t.edge] {
+			rows[i] = d + h
+			i++
+		}
+	}
+}
+
+// winoColumnsOf returns the columns of n tiles along an axis, m apart and of the given edge.
+func winoColumnsOf(n, m, edge, pad, width, voxel int) []winoColumns {
 	all := make([]winoColumns, n)
 	for i := range all {
 		for j := range edge {
 			w := i*m - pad + j
-			all[i].offset[j] = min(max(w, 0), width-1) * Block * 4
+			all[i].offset[j] = min(max(w, 0), width-1) * voxel
 			if w >= 0 && w < width {
 				all[i].mask[j] = [8]uint32{^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0)}
 			}
@@ -81,7 +115,7 @@ func (w *winograd) weightFloats() int { return w.elements() * w.weightStride() }
 // way through memory, few enough for V and M to stay in the last cache.
 func (w *winograd) blockTiles(all int) int {
 	perTile := w.elements() * (w.inCh + w.outCh) * Block
-	room := max(2<<20, w.weightFloats()) / perTile
+	room := max(1<<20, w.weightFloats()) / perTile
 	blocks := ceilDiv(all, max(24, room))
 	return ceilDiv(ceilDiv(all, blocks), 6) * 6
 }
@@ -157,39 +191,31 @@ func (p *winoPass) tileAt(tile int) (sample int, at [3]int) {
 	return tile / p.tiles[0], at
 }
 
-// rows fills the row offsets of the cube of the given edge at first (d, h) of a map.
-func winoRows(rows *[winoMaxTile * winoMaxTile]int, first [2]int, edge int, size [3]int) {
-	i := 0
-	for d := first[0]; d < first[0]+edge; d++ {
-		for h := first[1]; h < first[1]+edge; h++ {
-			rows[i] = -1
-			if d >= 0 && d < size[0] && h >= 0 && h < size[1] {
-				rows[i] = (d*size[1] + h) * size[2] * Block * 4
-			}
-			i++
-		}
-	}
-}
-
 // mapBlock returns where a block of channels of a sample begins.
 func mapBlock(x Map, sample, block int) unsafe.Pointer {
 	return unsafe.Pointer(&x.Data[sample*x.Stride+block*x.D*x.H*x.W*Block])
 }
 
 // toElements transforms one block of channels of a cube of a map to elements at dst.
-func (p *winoPass) toElements(kind winoKind, x Map, sample, block int, at, pad [3]int, edge int, cols *winoColumns, dst *float32, stride int) {
+func (w *winograd) toElements(kind winoKind, x Map, sample, block int, tiles *winoTiles, at [3]int, dst *float32, stride int) {
+	w.cubeToElements(kind, mapBlock(x, sample, block), tiles, at, dst, stride, Block/8)
+}
+
+// cubeToElements is toElements for count vectors of 8 channels.
+func (w *winograd) cubeToElements(kind winoKind, src unsafe.Pointer, tiles *winoTiles, at [3]int, dst *float32, stride, count int) {
 	var rows [winoMaxTile * winoMaxTile]int
-	winoRows(&rows, [2]int{at[0]*p.m - pad[0], at[1]*p.m - pad[1]}, edge, [3]int{x.D, x.H, x.W})
-	p.k.transform(kind, &winoArgs{
-		Src: mapBlock(x, sample, block), Dst: unsafe.Pointer(dst),
-		DstStep: stride * 4, Rows: &rows[0], Cols: &cols.offset, Mask: &cols.mask, Count: Block / 8,
+	tiles.fill(&rows, at)
+	cols := &tiles.columns[at[2]]
+	w.k.transform(kind, &winoArgs{
+		Src: src, Dst: unsafe.Pointer(dst), DstStep: stride * 4,
+		Rows: &rows[0], Cols: &cols.offset, Mask: &cols.mask, Count: count,
 	})
 }
 
 // input transforms one block of channels of tile first+i.
 func (r *winoRun) input(first, i, block int) {
 	sample, at := r.tileAt(first + i)
-	r.toElements(winoInput, r.x, sample, block, at, r.pad, r.t, &r.columns[at[2]], &r.v[(block*r.block+i)*Block], r.strideV)
+	r.toElements(winoInput, r.x, sample, block, r.from, at, &r.v[(block*r.block+i)*Block], r.strideV)
 }
 
 // products multiplies for each element the first n tiles with the weights.
@@ -221,12 +247,10 @@ func (r *winoRun) output(first, i, block int) {
 // fromElements transforms the elements at src of one block of channels of a tile to the output.
 func (p *winoPass) fromElements(src *float32, stride int, y Map, sample, block int, at [3]int, e *Epilogue) {
 	var rows [winoMaxTile * winoMaxTile]int
-	winoRows(&rows, [2]int{at[0] * p.m, at[1] * p.m}, p.m, p.out)
+	p.to.fill(&rows, at)
 	left := at[2] * p.m
 	for i := range rows[:p.m*p.m] {
-		if rows[i] >= 0 {
-			rows[i] += left * Block * 4
-		}
+		rows[i] += left * Block * 4
 	}
 	a := winoArgs{
 		Src: unsafe.Pointer(src), Dst: mapBlock(y, sample, block),

@@ -26,11 +26,7 @@ func newWinoStem(s ConvSpec, isa ISA) *winoStem {
 		phases[a] = ceilDiv(s.Size[a], 2)
 	}
 	p := w.pass(phases, s.OutSize(), [3]int{2, 2, 2}, 1, w.outCh)
-	for i := range p.columns { // phase maps have 8 floats for each voxel
-		for j := range p.columns[i].offset {
-			p.columns[i].offset[j] /= 2
-		}
-	}
+	p.from = newWinoTiles(p.tiles, w.m, w.t, p.pad, phases, stemPhases*4)
 	return &winoStem{p}
 }
 
@@ -112,41 +108,41 @@ func (m *Machine) stemInput(p *winoStem, phases []float32, x Map, sample int) {
 	from := x.Data[sample*x.Stride:]
 	m.Run(p.in[0], func(_, d int) {
 		to := phases[d*p.in[1]*p.in[2]*stemPhases:][:p.in[1]*p.in[2]*stemPhases]
-		for phase := range stemPhases {
-			sd, dh, dw := 2*d+phase/4, phase/2%2, phase%2
+		for pair := range stemPhases / 2 { // the phases of even and of odd w
+			sd := 2*d + pair/2
 			for h := range p.in[1] {
 				row := to[h*p.in[2]*stemPhases:][:p.in[2]*stemPhases]
-				sh := 2*h + dh
-				n := 0
-				if sd < x.D && sh < x.H {
-					line := from[(sd*x.H+sh)*x.W:][:x.W]
-					for w := dw; w < len(line); w += 2 {
-						row[n*stemPhases+phase] = line[w]
-						n++
-					}
+				var line []float32
+				if sh := 2*h + pair%2; sd < x.D && sh < x.H {
+					line = from[(sd*x.H+sh)*x.W:][:x.W]
 				}
-				for ; n < p.in[2]; n++ {
-					row[n*stemPhases+phase] = 0
-				}
+				stemPairs(row[2*pair:], line)
 			}
 		}
 	})
 }
 
-// input transforms a tile of the phase map to elements at dst.
-func (p *winoStem) input(phases []float32, at [3]int, dst *float32, stride int) {
-	var rows [winoMaxTile * winoMaxTile]int
-	winoRows(&rows, [2]int{at[0]*p.m - p.pad[0], at[1]*p.m - p.pad[1]}, p.t, p.in)
-	for i, r := range rows {
-		if r > 0 {
-			rows[i] = r / 2
+// stemPairs copies the floats of line, two by two, to the beginnings of the groups of floats of to, and zeros behind
+// the end.
+func stemPairs(to, line []float32) {
+	for len(line) >= 2 {
+		copy(to[:2], line)
+		if line = line[2:]; len(to) < stemPhases {
+			return
+		}
+		to = to[stemPhases:]
+	}
+	for i := 0; i < len(to); i += stemPhases {
+		clear(to[i:][:2])
+		if copy(to[i:][:2], line) > 0 {
+			line = nil
 		}
 	}
-	cols := &p.columns[at[2]]
-	p.k.transform(winoInput, &winoArgs{
-		Src: unsafe.Pointer(&phases[0]), Dst: unsafe.Pointer(dst),
-		DstStep: stride * 4, Rows: &rows[0], Cols: &cols.offset, Mask: &cols.mask, Count: 1,
-	})
+}
+
+// input transforms a tile of the phase map to elements at dst.
+func (p *winoStem) input(phases []float32, at [3]int, dst *float32, stride int) {
+	p.cubeToElements(winoInput, unsafe.Pointer(&phases[0]), p.from, at, dst, stride, 1)
 }
 
 func (m *Machine) stemForward(c *Conv, x Map, weights []float32, y Map, e *Epilogue, ws []float32) {
@@ -207,7 +203,7 @@ func (m *Machine) stemBackwardWeights(c *Conv, x, dy Map, dw, ws []float32) {
 					return
 				}
 				b := i/n - 1
-				p.toElements(winoGradient, dy, sample, b, at, [3]int{}, p.m, &p.outColumns[at[2]], &dm[(b*block+i%n)*Block], strideM)
+				p.toElements(winoGradient, dy, sample, b, p.to, at, &dm[(b*block+i%n)*Block], strideM)
 			})
 			m.runGrouped(p.elements()*panels, func(i int) {
 				e, panel := i/panels, i%panels

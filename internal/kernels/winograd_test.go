@@ -68,7 +68,7 @@ func testTransform(t *testing.T, r *rand.Rand, k, plain *winoKernels, kind winoK
 			rows[i] = -1
 		}
 	}
-	cols := winoColumnsOf(1, k.m, n, r.IntN(3), n-r.IntN(2))
+	cols := winoColumnsOf(1, k.m, n, r.IntN(3), n-r.IntN(2), Block*4)
 	floor := [8]float32{}
 	run := func(k *winoKernels) []float32 {
 		dst := filled(6 * 6 * width * Block)

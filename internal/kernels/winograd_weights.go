@@ -75,11 +75,11 @@ func (m *Machine) winoBackwardWeights(c *Conv, w *winograd, x, dy Map, dw, ws []
 			sample, at := p.tileAt(first + i%n)
 			b := i / n
 			if b < w.inCh {
-				p.toElements(winoInput, x, sample, b, at, p.pad, w.t, &p.columns[at[2]], &v[(b*block+i%n)*Block], strideV)
+				p.toElements(winoInput, x, sample, b, p.from, at, &v[(b*block+i%n)*Block], strideV)
 				return
 			}
 			b -= w.inCh
-			p.toElements(winoGradient, dy, sample, b, at, [3]int{}, w.m, &p.outColumns[at[2]], &dm[(b*block+i%n)*Block], strideM)
+			p.toElements(winoGradient, dy, sample, b, p.to, at, &dm[(b*block+i%n)*Block], strideM)
 		})
 		m.runGrouped(w.elements()*panels, func(i int) {
 			e, panel := i/panels, i%panels
