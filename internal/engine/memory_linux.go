@@ -6,11 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func adviseHugePages(b Buf) {
-	// Advice only: a kernel without huge pages runs on.
-	_ = unix.Madvise(b, unix.MADV_HUGEPAGE)
-}
-
 // populate takes the memory from the system now, so that what is not there is missed before the first step
 // and not in the middle of one. Kernels before 5.14 do not know how, and take it when it is first used.
 func populate(b Buf) error {

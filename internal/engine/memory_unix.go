@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctclass/ctclass/internal/procmem"
 )
 
 // allocate returns zeroed memory outside the Go heap, in huge pages where the system offers them.
@@ -17,7 +19,7 @@ func allocate(bytes int64) (Buf, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot get %d MiB of memory: %w", bytes>>20, err)
 	}
-	adviseHugePages(b)
+	procmem.AdviseHugePages(b)
 	if err := populate(b); err != nil {
 		release(b)
 		return nil, fmt.Errorf("cannot get %d MiB of memory: %w", bytes>>20, err)

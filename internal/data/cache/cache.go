@@ -28,7 +28,7 @@ import (
 
 // Version is raised when the form of an entry, or what reading or preprocessing makes of a scan, changes. Entries of
 // other versions are not looked at.
-const Version = 1
+const Version = 2
 
 // touchAfter is how old the noted last use of an entry gets before a use is noted again.
 const touchAfter = time.Hour

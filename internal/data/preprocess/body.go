@@ -58,7 +58,7 @@ func newCells(v *volume.Volume) *cells {
 		offsets[a] = []int{c.side[a] / 4, c.side[a] * 3 / 4}
 	}
 	c.full = make([]bool, c.size[0]*c.size[1]*c.size[2])
-	parallel(c.size[0], func(lo, hi int) {
+	mark := func(lo, hi int) {
 		for i := lo * c.size[1] * c.size[2]; i < hi*c.size[1]*c.size[2]; i++ {
 			x, y, z := i%c.size[2]*c.side[2], i/c.size[2]%c.size[1]*c.side[1], i/c.size[2]/c.size[1]*c.side[0]
 			sum, n := 0.0, 0
@@ -75,7 +75,8 @@ func newCells(v *volume.Volume) *cells {
 			}
 			c.full[i] = n > 0 && sum/float64(n) > bodyAbove
 		}
-	})
+	}
+	parallel(c.size[0], 4, func() func(lo, hi int) { return mark })
 	return c
 }
 

@@ -189,10 +189,24 @@ func (pl *plan) chain(v *volume.Volume, s *scaler) source {
 		spaced := in(along(pl.origin(v, d.before.span()), d.before), h.before, w.before)
 		pooled := in(&windowed{from: spaced, scaler: s}, &h.taps, &w.taps)
 		return along(newKept(pooled, h.kept, d.taps.span()), &d.taps)
+	case pl.cross():
+		from := pl.origin(v, d.taps.span())
+		return &crossed{from: from, d: &d.taps, h: &h.taps, w: w.taps.row(from.width()), loops: s.loops}
 	case pl.alongDFirst():
 		return in(along(pl.origin(v, d.taps.span()), &d.taps), &h.taps, &w.taps)
 	}
 	return along(newKept(in(pl.origin(v, 1), &h.taps, &w.taps), h.kept, d.taps.span()), &d.taps)
+}
+
+// cross reports whether resampling along d and h at once takes fewer operations than along d before h.
+func (pl *plan) cross() bool {
+	d, h := &pl.axes[0], &pl.axes[1]
+	if d.taps.plain || h.taps.plain || !pl.alongDFirst() {
+		return false
+	}
+	perPlane := float64(len(d.taps.index)) / float64(d.kept)
+	hTaps, rows := float64(len(h.taps.index)), float64(h.n)
+	return perPlane*hTaps <= perPlane*rows+rows+hTaps
 }
 
 // alongDFirst reports whether resampling along d before h and w takes fewer operations than after them.

@@ -3,6 +3,7 @@ package preprocess
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ctclass/ctclass/internal/kernels"
 )
@@ -225,6 +226,47 @@ func (s *inPlane) rows(plane, lo, hi int) ([]float32, int) {
 
 func (s *inPlane) width() int { return s.w.Count() }
 
+// crossed resamples along d, h and w, the first two at once. Its source is steady.
+type crossed struct {
+	from   source
+	d, h   *taps
+	w      *kernels.Row
+	loops  *kernels.Resampler
+	buf    []float32
+	row    []float32
+	planes [][]float32
+	part   [][]float32
+	weight []float32
+}
+
+func (s *crossed) rows(plane, lo, hi int) ([]float32, int) {
+	first, end := s.h.bounds(lo, hi)
+	n, m := s.from.width(), s.width()
+	index, weight := s.d.of(plane)
+	s.planes = s.planes[:0]
+	stride := 0
+	for _, i := range index {
+		var p []float32
+		p, stride = s.from.rows(i, first, end)
+		s.planes = append(s.planes, p)
+	}
+	s.buf, s.row = grow(s.buf, (hi-lo)*m), grow(s.row, n)
+	for r := lo; r < hi; r++ {
+		across, share := s.h.of(r)
+		s.part, s.weight = s.part[:0], s.weight[:0]
+		for k, i := range across {
+			for l, p := range s.planes {
+				s.part, s.weight = append(s.part, p[(i-first)*stride:][:n]), append(s.weight, share[k]*weight[l])
+			}
+		}
+		s.loops.WeightedSum(s.row, s.part, s.weight)
+		s.loops.Row(s.buf[(r-lo)*m:(r-lo+1)*m], s.row, s.w)
+	}
+	return s.buf, m
+}
+
+func (s *crossed) width() int { return s.w.Count() }
+
 // windowed scales every voxel of its source to the first window.
 type windowed struct {
 	from   source
@@ -254,16 +296,19 @@ func grow(buf []float32, n int) []float32 {
 	return buf[:n]
 }
 
-// parallel calls f on consecutive parts of 0..n-1, one for each processor, and waits.
-func parallel(n int, f func(lo, hi int)) {
-	parts := min(runtime.GOMAXPROCS(0), n)
-	if parts <= 1 {
-		f(0, n)
-		return
-	}
+// parallel calls f on parts of 0..n-1, on each processor, and waits. A worker's f takes one part after another, so that
+// one processor that is busy with other things does not hold up the rest.
+func parallel(n, part int, worker func() (f func(lo, hi int))) {
+	parts := (n + part - 1) / part
+	var taken atomic.Int64
 	var wg sync.WaitGroup
-	for i := range parts {
-		wg.Go(func() { f(n*i/parts, n*(i+1)/parts) })
+	for range min(runtime.GOMAXPROCS(0), parts) {
+		wg.Go(func() {
+			f := worker()
+			for i := int(taken.Add(1)); i <= parts; i = int(taken.Add(1)) {
+				f((i-1)*part, min(i*part, n))
+			}
+		})
 	}
 	wg.Wait()
 }

@@ -10,8 +10,10 @@ package preprocess
 import (
 	"fmt"
 	"math"
+	"unsafe"
 
 	"github.com/ctclass/ctclass/internal/config"
+	"github.com/ctclass/ctclass/internal/procmem"
 	"github.com/ctclass/ctclass/internal/volume"
 )
 
@@ -94,6 +96,7 @@ func (pl *plan) run(v *volume.Volume, s *scaler) []float32 {
 	d, h, w := &pl.axes[0], &pl.axes[1], &pl.axes[2]
 	voxels := d.out * h.out * w.out
 	out := make([]float32, len(s.windows)*voxels)
+	procmem.AdviseHugePages(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(out))), 4*len(out)))
 	if d.kept < d.out || h.kept < h.out || w.kept < w.out {
 		for c := range s.windows {
 			fill(out[c*voxels:(c+1)*voxels], s.pad(c))
@@ -101,24 +104,27 @@ func (pl *plan) run(v *volume.Volume, s *scaler) []float32 {
 	}
 	step := pl.steps()
 	from := d.first*step[0] + h.first*step[1] + w.first*step[2]
-	parallel(d.kept, func(lo, hi int) {
+	part := max(4, 4*d.taps.span()) // planes that parts share are made twice
+	parallel(d.kept, part, func() func(lo, hi int) {
 		src := pl.chain(v, s)
-		for i := lo; i < hi; i++ {
-			for j := 0; j < h.kept; {
-				n := min(tileRows(w.size), h.kept-j)
-				data, stride := src.rows(i, j, j+n)
-				for y := range n {
-					row := data[y*stride:][:w.kept]
-					at := from + i*step[0] + (j+y)*step[1]
-					if pl.recipe { // scaled before
-						spread(out[at:], row, step[2])
-						continue
+		return func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				for j := 0; j < h.kept; {
+					n := min(tileRows(w.size), h.kept-j)
+					data, stride := src.rows(i, j, j+n)
+					for y := range n {
+						row := data[y*stride:][:w.kept]
+						at := from + i*step[0] + (j+y)*step[1]
+						if pl.recipe { // scaled before
+							spread(out[at:], row, step[2])
+							continue
+						}
+						for c := range s.windows {
+							s.scale(c, out[c*voxels+at:][:w.kept], row)
+						}
 					}
-					for c := range s.windows {
-						s.scale(c, out[c*voxels+at:][:w.kept], row)
-					}
+					j += n
 				}
-				j += n
 			}
 		}
 	})

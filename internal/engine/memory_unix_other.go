@@ -2,7 +2,5 @@
 
 package engine
 
-func adviseHugePages(Buf) {}
-
 // populate leaves it to the system to give memory when it is first used.
 func populate(Buf) error { return nil }

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package procmem
+
+// AdviseHugePages does nothing here.
+func AdviseHugePages([]byte) {}
