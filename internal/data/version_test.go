@@ -18,7 +18,7 @@ import (
 )
 
 // digestsOf is the cache version that the digests below belong to.
-const digestsOf = 1
+const digestsOf = 2
 
 // The entries of a cache are not told apart by the program that made them, only by cache.Version. So whatever changes
 // the voxels of a sample, in reading or in preprocessing, be it a rounding, must raise it.
@@ -69,6 +69,7 @@ func TestCacheVersionFollowsVoxels(t *testing.T) {
 		{"windows", "series", with(func(p *config.Preprocess) { p.HUWindows = [][2]float64{{-1000, 400}, {-160, 240}} }), "425ef1446f2e40a3"},
 		{"gaussian", "series", with(func(p *config.Preprocess) { p.Antialias = "gaussian" }), "1e7cd6d1b90a4b5c"},
 		{"no filter", "series", with(func(p *config.Preprocess) { p.Antialias = "none" }), "3334e3e53304e5d3"},
+		{"no filter, fewer planes", "series", with(func(p *config.Preprocess) { p.Antialias, p.ShapeDHW = "none", [3]int{9, 20, 18} }), "2926e4806df8614f"},
 		{"nearest, as it is", "oblique.nii.gz", with(func(p *config.Preprocess) { p.Interpolation, p.Intensity = "nearest", "raw" }), "eed693ec555c2b7c"},
 		{"body", "series", with(func(p *config.Preprocess) { p.Crop, p.CropMarginMM = "body", 1 }), "979b20f4dc9dead8"},
 		{"recipe", "series", with(func(p *config.Preprocess) { p.Recipe, p.SpacingMM = "ct_rate_classifier", spaced }), "072292ec8c2c73a2"},
