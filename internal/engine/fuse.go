@@ -40,6 +40,7 @@ func fuse(p *Program) {
 	fuseMaskBackward(p, dead)
 	fuseNormPool(p, dead)
 	fuseConvNorm(p, dead)
+	fuseConvPool(p, dead)
 	fuseAttention(p, dead)
 	fuseLayerNormBackward(p, dead)
 	p.Instrs = slices.DeleteFunc(p.Instrs, func(in *Instr) bool { return dead[in] })

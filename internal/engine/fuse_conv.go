@@ -31,3 +31,25 @@ func fuseConvNorm(p *Program, dead map[*Instr]bool) {
 		dead[conv] = true
 	}
 }
+
+// fuseConvPool joins what fuseConvNorm made with the max-pool behind it: the map between, the largest of a network, is
+// then never stored.
+func fuseConvPool(p *Program, dead map[*Instr]bool) {
+	p.Instrs = slices.DeleteFunc(p.Instrs, func(in *Instr) bool { return dead[in] })
+	use, def := uses(p), definers(p)
+	for _, pool := range p.Instrs {
+		op, ok := pool.Op.(ops.MaxPool3D)
+		if !ok {
+			continue
+		}
+		y := pool.In[0]
+		conv := def[y]
+		if conv == nil || y.output || len(use[y]) != 1 {
+			continue
+		}
+		if norm, ok := conv.Op.(ops.ConvNorm); ok && !norm.Add {
+			pool.Op, pool.In, pool.Name = ops.ConvNormPool{ConvNorm: norm, Pool: op}, conv.In, conv.Name
+			dead[conv] = true
+		}
+	}
+}

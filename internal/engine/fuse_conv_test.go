@@ -11,7 +11,7 @@ import (
 	"github.com/ctclass/ctclass/internal/nn"
 )
 
-// TestConvolutionsTakeTheirNorms: without training, no batch norm of a ResNet is an instruction of its own.
+// TestConvolutionsTakeTheirNorms: without training, no batch norm and no max-pool of a ResNet is an instruction of its own.
 func TestConvolutionsTakeTheirNorms(t *testing.T) {
 	dev := cpu.New(1)
 	defer dev.Close()
@@ -36,7 +36,7 @@ func TestConvolutionsTakeTheirNorms(t *testing.T) {
 	for _, in := range p.Instrs {
 		kinds = append(kinds, in.Op.Kind())
 	}
-	for kind, want := range map[string]bool{"conv3d_bn": true, "conv3d": false, "bn_norm": false} {
+	for kind, want := range map[string]bool{"conv3d_bn": true, "conv3d_bn_pool": true, "conv3d": false, "bn_norm": false, "max_pool3d": false} {
 		if slices.Contains(kinds, kind) != want {
 			t.Errorf("%s is in the program: %v, want %v", kind, !want, want)
 		}

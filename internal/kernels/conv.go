@@ -119,10 +119,41 @@ func (m *Machine) PrepareForward(c *Conv, w, prepared []float32) {
 // workspace is that of ConvForward less Prepared.
 func (m *Machine) ConvForwardPrepared(c *Conv, x Map, prepared []float32, e *Epilogue, y Map, ws []float32) {
 	if c.useStem(Forward) {
-		m.stemForwardPrepared(c, x, prepared, y, e, ws)
+		m.stemForward(c, x, nil, prepared, y, e, ws)
 		return
 	}
 	m.runWinograd(c.wino[Forward].forward, x, y, prepared, e, ws)
+}
+
+// ConvPoolWorkspace returns the floats of workspace that ConvForwardPool needs, less Prepared where it is given that.
+// y has the form of the output.
+func (m *Machine) ConvPoolWorkspace(c *Conv, y Map) int {
+	if c.useStem(Forward) {
+		return c.stem.poolWorkspace(m.Threads(), y)
+	}
+	return c.outMap(y).Stride*y.N + Block + m.ConvForwardWorkspace(c, y.N)
+}
+
+// ConvForwardPool is ConvForwardNorm and a max-pool of its result, which is stored as little as the algorithm allows.
+// prepared is what PrepareForward made of the weights, or nil.
+func (m *Machine) ConvForwardPool(c *Conv, x Map, w, prepared []float32, e *Epilogue, pool Window, y Map, ws []float32) {
+	if c.useStem(Forward) {
+		m.stemPool(c, x, w, prepared, e, pool, y, ws)
+		return
+	}
+	between := c.outMap(y)
+	between.Data, ws = takeAligned(ws, between.N*between.Stride)
+	if prepared != nil {
+		m.ConvForwardPrepared(c, x, prepared, e, between, ws)
+	} else {
+		m.ConvForwardNorm(c, x, w, e, between, ws)
+	}
+	m.MaxPool(between, y, pool.Kernel, pool.Stride, pool.Pad)
+}
+
+// outMap is the form of the output that is pooled to y.
+func (c *Conv) outMap(y Map) Map {
+	return Map{N: y.N, CB: c.outCh, D: c.out[0], H: c.out[1], W: c.out[2], Stride: c.outCh * volume3(c.out) * Block}
 }
 
 // ConvForward computes y = conv(x, w). y is overwritten. For a plain input x.Data is row-major, x.CB the
@@ -139,7 +170,7 @@ func (m *Machine) ConvForwardNorm(c *Conv, x Map, w []float32, e *Epilogue, y Ma
 
 func (m *Machine) convForward(c *Conv, x Map, w []float32, e *Epilogue, y Map, ws []float32) {
 	if c.useStem(Forward) {
-		m.stemForward(c, x, w, y, e, ws)
+		m.stemForward(c, x, w, nil, y, e, ws)
 		return
 	}
 	if wino := c.wino[Forward]; wino != nil {

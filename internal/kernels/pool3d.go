@@ -36,23 +36,41 @@ const poolSlab = 8
 func (m *Machine) MaxPool(x, y Map, kernel, stride, pad [3]int) {
 	k := m.ewTable()
 	slabs := (y.D + poolSlab - 1) / poolSlab
+	w := Window{kernel, stride, pad}
 	m.Run(x.N*x.CB*slabs, func(_, i int) {
 		n, cb := i/slabs/x.CB, i/slabs%x.CB
 		xs, ys := ewBlock(x, n, cb), ewBlock(y, n, cb)
-		win := poolWindow{step: stride[2] * Block, hs: x.W * Block, ds: x.H * x.W * Block}
 		for od := i % slabs * poolSlab; od < min(y.D, (i%slabs+1)*poolSlab); od++ {
 			d := max(od*stride[0]-pad[0], 0)
-			win.kd = min(od*stride[0]-pad[0]+kernel[0], x.D) - d
-			for oh := range y.H {
-				h := max(oh*stride[1]-pad[1], 0)
-				win.kh = min(oh*stride[1]-pad[1]+kernel[1], x.H) - h
-				in, out := (d*x.H+h)*x.W, (od*y.H+oh)*y.W
-				poolRow(y.W, x.W, kernel[2], stride[2], pad[2], func(o, w0, n, kw int) {
-					win.n, win.kw = n, kw
-					k.maxRow(ys[(out+o)*Block:], xs[(in+w0)*Block:], &win)
-				})
-			}
+			depth := min(od*stride[0]-pad[0]+kernel[0], x.D) - d
+			k.maxPlane(xs[d*x.H*x.W*Block:], ys[od*y.H*y.W*Block:], x, y, w, depth)
 		}
+	})
+}
+
+// Window is a pooling window in D,H,W order. Pad is at most half of Kernel.
+type Window struct{ Kernel, Stride, Pad [3]int }
+
+// maxPlane sets a plane of a block of y to the maximum over windows of depth planes of x.
+func (k *ewTable) maxPlane(xs, ys []float32, x, y Map, w Window, depth int) {
+	win := poolWindow{step: w.Stride[2] * Block, hs: x.W * Block, ds: x.H * x.W * Block, kd: depth}
+	for oh := range y.H {
+		h := max(oh*w.Stride[1]-w.Pad[1], 0)
+		win.kh = min(oh*w.Stride[1]-w.Pad[1]+w.Kernel[1], x.H) - h
+		in, out := h*x.W, oh*y.W
+		poolRow(y.W, x.W, w.Kernel[2], w.Stride[2], w.Pad[2], func(o, w0, n, kw int) {
+			win.n, win.kw = n, kw
+			k.maxRow(ys[(out+o)*Block:], xs[(in+w0)*Block:], &win)
+		})
+	}
+}
+
+// maxPoolPlanes pools the first n planes of x, each by itself, to those of y from first on.
+func (m *Machine) maxPoolPlanes(x, y Map, w Window, first, n int) {
+	k := m.ewTable()
+	m.Run(x.CB*n, func(_, i int) {
+		cb, d := i/n, i%n
+		k.maxPlane(ewBlock(x, 0, cb)[d*x.H*x.W*Block:], ewBlock(y, 0, cb)[(first+d)*y.H*y.W*Block:], x, y, w, 1)
 	})
 }
 

@@ -241,13 +241,13 @@ func (r *winoRun) products(n int) {
 // output writes one block of channels of tile first+i.
 func (r *winoRun) output(first, i, block int) {
 	sample, at := r.tileAt(first + i)
-	r.fromElements(&r.m[(block*r.block+i)*Block], r.strideM, r.y, sample, block, at, r.epilogue)
+	r.fromElements(&r.m[(block*r.block+i)*Block], r.strideM, r.y, r.to, sample, block, at, r.epilogue)
 }
 
-// fromElements transforms the elements at src of one block of channels of a tile to the output.
-func (p *winoPass) fromElements(src *float32, stride int, y Map, sample, block int, at [3]int, e *Epilogue) {
+// fromElements transforms the elements at src of one block of channels of a tile to the output, where tiles lie as given.
+func (p *winoPass) fromElements(src *float32, stride int, y Map, tiles *winoTiles, sample, block int, at [3]int, e *Epilogue) {
 	var rows [winoMaxTile * winoMaxTile]int
-	p.to.fill(&rows, at)
+	tiles.fill(&rows, at)
 	left := at[2] * p.m
 	for i := range rows[:p.m*p.m] {
 		rows[i] += left * Block * 4

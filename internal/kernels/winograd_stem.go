@@ -145,41 +145,116 @@ func (p *winoStem) input(phases []float32, at [3]int, dst *float32, stride int) 
 	p.cubeToElements(winoInput, unsafe.Pointer(&phases[0]), p.from, at, dst, stride, 1)
 }
 
-func (m *Machine) stemForward(c *Conv, x Map, weights []float32, y Map, e *Epilogue, ws []float32) {
-	u, ws := takeAligned(ws, c.stem.weightFloats())
-	m.stemWeights(c.stem, u, weights)
-	m.stemForwardPrepared(c, x, u, y, e, ws)
+// stemRun is one execution of the forward pass.
+type stemRun struct {
+	*winoStem
+	kernels  *convKernels
+	u        []float32 // transformed weights
+	phases   []float32 // the sample's voxels by phase
+	work     []float32 // of the tasks, by worker
+	sample   int       // of y
+	y        Map
+	to       *winoTiles // where tiles lie in y
+	epilogue *Epilogue
 }
 
-// stemForwardPrepared takes the transformed weights u. A task takes its tiles all the way, one block of output channels
-// after the other, so that what lies between stays in its core's cache.
-func (m *Machine) stemForwardPrepared(c *Conv, x Map, u []float32, y Map, e *Epilogue, ws []float32) {
-	p := c.stem
-	phases, ws := takeAligned(ws, p.phaseFloats())
-	work, _ := takeAligned(ws, m.Threads()*p.taskFloats())
-	all := volume3(p.tiles)
-	for sample := range x.N {
-		m.stemInput(p, phases, x, sample)
-		m.Run(ceilDiv(all, stemTiles), func(worker, task int) {
-			v := work[worker*p.taskFloats():][:p.taskFloats()]
-			out := v[p.elements()*stemStrideV:]
-			first := task * stemTiles
-			for i := range stemTiles { // a short task repeats its last tile
-				_, at := p.tileAt(min(first+i, all-1))
-				p.input(phases, at, &v[i*stemPhases], stemStrideV)
-			}
-			for block := range p.outBlocks {
-				c.kernels.phases(&phaseArgs{
-					X: unsafe.Pointer(&v[0]), W: unsafe.Pointer(&u[block*p.elements()*stemPhases*Block]), Y: unsafe.Pointer(&out[0]),
-					Elements: p.elements(), Rows: stemTiles, XStep: stemStrideV * 4, YStep: stemStrideM * 4,
-				})
-				for i := range min(stemTiles, all-first) {
-					_, at := p.tileAt(first + i)
-					p.fromElements(&out[i*Block], stemStrideM, y, sample, block, at, e)
-				}
-			}
-		})
+// newStemRun cuts what a run needs from ws. Without transformed weights it makes them.
+func (m *Machine) newStemRun(c *Conv, weights, u []float32, e *Epilogue, ws []float32) (r *stemRun, rest []float32) {
+	r = &stemRun{winoStem: c.stem, kernels: c.kernels, u: u, epilogue: e}
+	if u == nil {
+		r.u, ws = takeAligned(ws, r.weightFloats())
+		m.stemWeights(c.stem, r.u, weights)
 	}
+	r.phases, ws = takeAligned(ws, r.phaseFloats())
+	r.work, ws = takeAligned(ws, m.Threads()*r.taskFloats())
+	return r, ws
+}
+
+// stemForward takes the transformed weights u where there are any.
+func (m *Machine) stemForward(c *Conv, x Map, weights, u []float32, y Map, e *Epilogue, ws []float32) {
+	r, _ := m.newStemRun(c, weights, u, e, ws)
+	r.y, r.to = y, c.stem.to
+	for r.sample = range x.N {
+		m.stemInput(c.stem, r.phases, x, r.sample)
+		m.stemRows(r, 0, r.winoStem.tiles[0])
+	}
+}
+
+// stemRows computes the rows of tiles along D from first to end.
+func (m *Machine) stemRows(r *stemRun, first, end int) {
+	row := r.winoStem.tiles[1] * r.winoStem.tiles[2]
+	m.Run(ceilDiv((end-first)*row, stemTiles), func(worker, task int) {
+		r.task(worker, first*row+task*stemTiles, end*row)
+	})
+}
+
+// task takes stemTiles tiles, those below end, all the way, one block of output channels after the other, so that what
+// lies between stays in the core's cache.
+func (r *stemRun) task(worker, first, end int) {
+	v := r.work[worker*r.taskFloats():][:r.taskFloats()]
+	out := v[r.elements()*stemStrideV:]
+	for i := range stemTiles { // a short task repeats its last tile
+		_, at := r.tileAt(min(first+i, end-1))
+		r.input(r.phases, at, &v[i*stemPhases], stemStrideV)
+	}
+	for block := range r.outBlocks {
+		r.kernels.phases(&phaseArgs{
+			X: unsafe.Pointer(&v[0]), W: unsafe.Pointer(&r.u[block*r.elements()*stemPhases*Block]), Y: unsafe.Pointer(&out[0]),
+			Elements: r.elements(), Rows: stemTiles, XStep: stemStrideV * 4, YStep: stemStrideM * 4,
+		})
+		for i := range min(stemTiles, end-first) {
+			_, at := r.tileAt(first + i)
+			r.fromElements(&out[i*Block], stemStrideM, r.y, r.to, r.sample, block, at, r.epilogue)
+		}
+	}
+}
+
+// stemPool is stemForward with a max-pool behind it. Rows of tiles are pooled within their planes as soon as they are
+// there, and along D in the end: the map between is never stored.
+func (m *Machine) stemPool(c *Conv, x Map, weights, u []float32, e *Epilogue, pool Window, y Map, ws []float32) {
+	r, ws := m.newStemRun(c, weights, u, e, ws)
+	slab, planes := r.slab(), r.pooledPlanes(y)
+	slab.Data, ws = takeAligned(ws, slab.Stride)
+	planes.Data, _ = takeAligned(ws, planes.Stride)
+	r.y, r.to = slab, newWinoTiles(r.winoStem.tiles, r.winograd.m, r.winograd.m, [3]int{}, r.out, Block*4)
+	for i, o := range r.to.rows[0] {
+		if o >= 0 {
+			r.to.rows[0][i] = i % r.winograd.m * slab.H * slab.W * Block * 4
+		}
+	}
+	within, along := pool, pool
+	within.Kernel[0], within.Stride[0], within.Pad[0] = 1, 1, 0
+	along.Kernel, along.Stride, along.Pad = [3]int{pool.Kernel[0], 1, 1}, [3]int{pool.Stride[0], 1, 1}, [3]int{pool.Pad[0]}
+	for sample := range x.N {
+		m.stemInput(c.stem, r.phases, x, sample)
+		for row := range r.winoStem.tiles[0] {
+			m.stemRows(r, row, row+1)
+			first := row * slab.D
+			m.maxPoolPlanes(slab, planes, within, first, min(slab.D, planes.D-first))
+		}
+		one := y
+		one.N, one.Data = 1, y.Data[sample*y.Stride:]
+		m.MaxPool(planes, one, along.Kernel, along.Stride, along.Pad)
+	}
+}
+
+// slab is the form of a row of tiles along D.
+func (p *winoStem) slab() Map {
+	s := Map{N: 1, CB: p.outBlocks, D: p.m, H: p.out[1], W: p.out[2]}
+	s.Stride = s.CB * s.D * s.H * s.W * Block
+	return s
+}
+
+// pooledPlanes is the form of a sample of the output that is pooled to y within its planes only.
+func (p *winoStem) pooledPlanes(y Map) Map {
+	y.N, y.D = 1, p.out[0]
+	y.Stride = y.CB * y.D * y.H * y.W * Block
+	return y
+}
+
+// poolWorkspace is what stemPool needs.
+func (p *winoStem) poolWorkspace(threads int, y Map) int {
+	return p.workspace(threads) + p.slab().Stride + p.pooledPlanes(y).Stride + 2*Block
 }
 
 func (m *Machine) stemBackwardWeights(c *Conv, x, dy Map, dw, ws []float32) {

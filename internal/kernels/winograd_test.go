@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"unsafe"
 )
@@ -137,6 +138,49 @@ func TestConvForwardNorm(t *testing.T) {
 				for j, v := range want.Data {
 					if d := math.Abs(float64(y.Data[j] - v)); !(d <= 1e-5*(1+math.Abs(float64(v)))) {
 						t.Fatalf("%v %v: element %d is %v, want %v", isa, a, j, y.Data[j], v)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestConvForwardPool compares the convolution that is pooled with the convolution and the max-pool after it: every bit.
+func TestConvForwardPool(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	for _, s := range []ConvSpec{
+		{In: Channels{20}, Out: Channels{35}, Size: [3]int{6, 9, 5}, Kernel: cube(3), Stride: cube(1), Pad: cube(1)},
+		{In: Channels{1}, Out: Channels{35}, PlainIn: true, Size: [3]int{15, 9, 22}, Kernel: cube(7), Stride: cube(2), Pad: cube(3)},
+		{In: Channels{1}, Out: Channels{16}, PlainIn: true, Size: [3]int{18, 41, 25}, Kernel: cube(7), Stride: cube(2), Pad: cube(3)},
+	} {
+		for _, pool := range []Window{{cube(3), cube(2), cube(1)}, {[3]int{2, 3, 2}, [3]int{1, 2, 2}, [3]int{1, 0, 1}}} {
+			c := newConvCase(r, s, 2)
+			out := s.OutSize()
+			for i := range out {
+				out[i] = (out[i]+2*pool.Pad[i]-pool.Kernel[i])/pool.Stride[i] + 1
+			}
+			for _, isa := range Supported() {
+				for _, threads := range []int{1, 3} {
+					m := testMachine(t, isa, threads)
+					conv := NewConvWith(s, isa, ConvChoice{Winograd4, Direct, Direct})
+					w := filled(conv.WeightLen())
+					conv.PackWeights(w, c.w)
+					e := Epilogue{Scale: make([]float32, s.Out.Blocks()*Block), Shift: make([]float32, s.Out.Blocks()*Block), ReLU: true}
+					for _, p := range s.Out.Physical() {
+						e.Scale[p], e.Shift[p] = float32(r.NormFloat64()), float32(r.NormFloat64())
+					}
+					between := newMap(c.n, s.Out, s.OutSize(), 16, garbage)
+					want := newMap(c.n, s.Out, out, 16, garbage)
+					m.ConvForwardNorm(conv, c.input(c.n), w, &e, between, filled(m.ConvForwardWorkspace(conv, c.n)))
+					m.MaxPool(between, want, pool.Kernel, pool.Stride, pool.Pad)
+					prepared := filled(conv.Prepared(c.n))
+					m.PrepareForward(conv, w, prepared)
+					for _, p := range [][]float32{nil, prepared} {
+						y := newMap(c.n, s.Out, out, 16, garbage)
+						m.ConvForwardPool(conv, c.input(c.n), w, p, &e, pool, y, filled(m.ConvPoolWorkspace(conv, y)-len(p)))
+						if !slices.Equal(y.Data, want.Data) {
+							t.Fatalf("%v %v: pooling by %v in one differs, prepared: %v", isa, s.Key(), pool, p != nil)
+						}
 					}
 				}
 			}

@@ -19,3 +19,21 @@ func (o ConvNorm) Infer(in []typ) (typ, error) {
 
 // Grad is not needed: the engine makes it where there is no backward part.
 func (ConvNorm) Grad([]*value, *value, *value) []*value { return nil }
+
+// ConvNormPool is a ConvNorm without a sum and a max-pool of its result in one: (x, w, stats, γ, β) → the pooled map.
+type ConvNormPool struct {
+	ConvNorm
+	Pool MaxPool3D
+}
+
+// Kind returns "conv3d_bn_pool".
+func (ConvNormPool) Kind() string { return "conv3d_bn_pool" }
+
+// Infer gives the size of the convolution, pooled.
+func (o ConvNormPool) Infer(in []typ) (typ, error) {
+	y, err := o.ConvNorm.Infer(in)
+	if err != nil {
+		return typ{}, err
+	}
+	return o.Pool.Infer([]typ{y})
+}

@@ -32,6 +32,10 @@ func OpFLOP(op graph.Op, in []graph.Type, out graph.Type) int64 {
 	switch op := op.(type) {
 	case Conv3D, ConvNorm, Linear:
 		return product(out, in[1])
+	case ConvNormPool:
+		if between, err := op.ConvNorm.Infer(in); err == nil {
+			return product(between, in[1])
+		}
 	case Conv3DBackwardData: // (w, dy)
 		return product(in[1], in[0])
 	case Conv3DBackwardWeights: // (x, dy)

@@ -85,6 +85,8 @@ func (d *Device) ParameterLayout(op graph.Op, i int, in []engine.Layout, t graph
 		return d.convWeight(in[0], t, c.Stride, c.Pad)
 	case ops.ConvNorm:
 		return d.convWeight(in[0], t, c.Stride, c.Pad)
+	case ops.ConvNormPool:
+		return d.convWeight(in[0], t, c.Stride, c.Pad)
 	}
 	return plain(t)
 }
@@ -103,7 +105,7 @@ func (d *Device) OutputLayout(op graph.Op, _ int, in []engine.Layout, t graph.Ty
 		l := weightLayout(in[0], t)
 		l.Size = d.conv(in[0], op.WShape, op.Stride, op.Pad).WeightLen()
 		return l
-	case ops.Conv3D, ops.ConvNorm, ops.PatchesBackward:
+	case ops.Conv3D, ops.ConvNorm, ops.ConvNormPool, ops.PatchesBackward:
 		return mapLayout(t, []int{t.Shape[1]})
 	case ops.Conv3DBackwardData:
 		return mapLayout(t, in[0].Segments) // the weight knows the input's channels
@@ -276,6 +278,8 @@ func Convolutions(programs ...*engine.Program) []ConvUse {
 				add(kernels.Forward, in.In[0].Layout, in.In[1].Type.Shape, op.Stride, op.Pad)
 			case ops.ConvNorm:
 				add(kernels.Forward, in.In[0].Layout, in.In[1].Type.Shape, op.Stride, op.Pad)
+			case ops.ConvNormPool:
+				add(kernels.Forward, in.In[0].Layout, in.In[1].Type.Shape, op.Stride, op.Pad)
 			case ops.Conv3DBackwardData:
 				add(kernels.BackwardData, in.Out[0].Layout, in.In[0].Type.Shape, op.Stride, op.Pad)
 			case ops.Conv3DBackwardWeights:
@@ -357,7 +361,7 @@ func sameSegments(op graph.Op, in []engine.Layout) error {
 
 func readsPlain(op graph.Op) bool {
 	switch op.(type) {
-	case ops.Conv3D, ops.ConvNorm, ops.Conv3DBackwardWeights, ops.Patches:
+	case ops.Conv3D, ops.ConvNorm, ops.ConvNormPool, ops.Conv3DBackwardWeights, ops.Patches:
 		return true
 	}
 	return false

@@ -25,6 +25,8 @@ func (d *Device) convKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		}, m.ConvForwardWorkspace(c, in[0].Type.Shape[0]) - kept
 	case ops.ConvNorm:
 		return d.convNormKernel(op, in, out)
+	case ops.ConvNormPool:
+		return d.convNormPoolKernel(op, in, out)
 	case ops.Conv3DBackwardData:
 		c := d.conv(out[0], in[0].Type.Shape, op.Stride, op.Pad)
 		return func(a *args) {
@@ -187,6 +189,22 @@ func (d *Device) convNormKernel(op ops.ConvNorm, in, out []engine.Layout) (run, 
 	}, 2*n + d.m.ConvForwardWorkspace(c, in[0].Type.Shape[0]) - kept
 }
 
+// convNormPoolKernel binds a convolution with the batch norm and the max-pool behind it.
+func (d *Device) convNormPoolKernel(op ops.ConvNormPool, in, out []engine.Layout) (run, int) {
+	c := d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
+	index, n := lanes(out[0])
+	kept := c.Prepared(in[0].Type.Shape[0])
+	return func(a *args) {
+		e := kernels.Epilogue{ReLU: op.ReLU}
+		e.Scale, e.Shift = normCoefficients(a.work[:2*n], index, a.in[2], a.in[3], a.in[4], op.Eps)
+		var prepared []float32
+		if kept > 0 {
+			prepared = d.prepared(c, a)
+		}
+		d.m.ConvForwardPool(c, feature(in[0], a.in[0]), a.in[1], prepared, &e, kernels.Window(op.Pool), feature(out[0], a.out[0]), a.work[2*n:])
+	}, 2*n + d.m.ConvPoolWorkspace(c, feature(out[0], nil)) - kept
+}
+
 // keptOf returns the elements that the kernel of an operation keeps: what a convolution makes of its weights.
 func (d *Device) keptOf(op graph.Op, in []engine.Layout) int {
 	var stride, pad [3]int
@@ -194,6 +212,8 @@ func (d *Device) keptOf(op graph.Op, in []engine.Layout) int {
 	case ops.Conv3D:
 		stride, pad = op.Stride, op.Pad
 	case ops.ConvNorm:
+		stride, pad = op.Stride, op.Pad
+	case ops.ConvNormPool:
 		stride, pad = op.Stride, op.Pad
 	default:
 		return 0

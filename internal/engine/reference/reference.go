@@ -134,6 +134,20 @@ func volumeKernel[T ref.Float](op graph.Op, in, out []engine.Layout) func(args[T
 			a.in = append([][]T{a.out[0]}, a.in[2:]...)
 			norm(a)
 		}
+	case ops.ConvNormPool:
+		between, err := op.ConvNorm.Infer([]graph.Type{in[0].Type, in[1].Type})
+		if err != nil {
+			return nil
+		}
+		y := engine.Layout{Type: between, Size: between.Elements()}
+		conv := volumeKernel[T](op.ConvNorm, in, []engine.Layout{y})
+		pool := volumeKernel[T](op.Pool, []engine.Layout{y}, out)
+		return func(a args[T]) {
+			pooled := a.out
+			a.out = [][]T{make([]T, y.Size)}
+			conv(a)
+			pool(args[T]{in: a.out, out: pooled})
+		}
 	case ops.Conv3DBackwardData:
 		x, w := shape(out[0]), window(in[0].Type.Shape, op.Stride, op.Pad)
 		return func(a args[T]) {
