@@ -11,6 +11,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/ctclass/ctclass/internal/data/dicom/jpegmark"
 )
 
 // Image is a decoded image of one component.
@@ -20,28 +22,6 @@ type Image struct {
 	Pix           []uint16 // Height rows of Width samples
 }
 
-// Markers (T.81, table B.1), without the leading 0xFF.
-const (
-	markSOF0 = 0xC0 // baseline
-	markSOF1 = 0xC1 // extended sequential
-	markSOF2 = 0xC2 // progressive
-	markSOF3 = 0xC3 // lossless
-	markDHT  = 0xC4
-	markJPG  = 0xC8
-	markDAC  = 0xCC
-	markRST0 = 0xD0
-	markRST7 = 0xD7
-	markSOI  = 0xD8
-	markEOI  = 0xD9
-	markSOS  = 0xDA
-	markDQT  = 0xDB
-	markDNL  = 0xDC
-	markDRI  = 0xDD
-	markDHP  = 0xDE
-	markEXP  = 0xDF
-	markTEM  = 0x01
-)
-
 // zigzag gives the place, row by row, of the k-th coefficient of a block (T.81, figure A.6).
 var zigzag = [64]uint8{
 	0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5,
@@ -50,12 +30,9 @@ var zigzag = [64]uint8{
 	58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 }
 
-var errCut = errors.New("the JPEG stream is cut")
-
 // decoder holds the state of one image.
 type decoder struct {
-	src       []byte
-	pos       int
+	src       jpegmark.Stream
 	maxPixels int
 
 	frame       bool // a frame header was read
@@ -83,31 +60,32 @@ type decoder struct {
 // Decode decodes a JPEG stream. An image of more than maxPixels pixels is refused before memory is taken
 // for it; so is one that is larger than the stream could hold. Bytes after the image are ignored.
 func Decode(src []byte, maxPixels int) (*Image, error) {
-	if len(src) < 2 || src[0] != 0xFF || src[1] != markSOI {
-		return nil, errors.New("not a JPEG stream")
+	stream, err := jpegmark.Open(src)
+	if err != nil {
+		return nil, err
 	}
-	d := &decoder{src: src, pos: 2, maxPixels: maxPixels}
+	d := &decoder{src: stream, maxPixels: maxPixels}
 	for k := range d.reached {
 		d.reached[k] = -1
 	}
 	for {
-		m, err := d.marker()
+		m, err := d.src.Marker()
 		if err != nil {
 			if d.complete() {
 				break // only the end marker is missing
 			}
 			return nil, err
 		}
-		if m == markEOI {
+		if m == jpegmark.EOI {
 			break
 		}
-		if m == markTEM {
+		if m == jpegmark.TEM {
 			continue
 		}
-		if m >= markRST0 && m <= markRST7 || m == markSOI {
+		if jpegmark.IsRestart(m) || m == jpegmark.SOI {
 			return nil, fmt.Errorf("misplaced JPEG marker %#x", m)
 		}
-		segment, err := d.segment()
+		segment, err := d.src.Segment()
 		if err != nil {
 			return nil, err
 		}
@@ -139,62 +117,30 @@ func (d *decoder) complete() bool {
 	return true
 }
 
-// marker returns the next marker and moves behind it.
-func (d *decoder) marker() (byte, error) {
-	if d.pos < len(d.src) && d.src[d.pos] != 0xFF {
-		return 0, fmt.Errorf("JPEG data without a marker at byte %d", d.pos)
-	}
-	for d.pos < len(d.src) && d.src[d.pos] == 0xFF {
-		d.pos++ // any number of fill bytes
-	}
-	if d.pos >= len(d.src) {
-		return 0, errCut
-	}
-	d.pos++
-	return d.src[d.pos-1], nil
-}
-
-// segment returns the parameters that follow a marker.
-func (d *decoder) segment() ([]byte, error) {
-	if len(d.src)-d.pos < 2 {
-		return nil, errCut
-	}
-	n := int(binary.BigEndian.Uint16(d.src[d.pos:]))
-	if n < 2 {
-		return nil, errors.New("a JPEG segment has no length")
-	}
-	if len(d.src)-d.pos < n {
-		return nil, errCut
-	}
-	s := d.src[d.pos+2 : d.pos+n]
-	d.pos += n
-	return s, nil
-}
-
 func (d *decoder) handle(m byte, segment []byte) error {
 	switch m {
-	case markSOF0, markSOF1, markSOF2:
+	case jpegmark.SOF0, jpegmark.SOF1, jpegmark.SOF2:
 		return d.startFrame(m, segment)
-	case markDHT:
+	case jpegmark.DHT:
 		return d.huffmanTables(segment)
-	case markDQT:
+	case jpegmark.DQT:
 		return d.quantTables(segment)
-	case markDRI:
+	case jpegmark.DRI:
 		if len(segment) != 2 {
 			return errors.New("malformed JPEG restart interval")
 		}
 		d.restart = int(binary.BigEndian.Uint16(segment))
-	case markSOS:
+	case jpegmark.SOS:
 		return d.scan(segment)
-	case markSOF3:
+	case jpegmark.SOF3:
 		return errors.New("a lossless JPEG image, none of the DCT processes")
-	case markDNL:
+	case jpegmark.DNL:
 		return errors.New("JPEG images whose height follows their data are not supported")
-	case markDAC, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF:
+	case jpegmark.DAC, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF:
 		return errors.New("arithmetic coded JPEG images are not supported")
-	case 0xC5, 0xC6, 0xC7, markDHP, markEXP:
+	case 0xC5, 0xC6, 0xC7, jpegmark.DHP, jpegmark.EXP:
 		return errors.New("hierarchical JPEG images are not supported")
-	case markJPG:
+	case jpegmark.JPG:
 		return errors.New("reserved JPEG process")
 	}
 	return nil // application data, comments
@@ -211,7 +157,7 @@ func (d *decoder) startFrame(m byte, s []byte) error {
 	if s[5] != 1 {
 		return fmt.Errorf("%d components: a colour image, not CT", s[5])
 	}
-	d.baseline, d.progressive = m == markSOF0, m == markSOF2
+	d.baseline, d.progressive = m == jpegmark.SOF0, m == jpegmark.SOF2
 	height, width := int(binary.BigEndian.Uint16(s[1:])), int(binary.BigEndian.Uint16(s[3:]))
 	switch p := int(s[0]); {
 	case p != 8 && (p != 12 || d.baseline):
@@ -227,8 +173,8 @@ func (d *decoder) startFrame(m byte, s []byte) error {
 	d.img = Image{Width: width, Height: height, Bits: int(s[0])}
 	d.across, d.down = (width+7)/8, (height+7)/8
 	// Each block takes a bit at least.
-	if blocks := d.across * d.down; blocks > 8*(len(d.src)-d.pos) {
-		return errCut
+	if blocks := d.across * d.down; blocks > 8*len(d.src) {
+		return jpegmark.ErrCut
 	}
 	d.frame = true
 	return nil

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ctclass/ctclass/internal/data/dicom/jpegmark"
 )
 
 // The vectors hold one image, 45 rows x 61 columns, written by dcmcjpeg (dcmtk 3.6.7) and, where restart
@@ -144,20 +146,20 @@ func TestRefused(t *testing.T) {
 		copy(out[offset:], b)
 		return out
 	}
-	sof, sos, dqt, dht := at(markSOF0), at(markSOS), at(markDQT), at(markDHT)
-	colour := append(bytes.Clone(base[:sof]), 0xFF, markSOF0, 0, 17, 8, 0, 8, 0, 8, 3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0)
+	sof, sos, dqt, dht := at(jpegmark.SOF0), at(jpegmark.SOS), at(jpegmark.DQT), at(jpegmark.DHT)
+	colour := append(bytes.Clone(base[:sof]), 0xFF, jpegmark.SOF0, 0, 17, 8, 0, 8, 0, 8, 3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0)
 	for _, tt := range []struct {
 		name string
 		src  []byte
 		want string
 	}{
-		{"empty", nil, "not a JPEG"},
+		{"empty", nil, "begin with a JPEG marker"},
 		{"colour", append(colour, base[sof+13:]...), "3 components"},
 		{"arithmetic", vector(t, "arithmetic"), "arithmetic"},
-		{"lossless", set(sof+1, markSOF3), "lossless"},
+		{"lossless", set(sof+1, jpegmark.SOF3), "lossless"},
 		{"hierarchical", set(sof+1, 0xC5), "hierarchical"},
 		{"12 bits baseline", set(sof+4, 12), "12 bits"},
-		{"16 bits", set(sof+1, markSOF1, 0, 11, 16), "16 bits"},
+		{"16 bits", set(sof+1, jpegmark.SOF1, 0, 11, 16), "16 bits"},
 		{"no height", set(sof+5, 0, 0), "not usable"},
 		{"too large", set(sof+5, 0, 90), "at most"},
 		{"not backed by data", set(sof+5, 0x02, 0, 0xFF, 0xFF), "cut"},

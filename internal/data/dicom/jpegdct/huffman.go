@@ -3,6 +3,8 @@ package jpegdct
 import (
 	"encoding/binary"
 	"errors"
+
+	"github.com/ctclass/ctclass/internal/data/dicom/jpegmark"
 )
 
 // lookBits is the length of the codes that one look into a table decodes.
@@ -59,7 +61,7 @@ type bitReader struct {
 	ended bool
 }
 
-func (r *bitReader) start(src []byte, pos int) { *r = bitReader{src: src, pos: pos} }
+func (r *bitReader) start(src []byte) { *r = bitReader{src: src} }
 
 // fill makes 32 bits available at least.
 func (r *bitReader) fill() {
@@ -109,7 +111,7 @@ func (r *bitReader) ran() bool { return r.n < r.pad }
 func (r *bitReader) finish() error {
 	r.fill()
 	if r.ran() {
-		return errCut
+		return jpegmark.ErrCut
 	}
 	if r.n-r.pad >= 8 {
 		return errors.New("the JPEG stream is damaged: data are left over after the last block")

@@ -3,6 +3,8 @@ package jpegdct
 import (
 	"errors"
 	"fmt"
+
+	"github.com/ctclass/ctclass/internal/data/dicom/jpegmark"
 )
 
 // band is what a scan codes: the coefficients from start to end in the order of zigzag, down to bit low.
@@ -98,7 +100,7 @@ func (d *decoder) progressiveScan(b band, dc, ac *huffman) error {
 // eachBlock decodes the blocks of a scan in their order; fresh says that a block begins a restart interval.
 func (d *decoder) eachBlock(decode func(block int, fresh bool) error) error {
 	d.scanned = true
-	d.bits.start(d.src, d.pos)
+	d.bits.start(d.src)
 	for block := range d.across * d.down {
 		fresh := block == 0
 		if d.restart > 0 && block > 0 && block%d.restart == 0 {
@@ -111,11 +113,11 @@ func (d *decoder) eachBlock(decode func(block int, fresh bool) error) error {
 			return err
 		}
 		if d.bits.ran() {
-			return errCut
+			return jpegmark.ErrCut
 		}
 	}
 	err := d.bits.finish()
-	d.pos = d.bits.pos
+	d.src = d.src[d.bits.pos:]
 	return err
 }
 
@@ -129,15 +131,15 @@ func (d *decoder) nextInterval(number byte) error {
 	if err := d.bits.finish(); err != nil {
 		return err
 	}
-	d.pos = d.bits.pos
-	m, err := d.marker()
+	d.src = d.src[d.bits.pos:]
+	m, err := d.src.Marker()
 	if err != nil {
 		return err
 	}
-	if m != markRST0+number {
+	if m != jpegmark.RST0+number {
 		return errors.New("the JPEG stream is damaged: a restart marker is missing")
 	}
-	d.bits.start(d.src, d.pos)
+	d.bits.start(d.src)
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/ctclass/ctclass/internal/data/dicom/jpegmark"
 )
 
 // Image is a decoded image of one component.
@@ -18,29 +20,14 @@ type Image struct {
 	Pix           []uint16 // Height rows of Width samples
 }
 
-// Marker codes (T.81, table B.1), the second byte of a marker.
-const (
-	markerSOF3  = 0xC3
-	markerDHT   = 0xC4
-	markerRST0  = 0xD0
-	markerRST7  = 0xD7
-	markerSOI   = 0xD8
-	markerEOI   = 0xD9
-	markerSOS   = 0xDA
-	markerDRI   = 0xDD
-	markerTEM   = 0x01
-	markerSOF55 = 0xF7 // JPEG-LS
-)
-
 var (
-	errCut     = errors.New("the JPEG stream is cut")
 	errData    = errors.New("the JPEG stream holds a code that its Huffman table does not know")
 	errEntropy = errors.New("the JPEG stream is cut within its pixels")
 )
 
 // decoder holds what the marker segments declare.
 type decoder struct {
-	src      []byte // what is left of the stream
+	src      jpegmark.Stream
 	width    int
 	height   int
 	bits     int
@@ -51,41 +38,42 @@ type decoder struct {
 // Decode decodes a JPEG stream. An image of more than maxPixels pixels is refused before memory is taken
 // for it; so is one that is larger than the stream could hold. Bytes after the image are ignored.
 func Decode(src []byte, maxPixels int) (*Image, error) {
-	if len(src) < 2 || src[0] != 0xFF || src[1] != markerSOI {
-		return nil, errors.New("the data do not begin with a JPEG marker")
+	stream, err := jpegmark.Open(src)
+	if err != nil {
+		return nil, err
 	}
-	d := decoder{src: src[2:]}
+	d := decoder{src: stream}
 	for {
-		marker, err := d.marker()
+		marker, err := d.src.Marker()
 		if err != nil {
 			return nil, err
 		}
-		if marker == markerTEM || marker >= markerRST0 && marker <= markerRST7 {
+		if marker == jpegmark.TEM || jpegmark.IsRestart(marker) {
 			continue
 		}
-		if marker == markerEOI {
+		if marker == jpegmark.EOI {
 			return nil, errors.New("the JPEG stream holds no image")
 		}
-		segment, err := d.segment()
+		segment, err := d.src.Segment()
 		if err != nil {
 			return nil, err
 		}
 		switch marker {
-		case markerSOF3:
+		case jpegmark.SOF3:
 			err = d.frame(segment, maxPixels)
-		case markerDHT:
+		case jpegmark.DHT:
 			err = d.huffman(segment)
-		case markerDRI:
+		case jpegmark.DRI:
 			if len(segment) != 2 {
 				return nil, errors.New("the restart interval segment has a wrong length")
 			}
 			d.interval = int(binary.BigEndian.Uint16(segment))
-		case markerSOS:
+		case jpegmark.SOS:
 			return d.scan(segment)
-		case markerSOF55:
+		case jpegmark.SOF55:
 			err = errors.New("the stream is JPEG-LS, not lossless JPEG")
 		default:
-			if isFrame(marker) {
+			if jpegmark.IsFrame(marker) {
 				err = fmt.Errorf("the JPEG frame type SOF%d is not the lossless one with Huffman coding (SOF3)", marker-0xC0)
 			}
 		}
@@ -93,39 +81,6 @@ func Decode(src []byte, maxPixels int) (*Image, error) {
 			return nil, err
 		}
 	}
-}
-
-// isFrame reports whether a marker begins a frame of another process or announces hierarchical ones.
-func isFrame(marker byte) bool {
-	return marker >= 0xC0 && marker <= 0xCF && marker != markerDHT && marker != 0xC8 && marker != 0xCC || marker == 0xDE
-}
-
-// marker reads the next marker, with the fill bytes before it.
-func (d *decoder) marker() (byte, error) {
-	for i := 0; i+1 < len(d.src); i++ {
-		if d.src[i] != 0xFF {
-			return 0, fmt.Errorf("the JPEG stream holds byte %#02x where a marker must be", d.src[i])
-		}
-		if m := d.src[i+1]; m != 0xFF {
-			d.src = d.src[i+2:]
-			return m, nil
-		}
-	}
-	return 0, errCut
-}
-
-// segment reads the parameters that follow a marker.
-func (d *decoder) segment() ([]byte, error) {
-	if len(d.src) < 2 {
-		return nil, errCut
-	}
-	n := int(binary.BigEndian.Uint16(d.src))
-	if n < 2 || n > len(d.src) {
-		return nil, errCut
-	}
-	s := d.src[2:n]
-	d.src = d.src[n:]
-	return s, nil
 }
 
 // frame reads the frame header.
@@ -187,12 +142,8 @@ func (d *decoder) scan(s []byte) (*Image, error) {
 	var clean []byte
 	for y := 0; y < d.height; y += rows {
 		if y > 0 {
-			marker, err := d.marker()
-			if err != nil {
+			if err := d.src.Restart(y / rows); err != nil {
 				return nil, err
-			}
-			if want := markerRST0 + byte(y/rows-1)%8; marker != want {
-				return nil, fmt.Errorf("the JPEG stream holds marker %#02x instead of restart marker %#02x", marker, want)
 			}
 		}
 		clean = d.entropy(clean[:0])

@@ -9,6 +9,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/ctclass/ctclass/internal/data/dicom/jpegmark"
 )
 
 // Image is a decoded image of one component.
@@ -19,19 +21,6 @@ type Image struct {
 	Pix           []uint16 // Height rows of Width samples
 }
 
-// Marker codes, the second byte of a marker.
-const (
-	markerRST0  = 0xD0
-	markerRST7  = 0xD7
-	markerSOI   = 0xD8
-	markerEOI   = 0xD9
-	markerSOS   = 0xDA
-	markerDRI   = 0xDD
-	markerTEM   = 0x01
-	markerSOF55 = 0xF7
-	markerLSE   = 0xF8
-)
-
 // Pixels without detail take next to no bytes, so the bytes do not tell how large an image can be. Images
 // up to freePixels are taken as declared, larger ones need a byte for each pixelsPerByte pixels.
 const (
@@ -40,14 +29,13 @@ const (
 )
 
 var (
-	errCut     = errors.New("the JPEG-LS stream is cut")
 	errEntropy = errors.New("the JPEG-LS stream is cut within its pixels")
 	errData    = errors.New("the JPEG-LS stream holds a code that cannot be")
 )
 
 // decoder holds what the marker segments declare.
 type decoder struct {
-	src           []byte // what is left of the stream
+	src           jpegmark.Stream
 	width, height int
 	bits          int
 	preset        preset
@@ -62,69 +50,42 @@ type preset struct {
 // Decode decodes a JPEG-LS stream. An image of more than maxPixels pixels is refused before memory is taken
 // for it; so is a large one that hardly has bytes. Bytes after the image are ignored.
 func Decode(src []byte, maxPixels int) (*Image, error) {
-	if len(src) < 2 || src[0] != 0xFF || src[1] != markerSOI {
-		return nil, errors.New("the data do not begin with a JPEG marker")
+	stream, err := jpegmark.Open(src)
+	if err != nil {
+		return nil, err
 	}
-	d := decoder{src: src[2:]}
+	d := decoder{src: stream}
 	for {
-		marker, err := d.marker()
+		marker, err := d.src.Marker()
 		if err != nil {
 			return nil, err
 		}
-		if marker == markerTEM || marker >= markerRST0 && marker <= markerRST7 {
+		if marker == jpegmark.TEM || jpegmark.IsRestart(marker) {
 			continue
 		}
-		if marker == markerEOI {
+		if marker == jpegmark.EOI {
 			return nil, errors.New("the JPEG-LS stream holds no image")
 		}
-		segment, err := d.segment()
+		segment, err := d.src.Segment()
 		if err != nil {
 			return nil, err
 		}
 		switch {
-		case marker == markerSOF55:
+		case marker == jpegmark.SOF55:
 			err = d.frame(segment, maxPixels)
-		case marker == markerLSE:
+		case marker == jpegmark.LSE:
 			err = d.parameters(segment)
-		case marker == markerDRI:
+		case marker == jpegmark.DRI:
 			err = d.restart(segment)
-		case marker == markerSOS:
+		case marker == jpegmark.SOS:
 			return d.scan(segment)
-		case marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC:
+		case jpegmark.IsFrame(marker):
 			err = fmt.Errorf("the stream is JPEG of frame type SOF%d, not JPEG-LS", marker-0xC0)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-}
-
-// marker reads the next marker, with the fill bytes before it.
-func (d *decoder) marker() (byte, error) {
-	for i := 0; i+1 < len(d.src); i++ {
-		if d.src[i] != 0xFF {
-			return 0, fmt.Errorf("the JPEG-LS stream holds byte %#02x where a marker must be", d.src[i])
-		}
-		if m := d.src[i+1]; m != 0xFF {
-			d.src = d.src[i+2:]
-			return m, nil
-		}
-	}
-	return 0, errCut
-}
-
-// segment reads the parameters that follow a marker.
-func (d *decoder) segment() ([]byte, error) {
-	if len(d.src) < 2 {
-		return nil, errCut
-	}
-	n := int(binary.BigEndian.Uint16(d.src))
-	if n < 2 || n > len(d.src) {
-		return nil, errCut
-	}
-	s := d.src[2:n]
-	d.src = d.src[n:]
-	return s, nil
 }
 
 // frame reads the frame header.
@@ -214,12 +175,8 @@ func (d *decoder) scan(s []byte) (*Image, error) {
 	var clean []byte
 	for y := 0; y < d.height; y += rows {
 		if y > 0 {
-			marker, err := d.marker()
-			if err != nil {
+			if err := d.src.Restart(y / rows); err != nil {
 				return nil, err
-			}
-			if want := markerRST0 + byte(y/rows-1)%8; marker != want {
-				return nil, fmt.Errorf("the JPEG-LS stream holds marker %#02x instead of restart marker %#02x", marker, want)
 			}
 		}
 		clean = d.entropy(clean[:0])
