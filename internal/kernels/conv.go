@@ -241,7 +241,7 @@ func (m *Machine) ConvBackwardWeightsWorkspace(c *Conv, n int) int {
 	case c.plain != nil:
 		return c.plain.workspace(n)
 	case w != nil:
-		return w.weightsWorkspace(n)
+		return w.weightsWorkspace(m.Threads(), n)
 	}
 	return 0
 }

@@ -104,7 +104,7 @@ func (o *outerTask) add(n, samples int, lo, size [3]int, b, t int) {
 		a.DYStep[i] *= Block * 4
 	}
 	if o.out[2] > narrowMap {
-		o.accumulateRows(a, width)
+		o.accumulateRows(a, Block, width)
 		return
 	}
 	// Samples innermost; the outermost axis of voxels is left to this loop.
@@ -115,17 +115,17 @@ func (o *outerTask) add(n, samples int, lo, size [3]int, b, t int) {
 	for d := range depth {
 		part := a
 		part.X, part.DY = unsafe.Add(a.X, d*xStep), unsafe.Add(a.DY, d*dyStep)
-		o.accumulateRows(part, width)
+		o.accumulateRows(part, Block, width)
 	}
 }
 
-// accumulateRows adds the loop of a for all 16 channels of the input block.
-func (c *Conv) accumulateRows(a outerArgs, width int) {
+// accumulateRows adds the loop of a for rows channels of an input block.
+func (c *Conv) accumulateRows(a outerArgs, rows, width int) {
 	x, dw := a.X, a.DW
-	r := c.kernels.outerSplit(Block)
-	for i := 0; i < Block; i += r {
+	r := c.kernels.outerSplit(rows)
+	for i := 0; i < rows; i += r {
 		a.X, a.DW = unsafe.Add(x, i*4), unsafe.Add(dw, i*a.DWStep)
-		c.kernels.outer(&a, min(r, Block-i), width == panelWidth)
+		c.kernels.outer(&a, min(r, rows-i), width == panelWidth)
 	}
 }
 
