@@ -157,9 +157,16 @@ type gatherRun struct {
 // should stay in the second-level cache.
 const panelBytes = 192 << 10
 
+// wholeBytes is the size of a panel's weights up to which they are not cut.
+const wholeBytes = 256 << 10
+
 // chunkBlocks returns how many input blocks' weights of a panel are used together.
 func (g *gatherPlan) chunkBlocks() int {
-	n := max(1, min(g.inBlocks, panelBytes/4/(g.taps*Block*panelWidth)))
+	block := g.taps * Block * panelWidth * 4
+	if g.inBlocks*block <= wholeBytes {
+		return g.inBlocks
+	}
+	n := max(1, panelBytes/block)
 	return ceilDiv(g.inBlocks, ceilDiv(g.inBlocks, n)) // equal chunks
 }
 
@@ -169,7 +176,7 @@ func (m *Machine) runGather(r *gatherRun, ws []float32) {
 	r.panels = ceilDiv(r.outBlocks, 2)
 	r.tab = alignedSlice[gatherTap](ws, m.Threads()*(r.taps+1))
 	r.chunk = r.chunkBlocks()
-	r.groupPanels = max(1, min(r.panels, panelBytes/4/r.chunkFloats()))
+	r.groupPanels = max(1, min(r.panels, wholeBytes/4/r.chunkFloats()))
 	if r.blank {
 		m.clearMap(r.y)
 	}
@@ -204,6 +211,10 @@ func (r *gatherRun) runRows(c gatherClass) (runs, rows int) {
 	voxels := volume3(c.count)
 	if r.sampleInner && r.x.N >= 8 {
 		return voxels, r.x.N
+	}
+	const line = 4
+	if r.k.tiles[0] < 2*line && c.count[2] == line && r.x.N == 1 {
+		return voxels / line, line // a tile that two lines share sees the taps of both
 	}
 	return 1, voxels * r.x.N
 }
