@@ -14,7 +14,9 @@ func (k *convKernels) gather(a *gatherArgs, rows int, wide bool) {
 		if wide { // the second 16 channels
 			second := *a
 			second.W, second.Y = unsafe.Add(a.W, Block*4), unsafe.Add(a.Y, a.YBlock)
-			second.Next += uintptr(a.nextBytes())
+			if a.Next != 0 {
+				second.Next += uintptr(a.nextBytes())
+			}
 			gatherAVX2(&second, rows, wide)
 		}
 	default:

@@ -61,48 +61,52 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         144(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         152(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         160(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         168(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         176(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         184(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         192(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         200(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         208(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         216(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       144(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       152(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       160(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       168(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       176(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       184(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       192(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       200(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       208(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       216(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -1101,36 +1105,40 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         144(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         152(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         160(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         168(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         176(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         184(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       144(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       152(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       160(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       168(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       176(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       184(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -1841,24 +1849,28 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         144(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         152(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       144(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       152(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -2285,18 +2297,22 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -2581,15 +2597,19 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -4158,30 +4178,34 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         144(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         152(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         160(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         168(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       144(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       152(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       160(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       168(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -4736,24 +4760,28 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         144(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         152(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       144(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       152(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -5164,18 +5192,22 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -5444,15 +5476,19 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -5661,48 +5697,52 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         144(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         152(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         160(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         168(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         176(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         184(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         192(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         200(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         208(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         216(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       144(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       152(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       160(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       168(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       176(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       184(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       192(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       200(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       208(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       216(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -6408,36 +6448,40 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         144(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         152(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         160(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         168(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         176(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         184(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       144(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       152(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       160(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       168(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       176(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       184(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -6943,24 +6987,28 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         144(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         152(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       144(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       152(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -7268,18 +7316,22 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -7488,15 +7540,19 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -8683,30 +8739,34 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         144(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         152(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         160(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         168(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       144(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       152(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       160(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       168(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -9261,24 +9321,28 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         144(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         152(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       144(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       152(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -9689,18 +9753,22 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
-	MOVQ         136(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+	MOVQ       136(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX
@@ -9969,15 +10037,19 @@ block:
 	MOVQ 8(AX), AX
 
 tap:
-	MOVQ         48(SP), CX
-	PREFETCHT1   (CX)
-	PREFETCHT1   64(CX)
-	PREFETCHT1   128(CX)
-	PREFETCHT1   192(CX)
-	ADDQ         $0x00000100, 48(SP)
-	MOVQ         128(AX), CX
-	ADDQ         (SP), CX
-	PREFETCHT0   (CX)
+	MOVQ       48(SP), CX
+	TESTQ      CX, CX
+	JZ         asked
+	PREFETCHT1 (CX)
+	PREFETCHT1 64(CX)
+	PREFETCHT1 128(CX)
+	PREFETCHT1 192(CX)
+	ADDQ       $0x00000100, 48(SP)
+	MOVQ       128(AX), CX
+	ADDQ       (SP), CX
+	PREFETCHT0 (CX)
+
+asked:
 	MOVQ         (AX), CX
 	ADDQ         (SP), CX
 	CMOVQMI      8(SP), CX

@@ -57,7 +57,7 @@ func DefaultChoice(s ConvSpec, _ ISA) ConvChoice {
 	voxels := volume3(s.OutSize())
 	if stemFits(s) {
 		c := ConvChoice{Direct, Direct, Winograd4}
-		if voxels >= 40*40*40 { // smaller maps are not worth the transforms of the weights
+		if voxels >= 40*40*40 { // the rounding of smaller maps shows in their networks' gradients
 			c[Forward] = Winograd4
 		}
 		return c
@@ -118,6 +118,16 @@ func (t Tuning) Choice(s ConvSpec, isa ISA) ConvChoice {
 		if slices.Contains(Candidates(s, pass), a) {
 			c[pass] = a
 		}
+	}
+	return c
+}
+
+// Inference is Choice for a convolution that nothing is differentiated through, so that coarser rounding does no harm: a
+// stem then takes the larger tiles from smaller maps on.
+func (t Tuning) Inference(s ConvSpec, isa ISA) ConvChoice {
+	c := t.Choice(s, isa)
+	if _, tuned := t[s.Key()]; !tuned && stemFits(s) && volume3(s.OutSize()) >= 20*20*20 {
+		c[Forward] = Winograd4
 	}
 	return c
 }

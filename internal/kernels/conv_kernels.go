@@ -44,9 +44,9 @@ func (k *convKernels) outerSplit(n int) int { return ceilDiv(n, ceilDiv(n, k.out
 //
 //	y[i][:] = (acc: y[i][:]) + sum over b < InBlocks, taps t, c < 16 of x[b][tab[t][i]][c] * w[b][t][c][:]
 //
-// Offsets and steps are in bytes. A negative table entry stands for a row of zeros. Meanwhile the kernel
-// asks for the rows of the tap to come, which behind the last one is an entry more, and for 256 bytes from Next on for
-// each tap and block.
+// Offsets and steps are in bytes. A negative table entry stands for a row of zeros. Unless Next
+// is 0, the kernel meanwhile asks for the rows of the tap to come, which behind the last one is an entry more, and for
+// 256 bytes from Next on for each tap and block.
 type gatherArgs struct {
 	X        unsafe.Pointer
 	Tab      unsafe.Pointer // [Taps]gatherTap

@@ -14,7 +14,7 @@ const (
 	gemmAFloats    = Block * (gemmDepth + gemmPad) // a tile, or the 16 rows of a transposed block
 	gemmBFloats    = gemmDepth * gemmCols
 	gemmCFloats    = maxTileRows * panelWidth
-	gemmTaskFloats = gemmAFloats + gemmBFloats + gemmCFloats + 2*gatherTapFloats
+	gemmTaskFloats = gemmAFloats + gemmBFloats + gemmCFloats + gatherTapFloats
 )
 
 // GEMMWorkspace returns the floats of workspace that GEMM needs.
@@ -71,11 +71,11 @@ func (g *gemm) split(target int) (rows, cols int) {
 
 // task computes C[i0:i1][j0:j1].
 func (g *gemm) task(ws []float32, i0, i1, j0, j1 int) {
-	tab := (*[2]gatherTap)(unsafe.Pointer(&ws[0]))
-	pa := ws[2*gatherTapFloats:][:gemmAFloats]
-	pb := ws[2*gatherTapFloats+gemmAFloats:][:gemmBFloats]
-	pc := ws[2*gatherTapFloats+gemmAFloats+gemmBFloats:][:gemmCFloats]
-	*tab = [2]gatherTap{}
+	tab := (*gatherTap)(unsafe.Pointer(&ws[0]))
+	pa := ws[gatherTapFloats:][:gemmAFloats]
+	pb := ws[gatherTapFloats+gemmAFloats:][:gemmBFloats]
+	pc := ws[gatherTapFloats+gemmAFloats+gemmBFloats:][:gemmCFloats]
+	*tab = gatherTap{}
 	if g.k == 0 && !g.accumulate {
 		for i := i0; i < i1; i++ {
 			clear(g.c[i*g.ldc+j0 : i*g.ldc+j1])
@@ -91,8 +91,7 @@ func (g *gemm) task(ws []float32, i0, i1, j0, j1 int) {
 			g.packA(pa, i, n, k0, kn)
 			args := gatherArgs{X: unsafe.Pointer(&pa[0]), Tab: unsafe.Pointer(tab), Taps: 1, InBlocks: blocks, XStep: Block * 4}
 			for r := range rows { // rows beyond n repeat the last one
-				tab[0].Row[r] = min(r, n-1) * (gemmDepth + gemmPad) * 4
-				tab[1].Row[r] = tab[0].Row[r] + args.XStep
+				tab.Row[r] = min(r, n-1) * (gemmDepth + gemmPad) * 4
 			}
 			for j := j0; j < j1; j += panelWidth {
 				g.panel(args, pb[(j-j0)*blocks*Block:], pc, rows, n, i, j, min(panelWidth, j1-j), k0 > 0 || g.accumulate)
@@ -104,7 +103,7 @@ func (g *gemm) task(ws []float32, i0, i1, j0, j1 int) {
 // panel computes one tile of n rows and width columns of C.
 func (g *gemm) panel(a gatherArgs, pb, pc []float32, rows, n, i, j, width int, accumulate bool) {
 	wide := width > Block
-	a.W, a.Next = unsafe.Pointer(&pb[0]), uintptr(unsafe.Pointer(&pb[0]))
+	a.W = unsafe.Pointer(&pb[0])
 	a.WStep = Block * Block * 4
 	if wide {
 		a.WStep *= 2

@@ -238,6 +238,12 @@ func (d *Device) conv(x engine.Layout, w []int, stride, pad [3]int) *kernels.Con
 	return kernels.NewConvWith(spec, d.m.ISA, d.tuning.Choice(spec, d.m.ISA))
 }
 
+// inferenceConv is conv for operations that the engine makes where there is no backward part.
+func (d *Device) inferenceConv(x engine.Layout, w []int, stride, pad [3]int) *kernels.Conv {
+	spec := convSpec(x, w, stride, pad)
+	return kernels.NewConvWith(spec, d.m.ISA, d.tuning.Inference(spec, d.m.ISA))
+}
+
 func convSpec(x engine.Layout, w []int, stride, pad [3]int) kernels.ConvSpec {
 	spec := kernels.ConvSpec{
 		In: x.Segments, Out: kernels.Channels{w[0]}, PlainIn: x.Format == rowMajor,

@@ -171,7 +171,7 @@ func normCoefficients(work []float32, index []int, stats, gamma, beta []float32,
 
 // convNormKernel binds a convolution with the batch norm behind it.
 func (d *Device) convNormKernel(op ops.ConvNorm, in, out []engine.Layout) (run, int) {
-	c := d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
+	c := d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
 	index, n := lanes(out[0])
 	kept := c.Prepared(in[0].Type.Shape[0])
 	return func(a *args) {
@@ -191,7 +191,7 @@ func (d *Device) convNormKernel(op ops.ConvNorm, in, out []engine.Layout) (run, 
 
 // convNormPoolKernel binds a convolution with the batch norm and the max-pool behind it.
 func (d *Device) convNormPoolKernel(op ops.ConvNormPool, in, out []engine.Layout) (run, int) {
-	c := d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
+	c := d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
 	index, n := lanes(out[0])
 	kept := c.Prepared(in[0].Type.Shape[0])
 	return func(a *args) {
@@ -207,18 +207,18 @@ func (d *Device) convNormPoolKernel(op ops.ConvNormPool, in, out []engine.Layout
 
 // keptOf returns the elements that the kernel of an operation keeps: what a convolution makes of its weights.
 func (d *Device) keptOf(op graph.Op, in []engine.Layout) int {
-	var stride, pad [3]int
+	var c *kernels.Conv
 	switch op := op.(type) {
 	case ops.Conv3D:
-		stride, pad = op.Stride, op.Pad
+		c = d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
 	case ops.ConvNorm:
-		stride, pad = op.Stride, op.Pad
+		c = d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
 	case ops.ConvNormPool:
-		stride, pad = op.Stride, op.Pad
+		c = d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
 	default:
 		return 0
 	}
-	return d.conv(in[0], in[1].Type.Shape, stride, pad).Prepared(in[0].Type.Shape[0])
+	return c.Prepared(in[0].Type.Shape[0])
 }
 
 // prepared returns what the convolution makes of its weights, made now unless that was kept.

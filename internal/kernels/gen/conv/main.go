@@ -184,6 +184,8 @@ func (s shape) gather(zeros Mem) {
 	Label("tap")
 	ahead := GP64()
 	MOVQ(next, ahead)
+	TESTQ(ahead, ahead)
+	JZ(LabelRef("asked"))
 	for i := range 4 {
 		PREFETCHT1(field(ahead, 64*i))
 	}
@@ -194,6 +196,7 @@ func (s shape) gather(zeros Mem) {
 		ADDQ(x, row)
 		PREFETCHT0(field(row, 0))
 	}
+	Label("asked")
 	rows := make([]reg.Register, s.rows)
 	for r := range rows {
 		row := GP64()
