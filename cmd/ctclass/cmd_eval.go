@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/ctclass/ctclass/internal/atomicfile"
@@ -54,7 +55,7 @@ scans; given more than once, those models answer together too.
 
 A report for people, with curves, pictures of the worst mistakes and everything that made it, is one HTML file: it goes
 to the run folder as report.html when MODEL is one, or to the file of --report. Scans that were left out
-(data.on_error: skip) are listed beside it in report.skipped.csv, or beside the file of --csv.
+(data.on_error: skip) are listed beside it in report.skipped.csv, or beside the file of --csv, and make the exit code 4.
 
 Patients, not scans, are what the intervals count: see data.group_column. AUROC has DeLong's interval, shares have
 Wilson's, everything else has the percentiles of resampled patients (eval.resamples).`,
@@ -134,10 +135,16 @@ func runEval(ctx context.Context, app *app, opts evalOptions) error {
 		if err != nil {
 			return err
 		}
-		_, err = app.out.Write(text)
+		if _, err := app.out.Write(text); err != nil {
+			return err
+		}
+	} else if err := printEvaluation(app.out, res); err != nil {
 		return err
 	}
-	return printEvaluation(app.out, res)
+	if n := len(res.LeftOut); n > 0 {
+		return exitcode.Errorf(exitcode.SomeFailed, "%s could not be used: the metrics are those of the others", english.Plural(n, "scan", ""))
+	}
+	return nil
 }
 
 // reportPath is where the report goes; empty: there is none.
