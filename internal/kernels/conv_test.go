@@ -204,7 +204,7 @@ func (c *convCase) run(t *testing.T, m *Machine, n int) convResult {
 		conv = NewConvWith(s, m.ISA, *c.choice)
 	}
 	w := filled(conv.WeightLen())
-	conv.PackWeights(w, c.w)
+	m.PackWeights(conv, w, c.w)
 	var res convResult
 
 	x := c.input(n)
@@ -231,9 +231,9 @@ func (c *convCase) run(t *testing.T, m *Machine, n int) convResult {
 	res.packed = filled(conv.WeightLen())
 	m.ConvBackwardWeights(conv, x, dy, res.packed, filled(m.ConvBackwardWeightsWorkspace(conv, n)))
 	res.dw = make([]float32, len(c.w))
-	conv.UnpackWeights(res.dw, res.packed)
+	m.UnpackWeights(conv, res.dw, res.packed)
 	again := make([]float32, conv.WeightLen())
-	conv.PackWeights(again, res.dw)
+	m.PackWeights(conv, again, res.dw)
 	if !slices.Equal(again, res.packed) {
 		t.Error("padding entries of dw are not zero")
 	}

@@ -21,31 +21,47 @@ func (c *Conv) WeightLen() int { return c.weightRows() * c.outCh * Block }
 
 // PackWeights writes the packed weights dst of src[Cout][Cin][kd][kh][kw]. Entries of dst that stand for
 // no logical channel become zero.
-func (c *Conv) PackWeights(dst, src []float32) {
-	clear(dst)
-	c.eachWeight(func(packed, logical int) { dst[packed] = src[logical] })
+func (m *Machine) PackWeights(c *Conv, dst, src []float32) {
+	m.Run(ceilDiv(c.outCh, 2), func(_, panel int) {
+		at := panel * c.weightRows() * panelWidth
+		clear(dst[at:][:c.weightRows()*widthOfPanel(panel, c.outCh)])
+		c.eachRun(panel, func(packed, step, logical int) {
+			for t, x := range src[logical:][:c.taps] {
+				dst[packed+t*step] = x
+			}
+		})
+	})
 }
 
 // UnpackWeights is the inverse of PackWeights.
-func (c *Conv) UnpackWeights(dst, src []float32) {
-	c.eachWeight(func(packed, logical int) { dst[logical] = src[packed] })
+func (m *Machine) UnpackWeights(c *Conv, dst, src []float32) {
+	m.Run(ceilDiv(c.outCh, 2), func(_, panel int) {
+		c.eachRun(panel, func(packed, step, logical int) {
+			run := dst[logical:][:c.taps]
+			for t := range run {
+				run[t] = src[packed+t*step]
+			}
+		})
+	})
 }
 
-func (c *Conv) eachWeight(f func(packed, logical int)) {
+// eachRun calls f for each output and input channel of a panel: its taps lie at packed, packed+step, … of the packed
+// weights, and side by side from logical on. A block of input channels of the panel is done before the next, so that
+// it stays in the cache.
+func (c *Conv) eachRun(panel int, f func(packed, step, logical int)) {
 	in, out := c.spec.In.Physical(), c.spec.Out.Physical()
-	rows := c.weightRows()
-	logical := 0
-	for _, k := range out {
-		base := k / panelWidth * rows * panelWidth
-		width := widthOfPanel(k/panelWidth, c.outCh)
-		for i, ch := range in {
-			row, step := i*c.taps, 1
-			if c.plain == nil {
-				row, step = ch/Block*c.taps*Block+ch%Block, Block
+	base, width := panel*c.weightRows()*panelWidth, widthOfPanel(panel, c.outCh)
+	for first := 0; first < len(in); first += Block {
+		for o, k := range out {
+			if k/panelWidth != panel {
+				continue
 			}
-			for t := range c.taps {
-				f(base+(row+t*step)*width+k%panelWidth, logical)
-				logical++
+			for i := first; i < min(first+Block, len(in)); i++ {
+				row, step := i*c.taps, 1
+				if c.plain == nil {
+					row, step = in[i]/Block*c.taps*Block+in[i]%Block, Block
+				}
+				f(base+row*width+k%panelWidth, step*width, (o*len(in)+i)*c.taps)
 			}
 		}
 	}

@@ -120,7 +120,7 @@ func TestConvForwardNorm(t *testing.T) {
 				m := testMachine(t, isa, 2)
 				conv := NewConvWith(s, isa, ConvChoice{a, a, a})
 				w := filled(conv.WeightLen())
-				conv.PackWeights(w, c.w)
+				m.PackWeights(conv, w, c.w)
 				add := blockedMap(randomSlice(r, c.yLn), c.n, s.Out, s.OutSize(), 16)
 				e := Epilogue{Scale: make([]float32, s.Out.Blocks()*Block), Shift: make([]float32, s.Out.Blocks()*Block), ReLU: i != 1}
 				for _, p := range s.Out.Physical() {
@@ -164,7 +164,7 @@ func TestConvForwardPool(t *testing.T) {
 					m := testMachine(t, isa, threads)
 					conv := NewConvWith(s, isa, ConvChoice{Winograd4, Direct, Direct})
 					w := filled(conv.WeightLen())
-					conv.PackWeights(w, c.w)
+					m.PackWeights(conv, w, c.w)
 					e := Epilogue{Scale: make([]float32, s.Out.Blocks()*Block), Shift: make([]float32, s.Out.Blocks()*Block), ReLU: true}
 					for _, p := range s.Out.Physical() {
 						e.Scale[p], e.Shift[p] = float32(r.NormFloat64()), float32(r.NormFloat64())

@@ -289,19 +289,26 @@ func readValues(r io.Reader, s storedTensor, floats []float32) (Tensor, error) {
 		if _, err := io.ReadFull(r, part); err != nil {
 			return Tensor{}, shortRead(err)
 		}
-		for i := range n {
-			b := part[i*int(each):]
-			switch s.dtype {
-			case "I64":
-				t.I64[done+i] = int64(binary.LittleEndian.Uint64(b))
-			case "F32":
-				t.F32[done+i] = math.Float32frombits(binary.LittleEndian.Uint32(b))
-			case "F16":
-				t.F32[done+i] = halfToFloat(binary.LittleEndian.Uint16(b))
-			case "BF16":
-				t.F32[done+i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16)
-			case "F64":
-				x := math.Float64frombits(binary.LittleEndian.Uint64(b))
+		switch s.dtype {
+		case "I64":
+			for i := range n {
+				t.I64[done+i] = int64(binary.LittleEndian.Uint64(part[8*i:]))
+			}
+		case "F32":
+			for i := range n {
+				t.F32[done+i] = math.Float32frombits(binary.LittleEndian.Uint32(part[4*i:]))
+			}
+		case "F16":
+			for i := range n {
+				t.F32[done+i] = halfToFloat(binary.LittleEndian.Uint16(part[2*i:]))
+			}
+		case "BF16":
+			for i := range n {
+				t.F32[done+i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(part[2*i:])) << 16)
+			}
+		case "F64":
+			for i := range n {
+				x := math.Float64frombits(binary.LittleEndian.Uint64(part[8*i:]))
 				y := float32(x)
 				if math.IsInf(float64(y), 0) && !math.IsInf(x, 0) {
 					return Tensor{}, fmt.Errorf("value %v is beyond the range of float32", x)

@@ -37,6 +37,15 @@ func Load(path string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	type identity struct {
+		id  string
+		err error
+	}
+	identified := make(chan identity, 1) // beside the loading, which takes as long
+	go func() {
+		id, err := fingerprint(path)
+		identified <- identity{id, err}
+	}()
 	file, err := modelfile.Load(path)
 	if err != nil {
 		return nil, err
@@ -48,11 +57,11 @@ func Load(path string) (*Model, error) {
 	if net.InChannels != file.InputChannels {
 		return nil, fmt.Errorf("%s: its description says %d input channels, its options %d", path, file.InputChannels, net.InChannels)
 	}
-	id, err := fingerprint(path)
-	if err != nil {
-		return nil, err
+	i := <-identified
+	if i.err != nil {
+		return nil, i.err
 	}
-	return &Model{Model: file, Path: path, ID: id, Network: net}, nil
+	return &Model{Model: file, Path: path, ID: i.id, Network: net}, nil
 }
 
 // fingerprint identifies a file by its content.

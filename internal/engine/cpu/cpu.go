@@ -195,7 +195,7 @@ func (d *Device) Import(dst engine.Buf, l engine.Layout, src []float32) {
 	case blocked:
 		d.m.FromPlain(src, l.Segments, feature(l, to))
 	default:
-		packer(d.m.ISA, l).PackWeights(to, src)
+		d.m.PackWeights(packer(d.m.ISA, l), to, src)
 	}
 }
 
@@ -208,7 +208,7 @@ func (d *Device) Export(dst []float32, l engine.Layout, src engine.Buf) {
 	case blocked:
 		d.m.ToPlain(feature(l, from), l.Segments, dst)
 	default:
-		packer(d.m.ISA, l).UnpackWeights(dst, from)
+		d.m.UnpackWeights(packer(d.m.ISA, l), dst, from)
 	}
 }
 
