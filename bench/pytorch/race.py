@@ -81,7 +81,7 @@ def torch_step(spec, threads):
 
 
 def exported(spec):
-    return os.path.join(spec["folder"], spec["model"] + "_" + "x".join(map(str, spec["shape"])) + ".onnx")
+    return os.path.join(spec["folder"], spec["model"] + "_" + "x".join(map(str, (spec["batch"], *spec["shape"]))) + ".onnx")
 
 
 def export(spec):
