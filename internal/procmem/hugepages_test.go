@@ -4,11 +4,12 @@ import "testing"
 
 // TestAdviseHugePages leaves memory of any size and place as it was.
 func TestAdviseHugePages(t *testing.T) {
+	const page = 2 << 20
 	whole := make([]byte, 9<<20)
 	for i := range whole {
 		whole[i] = byte(i % 251)
 	}
-	for _, b := range [][]byte{nil, {}, whole[:0], whole[1:100], whole[5:], whole[:hugePages], whole[3 : 3+2*hugePages]} {
+	for _, b := range [][]byte{nil, {}, whole[:0], whole[1:100], whole[5:], whole[:page], whole[3 : 3+2*page]} {
 		AdviseHugePages(b)
 	}
 	for i, v := range whole {
@@ -17,5 +18,3 @@ func TestAdviseHugePages(t *testing.T) {
 		}
 	}
 }
-
-const hugePages = 2 << 20

@@ -181,21 +181,20 @@ func (pl *plan) steps() [3]int {
 func (pl *plan) chain(v *volume.Volume, s *scaler) source {
 	d, h, w := &pl.axes[0], &pl.axes[1], &pl.axes[2]
 	along := func(from source, d *taps) source { return &alongD{from: from, taps: d, loops: s.loops} }
-	in := func(from source, h, w *taps) source {
-		return &inPlane{from: from, h: h, w: w.row(from.width()), loops: s.loops}
+	in := func(from source, d, h, w *taps) source {
+		return &inPlane{from: from, d: d, h: h, w: w.row(from.width()), loops: s.loops}
 	}
 	switch {
 	case pl.recipe:
-		spaced := in(along(pl.origin(v, d.before.span()), d.before), h.before, w.before)
-		pooled := in(&windowed{from: spaced, scaler: s}, &h.taps, &w.taps)
+		spaced := in(along(pl.origin(v, d.before.span()), d.before), nil, h.before, w.before)
+		pooled := in(&windowed{from: spaced, scaler: s}, nil, &h.taps, &w.taps)
 		return along(newKept(pooled, h.kept, d.taps.span()), &d.taps)
 	case pl.cross():
-		from := pl.origin(v, d.taps.span())
-		return &crossed{from: from, d: &d.taps, h: &h.taps, w: w.taps.row(from.width()), loops: s.loops}
+		return in(pl.origin(v, d.taps.span()), &d.taps, &h.taps, &w.taps)
 	case pl.alongDFirst():
-		return in(along(pl.origin(v, d.taps.span()), &d.taps), &h.taps, &w.taps)
+		return in(along(pl.origin(v, d.taps.span()), &d.taps), nil, &h.taps, &w.taps)
 	}
-	return along(newKept(in(pl.origin(v, 1), &h.taps, &w.taps), h.kept, d.taps.span()), &d.taps)
+	return along(newKept(in(pl.origin(v, 1), nil, &h.taps, &w.taps), h.kept, d.taps.span()), &d.taps)
 }
 
 // cross reports whether resampling along d and h at once takes fewer operations than along d before h.

@@ -189,47 +189,11 @@ func (a *alongD) rows(plane, lo, hi int) ([]float32, int) {
 
 func (a *alongD) width() int { return a.from.width() }
 
-// inPlane resamples along h and w.
+// inPlane resamples along h and w, and along d at the same time where it has taps for that; its source is then steady.
 type inPlane struct {
-	from  source
-	h     *taps
-	w     *kernels.Row
-	loops *kernels.Resampler
-	buf   []float32
-	row   []float32
-	part  [][]float32
-}
-
-func (s *inPlane) rows(plane, lo, hi int) ([]float32, int) {
-	first, end := s.h.bounds(lo, hi)
-	data, stride := s.from.rows(plane, first, end)
-	n, m := s.from.width(), s.width()
-	s.buf = grow(s.buf, (hi-lo)*m)
-	for r := lo; r < hi; r++ {
-		index, weight := s.h.of(r)
-		var row []float32
-		if s.h.plain {
-			row = data[(index[0]-first)*stride:][:n]
-		} else {
-			s.part = s.part[:0]
-			for _, i := range index {
-				s.part = append(s.part, data[(i-first)*stride:][:n])
-			}
-			s.row = grow(s.row, n)
-			row = s.row
-			s.loops.WeightedSum(row, s.part, weight)
-		}
-		s.loops.Row(s.buf[(r-lo)*m:(r-lo+1)*m], row, s.w)
-	}
-	return s.buf, m
-}
-
-func (s *inPlane) width() int { return s.w.Count() }
-
-// crossed resamples along d, h and w, the first two at once. Its source is steady.
-type crossed struct {
 	from   source
-	d, h   *taps
+	d      *taps // nil: planes are taken as they are
+	h      *taps
 	w      *kernels.Row
 	loops  *kernels.Resampler
 	buf    []float32
@@ -239,10 +203,13 @@ type crossed struct {
 	weight []float32
 }
 
-func (s *crossed) rows(plane, lo, hi int) ([]float32, int) {
+func (s *inPlane) rows(plane, lo, hi int) ([]float32, int) {
 	first, end := s.h.bounds(lo, hi)
 	n, m := s.from.width(), s.width()
-	index, weight := s.d.of(plane)
+	index, weight := []int{plane}, []float32{1}
+	if s.d != nil {
+		index, weight = s.d.of(plane)
+	}
 	s.planes = s.planes[:0]
 	stride := 0
 	for _, i := range index {
@@ -253,19 +220,25 @@ func (s *crossed) rows(plane, lo, hi int) ([]float32, int) {
 	s.buf, s.row = grow(s.buf, (hi-lo)*m), grow(s.row, n)
 	for r := lo; r < hi; r++ {
 		across, share := s.h.of(r)
-		s.part, s.weight = s.part[:0], s.weight[:0]
-		for k, i := range across {
-			for l, p := range s.planes {
-				s.part, s.weight = append(s.part, p[(i-first)*stride:][:n]), append(s.weight, share[k]*weight[l])
+		var row []float32
+		if s.h.plain && s.d == nil {
+			row = s.planes[0][(across[0]-first)*stride:][:n]
+		} else {
+			s.part, s.weight = s.part[:0], s.weight[:0]
+			for k, i := range across {
+				for l, p := range s.planes {
+					s.part, s.weight = append(s.part, p[(i-first)*stride:][:n]), append(s.weight, share[k]*weight[l])
+				}
 			}
+			row = s.row
+			s.loops.WeightedSum(row, s.part, s.weight)
 		}
-		s.loops.WeightedSum(s.row, s.part, s.weight)
-		s.loops.Row(s.buf[(r-lo)*m:(r-lo+1)*m], s.row, s.w)
+		s.loops.Row(s.buf[(r-lo)*m:(r-lo+1)*m], row, s.w)
 	}
 	return s.buf, m
 }
 
-func (s *crossed) width() int { return s.w.Count() }
+func (s *inPlane) width() int { return s.w.Count() }
 
 // windowed scales every voxel of its source to the first window.
 type windowed struct {

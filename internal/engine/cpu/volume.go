@@ -169,14 +169,21 @@ func normCoefficients(work []float32, index []int, stats, gamma, beta []float32,
 	return scale, shift
 }
 
+// foldedNorm is the batch norm of an operation as the epilogue of its convolution, over n lanes of which index are
+// channels. It lies in the first 2n floats of the workspace.
+func foldedNorm(op ops.ConvNorm, a *args, index []int, n int) kernels.Epilogue {
+	e := kernels.Epilogue{ReLU: op.ReLU}
+	e.Scale, e.Shift = normCoefficients(a.work[:2*n], index, a.in[2], a.in[3], a.in[4], op.Eps)
+	return e
+}
+
 // convNormKernel binds a convolution with the batch norm behind it.
 func (d *Device) convNormKernel(op ops.ConvNorm, in, out []engine.Layout) (run, int) {
 	c := d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
 	index, n := lanes(out[0])
 	kept := c.Prepared(in[0].Type.Shape[0])
 	return func(a *args) {
-		e := kernels.Epilogue{ReLU: op.ReLU}
-		e.Scale, e.Shift = normCoefficients(a.work[:2*n], index, a.in[2], a.in[3], a.in[4], op.Eps)
+		e := foldedNorm(op, a, index, n)
 		if op.Add {
 			e.Add = ptr(feature(in[5], a.in[5]))
 		}
@@ -195,8 +202,7 @@ func (d *Device) convNormPoolKernel(op ops.ConvNormPool, in, out []engine.Layout
 	index, n := lanes(out[0])
 	kept := c.Prepared(in[0].Type.Shape[0])
 	return func(a *args) {
-		e := kernels.Epilogue{ReLU: op.ReLU}
-		e.Scale, e.Shift = normCoefficients(a.work[:2*n], index, a.in[2], a.in[3], a.in[4], op.Eps)
+		e := foldedNorm(op.ConvNorm, a, index, n)
 		var prepared []float32
 		if kept > 0 {
 			prepared = d.prepared(c, a)
