@@ -6,6 +6,7 @@ package cpu
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/ctclass/ctclass/internal/engine"
 	"github.com/ctclass/ctclass/internal/graph"
@@ -25,13 +26,18 @@ const (
 type Device struct {
 	m      *kernels.Machine
 	tuning kernels.Tuning
+
+	mu    sync.Mutex
+	convs map[string]*kernels.Conv // by what they were made of: their tables are shared by all operations
 }
 
 // New returns the device with the best instruction set of this processor and the given number of threads.
 func New(threads int) *Device { return NewTuned(threads, nil) }
 
 // NewTuned is New with a table of choices.
-func NewTuned(threads int, t kernels.Tuning) *Device { return &Device{kernels.NewMachine(threads), t} }
+func NewTuned(threads int, t kernels.Tuning) *Device {
+	return &Device{m: kernels.NewMachine(threads), tuning: t}
+}
 
 // On returns the device on a machine of one's own.
 func On(m *kernels.Machine) *Device { return &Device{m: m} }
@@ -235,13 +241,29 @@ func feature(l engine.Layout, data []float32) kernels.Map {
 
 func (d *Device) conv(x engine.Layout, w []int, stride, pad [3]int) *kernels.Conv {
 	spec := convSpec(x, w, stride, pad)
-	return kernels.NewConvWith(spec, d.m.ISA, d.tuning.Choice(spec, d.m.ISA))
+	return d.shared(spec, d.tuning.Choice(spec, d.m.ISA))
 }
 
 // inferenceConv is conv for operations that the engine makes where there is no backward part.
 func (d *Device) inferenceConv(x engine.Layout, w []int, stride, pad [3]int) *kernels.Conv {
 	spec := convSpec(x, w, stride, pad)
-	return kernels.NewConvWith(spec, d.m.ISA, d.tuning.Inference(spec, d.m.ISA))
+	return d.shared(spec, d.tuning.Inference(spec, d.m.ISA))
+}
+
+// shared returns the convolution of a shape and choice, made once.
+func (d *Device) shared(spec kernels.ConvSpec, choice kernels.ConvChoice) *kernels.Conv {
+	key := fmt.Sprint(spec, choice, d.m.ISA)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, ok := d.convs[key]
+	if !ok {
+		if d.convs == nil {
+			d.convs = map[string]*kernels.Conv{}
+		}
+		c = kernels.NewConvWith(spec, d.m.ISA, choice)
+		d.convs[key] = c
+	}
+	return c
 }
 
 func convSpec(x engine.Layout, w []int, stride, pad [3]int) kernels.ConvSpec {
