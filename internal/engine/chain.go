@@ -78,7 +78,7 @@ func instrCost(in *Instr) float64 {
 }
 
 func (s *Source) bytes(t *Tensor) int64 {
-	return aligned(int64(t.Layout.Size) * int64(s.prog.Device.ElementSize()))
+	return aligned(t.Layout.bytes(s.prog.Device))
 }
 
 // crossing lists the large tensors from the stages up to i that the forward part of later ones reads.

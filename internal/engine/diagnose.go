@@ -57,7 +57,7 @@ func (e *Exec) Diagnose(p *Program, info *RunInfo, exempt ...string) *Anomaly {
 
 // anomaly says what is not finite in a tensor; nil: nothing.
 func (e *Exec) anomaly(t *Tensor, buf Buf, samples int) *Anomaly {
-	if !e.suspicious(buf) {
+	if !e.suspicious(t.Layout, buf) {
 		return nil
 	}
 	values := make([]float32, t.Type.Elements())
@@ -85,7 +85,11 @@ func (e *Exec) anomaly(t *Tensor, buf Buf, samples int) *Anomaly {
 }
 
 // suspicious reports whether a buffer holds anything that is not finite, in whatever layout.
-func (e *Exec) suspicious(buf Buf) bool {
+func (e *Exec) suspicious(l Layout, buf Buf) bool {
+	if l.Half {
+		const exponent = 0x7f80
+		return slices.ContainsFunc(BF16(buf), func(v uint16) bool { return v&exponent == exponent })
+	}
 	if e.dev.ElementSize() == 8 {
 		return slices.ContainsFunc(F64(buf), func(v float64) bool { return v-v != 0 })
 	}

@@ -26,6 +26,14 @@ func F64(b Buf) []float64 {
 	return unsafe.Slice((*float64)(unsafe.Pointer(&b[0])), len(b)/8)
 }
 
+// BF16 views a buffer as bfloat16 values.
+func BF16(b Buf) []uint16 {
+	if len(b) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*uint16)(unsafe.Pointer(&b[0])), len(b)/2)
+}
+
 // State holds what outlives a run: parameters, buffers and optimiser state, in the device's layouts.
 type State struct {
 	dev     Device
@@ -77,7 +85,7 @@ func (s *State) Role(name string) graph.Role { return s.entries[name].role }
 
 // BytesOf returns the size of a tensor of the state.
 func (s *State) BytesOf(name string) int64 {
-	return aligned(int64(s.entries[name].layout.Size) * int64(s.dev.ElementSize()))
+	return aligned(int64(s.entries[name].layout.Size) * s.entries[name].layout.width(s.dev))
 }
 
 // Has reports whether the state has a tensor of this name.
@@ -187,7 +195,7 @@ func RunBytes(programs ...*Program) int64 {
 func inputBytes(p *Program) int64 {
 	var n int64
 	for _, t := range p.Inputs {
-		n += aligned(int64(t.Layout.Size) * int64(p.Device.ElementSize()))
+		n += aligned(t.Layout.bytes(p.Device))
 	}
 	return n
 }
@@ -200,7 +208,7 @@ func NewExec(s *State, programs ...*Program) (*Exec, error) {
 		return nil, err
 	}
 	for _, en := range s.entries {
-		n := int64(en.layout.Size) * int64(s.dev.ElementSize())
+		n := int64(en.layout.Size) * en.layout.width(s.dev)
 		en.buf = s.memory[en.place : en.place+n : en.place+n]
 	}
 	if e.arena, err = allocate(RunBytes(programs...)); err != nil {
@@ -245,7 +253,7 @@ func (e *Exec) bind(p *Program, kept Buf) *bound {
 	slices.Sort(names)
 	for _, name := range names {
 		t := p.Inputs[name]
-		n := int64(t.Layout.Size) * elem
+		n := t.Layout.bytes(p.Device)
 		b.inputs[name] = e.arena[place : place+n : place+n]
 		place += aligned(n)
 	}
@@ -257,10 +265,10 @@ func (e *Exec) bind(p *Program, kept Buf) *bound {
 			return b.inputs[t.Name]
 		}
 		root, off := t.root()
-		from := root.place + int64(off)*elem
-		end := root.place + max(1, int64(root.Layout.Size))*elem
+		from := root.place + int64(off)*root.Layout.width(p.Device)
+		end := root.place + root.Layout.bytes(p.Device)
 		if t.Layout.Stride == 0 { // a contiguous part: exactly its own elements
-			end = from + max(1, int64(t.Layout.Size))*elem
+			end = from + t.Layout.bytes(p.Device)
 		}
 		return e.arena[from:end:end]
 	}

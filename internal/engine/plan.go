@@ -100,7 +100,6 @@ func placeAll(regions []*region) (total int64) {
 }
 
 func regionsOf(p *Program) []*region {
-	elem := int64(p.Device.ElementSize())
 	life := map[*Tensor]*region{}
 	var order []*region
 	touch := func(t *Tensor, at int) {
@@ -110,7 +109,7 @@ func regionsOf(p *Program) []*region {
 		root, _ := t.root()
 		r := life[root]
 		if r == nil {
-			r = &region{size: aligned(max(1, int64(root.Layout.Size)) * elem), from: at, place: &root.place, root: root}
+			r = &region{size: aligned(root.Layout.bytes(p.Device)), from: at, place: &root.place, root: root}
 			life[root] = r
 			order = append(order, r)
 		}

@@ -21,11 +21,23 @@ type Layout struct {
 	Segments []int      // device-defined: how channels are grouped
 	Size     int        // elements of storage, the tensor's own (parts of a larger one excepted)
 	Stride   int        // elements from one sample to the next, for formats that can be a part of another
+	Half     bool       // elements are bfloat16 whatever the device's are
 }
+
+// width is the size of an element in bytes.
+func (l Layout) width(dev Device) int64 {
+	if l.Half {
+		return 2
+	}
+	return int64(dev.ElementSize())
+}
+
+// bytes is what a tensor of its own takes.
+func (l Layout) bytes(dev Device) int64 { return max(1, int64(l.Size)) * l.width(dev) }
 
 // Equal reports whether two layouts put every element at the same place.
 func (l Layout) Equal(o Layout) bool {
-	if l.Format != o.Format || !l.Type.Equal(o.Type) || l.Size != o.Size || l.Stride != o.Stride || len(l.Segments) != len(o.Segments) {
+	if l.Format != o.Format || !l.Type.Equal(o.Type) || l.Size != o.Size || l.Stride != o.Stride || l.Half != o.Half || len(l.Segments) != len(o.Segments) {
 		return false
 	}
 	for i, s := range l.Segments {
@@ -80,14 +92,14 @@ func (i *Instr) String() string { return fmt.Sprintf("%s (%s)", i.Op.Kind(), i.N
 
 // Work returns the floating-point operations that the instruction stands for, those of ops.OpFLOP, and the
 // bytes of its operands and results: what it must move at least where they lie in memory.
-func (i *Instr) Work(elementSize int) (flop, bytes int64) {
+func (i *Instr) Work(dev Device) (flop, bytes int64) {
 	in := make([]graph.Type, len(i.In))
 	for j, t := range i.In {
 		in[j] = t.Type
-		bytes += int64(t.Type.Elements() * elementSize)
+		bytes += int64(t.Type.Elements()) * t.Layout.width(dev)
 	}
 	for _, t := range i.Out {
-		bytes += int64(t.Type.Elements() * elementSize)
+		bytes += int64(t.Type.Elements()) * t.Layout.width(dev)
 	}
 	return ops.OpFLOP(i.Op, in, i.Out[0].Type), bytes
 }
@@ -117,7 +129,7 @@ func (p *Program) StateTensors() []*Tensor { return p.states }
 // StateName returns the tensor's name in the State.
 func (t *Tensor) StateName() string { return t.state }
 
-// Buf is a piece of memory handed to a kernel; F32 and F64 give its typed view.
+// Buf is a piece of memory handed to a kernel; F32, F64 and BF16 give its typed view.
 type Buf []byte
 
 // RunInfo is what a run knows beyond its tensors.
@@ -163,7 +175,7 @@ type View struct {
 // never on the batch size or the number of threads.
 type Device interface {
 	Name() string
-	// ElementSize is the size of an element in bytes.
+	// ElementSize is the size of an element in bytes, where its layout does not say Half.
 	ElementSize() int
 	// InputLayout is the layout in which the caller writes an input: row-major.
 	InputLayout(t graph.Type) Layout

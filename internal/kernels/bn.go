@@ -18,14 +18,15 @@ func (m *Machine) BNStats(x Map, ch Channels, mean, variance []float32) {
 	spans := ewSpans(x)
 	type part struct{ mean, m2 [16]float64 }
 	parts := make([]part, x.N*x.CB*spans)
-	m.ewBlocks(x, func(task, n, cb, lo, hi int) {
+	m.ewBlocks(x, func(s *stage, task, n, cb, lo, hi int) {
 		var out [48]float32
 		p := &parts[task]
 		count := 0.0
-		data := ewBlock(x, n, cb)
+		data := x.block(n, cb)
 		for ; lo < hi; lo += ewChunk * Block {
 			end := min(hi, lo+ewChunk*Block)
-			k.stats(data[lo:end], &out)
+			k.stats(s.read(data, lo, end), &out)
+			s.done()
 			nb := float64(end-lo) / Block
 			total := count + nb
 			for l := range 16 {
@@ -72,11 +73,11 @@ func (m *Machine) BNNorm(x Map, scale, shift []float32, add *Map, relu bool, y M
 	if add != nil {
 		stream = ewStreams(y, x, *add)
 	}
-	m.ewBlocks(x, func(_, n, cb, lo, hi int) {
-		xs, ys := ewBlock(x, n, cb)[lo:hi], ewBlock(y, n, cb)[lo:hi]
+	m.ewBlockPieces(x, func(s *stage, n, cb, lo, hi int) {
+		xs, ys := s.read(x.block(n, cb), lo, hi), s.write(y.block(n, cb), lo, hi)
 		a, b := scale[cb*Block:][:Block], shift[cb*Block:][:Block]
 		if add != nil {
-			k.normAdd(ys, xs, ewBlock(*add, n, cb)[lo:hi], a, b, floor, stream)
+			k.normAdd(ys, xs, s.read(add.block(n, cb), lo, hi), a, b, floor, stream)
 		} else {
 			k.norm(ys, xs, a, b, floor, stream)
 		}
@@ -95,18 +96,19 @@ func (m *Machine) BNReduce(x, dy Map, mask *Map, ch Channels, mean, invstd, dbet
 		centre[phys] = mean[c]
 	}
 	parts := make([][32]float64, x.N*x.CB*spans)
-	m.ewBlocks(x, func(task, n, cb, lo, hi int) {
+	m.ewBlocks(x, func(s *stage, task, n, cb, lo, hi int) {
 		var out [32]float32
 		p := &parts[task]
-		xs, gs := ewBlock(x, n, cb), ewBlock(dy, n, cb)
 		c := centre[cb*Block:][:Block]
 		for ; lo < hi; lo += ewChunk * Block {
 			end := min(hi, lo+ewChunk*Block)
+			xs, gs := s.read(x.block(n, cb), lo, end), s.read(dy.block(n, cb), lo, end)
 			if mask != nil {
-				k.reduceMask(xs[lo:end], gs[lo:end], ewBlock(*mask, n, cb)[lo:end], c, &out)
+				k.reduceMask(xs, gs, s.read(mask.block(n, cb), lo, end), c, &out)
 			} else {
-				k.reduce(xs[lo:end], gs[lo:end], c, &out)
+				k.reduce(xs, gs, c, &out)
 			}
+			s.done()
 			for l, v := range out {
 				p[l] += float64(v)
 			}
@@ -145,15 +147,15 @@ func (m *Machine) BNBackward(x, dy Map, mask *Map, scale, kx, mean, dmean []floa
 	}
 	f := m.ewTable().bnBack[variant]
 	stream := !accumulate && ewStreams(dx, dy)
-	m.ewBlocks(dx, func(_, n, cb, lo, hi int) {
+	m.ewBlockPieces(dx, func(s *stage, n, cb, lo, hi int) {
 		var ms, xs, b, c, e []float32
 		if mask != nil {
-			ms = ewBlock(*mask, n, cb)[lo:hi]
+			ms = s.read(mask.block(n, cb), lo, hi)
 		}
 		if kx != nil {
-			xs = ewBlock(x, n, cb)[lo:hi]
+			xs = s.read(x.block(n, cb), lo, hi)
 			b, c, e = kx[cb*Block:][:Block], mean[cb*Block:][:Block], dmean[cb*Block:][:Block]
 		}
-		f(ewBlock(dx, n, cb)[lo:hi], ewBlock(dy, n, cb)[lo:hi], ms, xs, scale[cb*Block:][:Block], b, c, e, stream)
+		f(s.write(dx.block(n, cb), lo, hi), s.read(dy.block(n, cb), lo, hi), ms, xs, scale[cb*Block:][:Block], b, c, e, stream)
 	})
 }

@@ -6,14 +6,16 @@ import "math"
 func (m *Machine) ReLU(x, y Map) {
 	k := m.ewTable()
 	stream := ewStreams(y, x)
-	m.ewMaps(x, func(n, lo, hi int) { k.relu(ewSample(y, n)[lo:hi], ewSample(x, n)[lo:hi], stream) })
+	m.ewMaps(x, func(s *stage, n, lo, hi int) {
+		k.relu(s.write(y.sample(n), lo, hi), s.read(x.sample(n), lo, hi), stream)
+	})
 }
 
 // ReLUBackward sets dx = dy where the ReLU's output y is positive and 0 elsewhere. dx may be dy.
 func (m *Machine) ReLUBackward(y, dy, dx Map) {
 	k := m.ewTable()
-	m.ewMaps(y, func(n, lo, hi int) {
-		k.reluBack(ewSample(dx, n)[lo:hi], ewSample(dy, n)[lo:hi], ewSample(y, n)[lo:hi])
+	m.ewMaps(y, func(s *stage, n, lo, hi int) {
+		k.reluBack(s.write(dx.sample(n), lo, hi), s.read(dy.sample(n), lo, hi), s.read(y.sample(n), lo, hi))
 	})
 }
 
@@ -22,8 +24,8 @@ func (m *Machine) Add(a, b, y Map, relu bool) {
 	k := m.ewTable()
 	floor := floorOf(relu)
 	stream := ewStreams(y, a, b)
-	m.ewMaps(y, func(n, lo, hi int) {
-		k.add(ewSample(y, n)[lo:hi], ewSample(a, n)[lo:hi], ewSample(b, n)[lo:hi], floor, stream)
+	m.ewMaps(y, func(s *stage, n, lo, hi int) {
+		k.add(s.write(y.sample(n), lo, hi), s.read(a.sample(n), lo, hi), s.read(b.sample(n), lo, hi), floor, stream)
 	})
 }
 
@@ -34,31 +36,35 @@ const sumChunk = 2048
 func (m *Machine) Sum(y Map, srcs ...Map) {
 	k := m.ewTable()
 	stream := ewStreams(y, srcs...)
-	m.ewMaps(y, func(n, lo, hi int) {
+	m.ewMaps(y, func(s *stage, n, lo, hi int) {
 		from := make([][]float32, len(srcs))
-		for i, s := range srcs {
-			from[i] = ewSample(s, n)
+		for i, x := range srcs {
+			from[i] = s.read(x.sample(n), lo, hi)
 		}
-		sumSpan(k.add, ewSample(y, n), from, lo, hi, stream)
+		sumSpan(k.add, s.write(y.sample(n), lo, hi), from, stream)
 	})
 }
 
-// SumFlat sets dst to the sum of one or more slices of its length, added in order. dst may be the first.
-func (m *Machine) SumFlat(dst []float32, srcs ...[]float32) {
+// SumFlat sets dst to the sum of one or more vectors of its length, added in order. dst may be the first.
+func (m *Machine) SumFlat(dst Vec, srcs ...Vec) {
 	k := m.ewTable()
-	m.ewFlat(len(dst), func(lo, hi int, tail bool) {
+	m.ewVec(dst, func(s *stage, lo, hi int, tail bool) {
 		add := k.add
 		if tail {
 			add = ewAdd
 		}
-		sumSpan(add, dst, srcs, lo, hi, false)
+		from := make([][]float32, len(srcs))
+		for i, x := range srcs {
+			from[i] = s.read(x, lo, hi)
+		}
+		sumSpan(add, s.write(dst, lo, hi), from, false)
 	})
 }
 
-// sumSpan adds up elements [lo, hi) of srcs into dst, in pieces whose partial sums stay in cache.
-func sumSpan(add func(y, a, b []float32, floor float32, stream bool), dst []float32, srcs [][]float32, lo, hi int, stream bool) {
+// sumSpan adds up srcs into dst, in pieces whose partial sums stay in cache.
+func sumSpan(add func(y, a, b []float32, floor float32, stream bool), dst []float32, srcs [][]float32, stream bool) {
 	if len(srcs) == 1 {
-		copy(dst[lo:hi], srcs[0][lo:hi])
+		copy(dst, srcs[0])
 		return
 	}
 	floor := floorOf(false)
@@ -67,8 +73,8 @@ func sumSpan(add func(y, a, b []float32, floor float32, stream bool), dst []floa
 	if last > 1 {
 		partial = make([]float32, sumChunk)
 	}
-	for ; lo < hi; lo += sumChunk {
-		end := min(hi, lo+sumChunk)
+	for lo := 0; lo < len(dst); lo += sumChunk {
+		end := min(len(dst), lo+sumChunk)
 		sum := srcs[0][lo:end]
 		for _, s := range srcs[1:last] {
 			add(partial[:end-lo], sum, s[lo:end], floor, false)
@@ -79,14 +85,14 @@ func sumSpan(add func(y, a, b []float32, floor float32, stream bool), dst []floa
 }
 
 // Scale sets y = a*x. y may be x.
-func (m *Machine) Scale(x []float32, a float32, y []float32) {
+func (m *Machine) Scale(x Vec, a float32, y Vec) {
 	k := m.ewTable()
-	m.ewFlat(len(y), func(lo, hi int, tail bool) {
+	m.ewVec(y, func(s *stage, lo, hi int, tail bool) {
+		scale := k.scale
 		if tail {
-			ewScale(y[lo:hi], x[lo:hi], a)
-			return
+			scale = ewScale
 		}
-		k.scale(y[lo:hi], x[lo:hi], a)
+		scale(s.write(y, lo, hi), s.read(x, lo, hi), a)
 	})
 }
 
@@ -103,26 +109,26 @@ func (m *Machine) Axpy(a float32, x, y []float32) {
 }
 
 // ReLUFlat sets y = max(x, 0). y may be x.
-func (m *Machine) ReLUFlat(x, y []float32) {
+func (m *Machine) ReLUFlat(x, y Vec) {
 	k := m.ewTable()
-	m.ewFlat(len(y), func(lo, hi int, tail bool) {
+	m.ewVec(y, func(s *stage, lo, hi int, tail bool) {
+		relu := k.relu
 		if tail {
-			ewReLU(y[lo:hi], x[lo:hi], false)
-			return
+			relu = ewReLU
 		}
-		k.relu(y[lo:hi], x[lo:hi], false)
+		relu(s.write(y, lo, hi), s.read(x, lo, hi), false)
 	})
 }
 
 // ReLUBackwardFlat sets dx = dy where y is positive and 0 elsewhere. dx may be dy.
-func (m *Machine) ReLUBackwardFlat(y, dy, dx []float32) {
+func (m *Machine) ReLUBackwardFlat(y, dy, dx Vec) {
 	k := m.ewTable()
-	m.ewFlat(len(dx), func(lo, hi int, tail bool) {
+	m.ewVec(dx, func(s *stage, lo, hi int, tail bool) {
+		back := k.reluBack
 		if tail {
-			ewReLUBack(dx[lo:hi], dy[lo:hi], y[lo:hi])
-			return
+			back = ewReLUBack
 		}
-		k.reluBack(dx[lo:hi], dy[lo:hi], y[lo:hi])
+		back(s.write(dx, lo, hi), s.read(dy, lo, hi), s.read(y, lo, hi))
 	})
 }
 
@@ -155,7 +161,7 @@ func (m *Machine) SumSquares(x []float32) float64 {
 
 // ColumnSum sets out[c] to the sum over the rows of x [rows][cols] (the gradient of a bias); the order of
 // summation is fixed.
-func (m *Machine) ColumnSum(x []float32, rows, cols int, out []float32) {
+func (m *Machine) ColumnSum(x Vec, rows, cols int, out []float32) {
 	const strip = 1024 // columns in a task
 	k := m.ewTable()
 	floor := floorOf(false)
@@ -163,7 +169,8 @@ func (m *Machine) ColumnSum(x []float32, rows, cols int, out []float32) {
 	chunks := (rows + chunk - 1) / chunk
 	strips := (cols + strip - 1) / strip
 	parts := make([]float64, chunks*cols)
-	m.Run(chunks*strips, func(_, i int) {
+	m.Run(chunks*strips, func(worker, i int) {
+		s := m.stage(worker)
 		var acc [strip]float32
 		r0, c0 := i/strips*chunk, i%strips*strip
 		r1, w := min(rows, r0+chunk), min(strip, cols-c0)
@@ -172,9 +179,10 @@ func (m *Machine) ColumnSum(x []float32, rows, cols int, out []float32) {
 		for r0 < r1 {
 			clear(acc[:w])
 			for end := min(r1, r0+64); r0 < end; r0++ {
-				row := x[r0*cols+c0:][:w]
+				row := s.read(x, r0*cols+c0, r0*cols+c0+w)
 				k.add(acc[:whole], acc[:whole], row[:whole], floor, false)
 				ewAdd(acc[whole:w], acc[whole:w], row[whole:], floor, false)
+				s.done()
 			}
 			for c, v := range acc[:w] {
 				p[c] += float64(v)
@@ -230,19 +238,22 @@ func dropoutConstants(p float32) (limit uint64, scale float32) {
 // Dropout sets y to x [rows][cols] with each element zeroed with probability p and the others divided by
 // 1-p. Whether element j of row i is dropped depends on keys[i] and j alone, so the same call on the
 // gradient applies the same mask. y may be x.
-func (m *Machine) Dropout(x, y []float32, rows, cols int, p float32, keys []uint64) {
+func (m *Machine) Dropout(x, y Vec, rows, cols int, p float32, keys []uint64) {
 	limit, scale := dropoutConstants(p)
 	spans := (cols + ewSpan - 1) / ewSpan
-	m.Run(rows*spans, func(_, i int) {
-		r, lo := i/spans, i%spans*ewSpan
-		xs, ys := x[r*cols:][:cols], y[r*cols:][:cols]
-		for j := lo; j < min(cols, lo+ewSpan); j++ {
-			if dropped(keys[r], j, limit) {
+	m.Run(rows*spans, func(worker, i int) {
+		s := m.stage(worker)
+		r, first := i/spans, i%spans*ewSpan
+		end := min(cols, first+ewSpan)
+		xs, ys := s.read(x, r*cols+first, r*cols+end), s.write(y, r*cols+first, r*cols+end)
+		for j := range ys {
+			if dropped(keys[r], first+j, limit) {
 				ys[j] = 0
 			} else {
 				ys[j] = xs[j] * scale
 			}
 		}
+		s.done()
 	})
 }
 
@@ -252,14 +263,15 @@ func (m *Machine) DropoutMap(x Map, ch Channels, y Map, p float32, keys []uint64
 	limit, scale := dropoutConstants(p)
 	voxels := x.D * x.H * x.W
 	logical := ewLogical(ch, x.CB)
-	m.ewBlocks(x, func(_, n, cb, lo, hi int) {
-		xs, ys := ewBlock(x, n, cb), ewBlock(y, n, cb)
-		for i := lo; i < hi; i++ {
+	m.ewBlockPieces(x, func(s *stage, n, cb, lo, hi int) {
+		xs, ys := s.read(x.block(n, cb), lo, hi), s.write(y.block(n, cb), lo, hi)
+		for j := range ys {
+			i := lo + j
 			c := logical[cb*Block+i%Block]
 			if c < 0 || dropped(keys[n], c*voxels+i/Block, limit) {
-				ys[i] = 0
+				ys[j] = 0
 			} else {
-				ys[i] = xs[i] * scale
+				ys[j] = xs[j] * scale
 			}
 		}
 	})

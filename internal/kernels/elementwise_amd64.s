@@ -4282,6 +4282,125 @@ loopDone:
 	VZEROUPPER
 	RET
 
+// func ewWidenAVX2(y []float32, x []uint16)
+// Requires: AVX, AVX2
+TEXT ·ewWidenAVX2(SB), NOSPLIT, $0-48
+	MOVQ y_base+0(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_len+8(FP), BX
+	SHLQ $0x01, BX
+	XORQ DX, DX
+
+loop:
+	CMPQ      DX, BX
+	JGE       done
+	VPMOVZXWD (CX)(DX*1), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (AX)(DX*2)
+	VPMOVZXWD 16(CX)(DX*1), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 32(AX)(DX*2)
+	ADDQ      $0x20, DX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func ewNarrowAVX2(y []uint16, x []float32)
+// Requires: AVX, AVX2
+TEXT ·ewNarrowAVX2(SB), NOSPLIT, $0-48
+	MOVQ y_base+0(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_len+8(FP), BX
+	SHLQ $0x01, BX
+	XORQ DX, DX
+
+loop:
+	CMPQ      DX, BX
+	JGE       done
+	VMOVUPS   (CX)(DX*2), Y0
+	VPSRLD    $0x10, Y0, Y1
+	VCMPPS    $0x03, Y0, Y0, Y2
+	VPAND     ewConst00000001<>+0(SB), Y1, Y1
+	VPADDD    ewConst00007fff<>+0(SB), Y1, Y1
+	VPOR      ewConst00400000<>+0(SB), Y0, Y3
+	VPADDD    Y1, Y0, Y0
+	VBLENDVPS Y2, Y3, Y0, Y0
+	VPSRLD    $0x10, Y0, Y0
+	VMOVUPS   32(CX)(DX*2), Y1
+	VPSRLD    $0x10, Y1, Y2
+	VCMPPS    $0x03, Y1, Y1, Y3
+	VPAND     ewConst00000001<>+0(SB), Y2, Y2
+	VPADDD    ewConst00007fff<>+0(SB), Y2, Y2
+	VPOR      ewConst00400000<>+0(SB), Y1, Y4
+	VPADDD    Y2, Y1, Y1
+	VBLENDVPS Y3, Y4, Y1, Y1
+	VPSRLD    $0x10, Y1, Y1
+	VPACKUSDW Y1, Y0, Y0
+	VPERMQ    $0xd8, Y0, Y0
+	VMOVUPS   Y0, (AX)(DX*1)
+	ADDQ      $0x20, DX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA ewConst00000001<>+0(SB)/4, $0x00000001
+DATA ewConst00000001<>+4(SB)/4, $0x00000001
+DATA ewConst00000001<>+8(SB)/4, $0x00000001
+DATA ewConst00000001<>+12(SB)/4, $0x00000001
+DATA ewConst00000001<>+16(SB)/4, $0x00000001
+DATA ewConst00000001<>+20(SB)/4, $0x00000001
+DATA ewConst00000001<>+24(SB)/4, $0x00000001
+DATA ewConst00000001<>+28(SB)/4, $0x00000001
+DATA ewConst00000001<>+32(SB)/4, $0x00000001
+DATA ewConst00000001<>+36(SB)/4, $0x00000001
+DATA ewConst00000001<>+40(SB)/4, $0x00000001
+DATA ewConst00000001<>+44(SB)/4, $0x00000001
+DATA ewConst00000001<>+48(SB)/4, $0x00000001
+DATA ewConst00000001<>+52(SB)/4, $0x00000001
+DATA ewConst00000001<>+56(SB)/4, $0x00000001
+DATA ewConst00000001<>+60(SB)/4, $0x00000001
+GLOBL ewConst00000001<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst00007fff<>+0(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+4(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+8(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+12(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+16(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+20(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+24(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+28(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+32(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+36(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+40(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+44(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+48(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+52(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+56(SB)/4, $0x00007fff
+DATA ewConst00007fff<>+60(SB)/4, $0x00007fff
+GLOBL ewConst00007fff<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst00400000<>+0(SB)/4, $0x00400000
+DATA ewConst00400000<>+4(SB)/4, $0x00400000
+DATA ewConst00400000<>+8(SB)/4, $0x00400000
+DATA ewConst00400000<>+12(SB)/4, $0x00400000
+DATA ewConst00400000<>+16(SB)/4, $0x00400000
+DATA ewConst00400000<>+20(SB)/4, $0x00400000
+DATA ewConst00400000<>+24(SB)/4, $0x00400000
+DATA ewConst00400000<>+28(SB)/4, $0x00400000
+DATA ewConst00400000<>+32(SB)/4, $0x00400000
+DATA ewConst00400000<>+36(SB)/4, $0x00400000
+DATA ewConst00400000<>+40(SB)/4, $0x00400000
+DATA ewConst00400000<>+44(SB)/4, $0x00400000
+DATA ewConst00400000<>+48(SB)/4, $0x00400000
+DATA ewConst00400000<>+52(SB)/4, $0x00400000
+DATA ewConst00400000<>+56(SB)/4, $0x00400000
+DATA ewConst00400000<>+60(SB)/4, $0x00400000
+GLOBL ewConst00400000<>(SB), RODATA|NOPTR, $64
+
 // func ewStatsAVX512(x []float32, out *[48]float32)
 // Requires: AVX, AVX512DQ, AVX512F
 TEXT ·ewStatsAVX512(SB), NOSPLIT, $0-32
@@ -7391,5 +7510,168 @@ loopRest:
 	JMP          loopRest
 
 loopDone:
+	VZEROUPPER
+	RET
+
+// func ewWidenAVX512(y []float32, x []uint16)
+// Requires: AVX, AVX512F
+TEXT ·ewWidenAVX512(SB), NOSPLIT, $0-48
+	MOVQ y_base+0(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_len+8(FP), BX
+	SHLQ $0x01, BX
+	XORQ DX, DX
+
+loop:
+	CMPQ      DX, BX
+	JGE       done
+	VPMOVZXWD (CX)(DX*1), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (AX)(DX*2)
+	ADDQ      $0x20, DX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func ewNarrowAVX512(y []uint16, x []float32)
+// Requires: AVX, AVX512F
+TEXT ·ewNarrowAVX512(SB), NOSPLIT, $0-48
+	MOVQ y_base+0(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_len+8(FP), BX
+	SHLQ $0x01, BX
+	XORQ DX, DX
+
+loop:
+	CMPQ      DX, BX
+	JGE       done
+	VMOVUPS   (CX)(DX*2), Z0
+	VPSRLD    $0x10, Z0, Z1
+	VCMPPS    $0x03, Z0, Z0, K1
+	VPANDD    ewConst00000001<>+0(SB), Z1, Z1
+	VPADDD    ewConst00007fff<>+0(SB), Z1, Z1
+	VPORD     ewConst00400000<>+0(SB), Z0, Z2
+	VPADDD    Z1, Z0, Z0
+	VMOVDQA32 Z2, K1, Z0
+	VPSRLD    $0x10, Z0, Z0
+	VPMOVDW   Z0, (AX)(DX*1)
+	ADDQ      $0x20, DX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func ewPairAVX512(y []float32, a []float32, b []float32)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·ewPairAVX512(SB), NOSPLIT, $0-72
+	MOVQ  y_base+0(FP), AX
+	MOVQ  a_base+24(FP), CX
+	MOVQ  b_base+48(FP), DX
+	MOVQ  y_len+8(FP), BX
+	SHLQ  $0x02, BX
+	MOVL  $0xaaaaaaaa, SI
+	KMOVD SI, K1
+	XORQ  SI, SI
+	MOVQ  BX, DI
+	ANDQ  $-128, DI
+
+loop:
+	CMPQ      SI, DI
+	JGE       loopRest
+	VMOVUPS   (CX)(SI*1), Z0
+	VMOVUPS   (DX)(SI*1), Z1
+	VPSRLD    $0x10, Z0, Z2
+	VCMPPS    $0x03, Z0, Z0, K2
+	VPANDD    ewConst00000001<>+0(SB), Z2, Z2
+	VPADDD    ewConst00007fff<>+0(SB), Z2, Z2
+	VPORD     ewConst00400000<>+0(SB), Z0, Z3
+	VPADDD    Z2, Z0, Z0
+	VMOVDQA32 Z3, K2, Z0
+	VPSRLD    $0x10, Z1, Z2
+	VCMPPS    $0x03, Z1, Z1, K2
+	VPANDD    ewConst00000001<>+0(SB), Z2, Z2
+	VPADDD    ewConst00007fff<>+0(SB), Z2, Z2
+	VPORD     ewConst00400000<>+0(SB), Z1, Z3
+	VPADDD    Z2, Z1, Z1
+	VMOVDQA32 Z3, K2, Z1
+	VPSRLD    $0x10, Z0, Z0
+	VPBLENDMW Z1, Z0, K1, Z0
+	VMOVUPS   Z0, (AX)(SI*1)
+	VMOVUPS   64(CX)(SI*1), Z0
+	VMOVUPS   64(DX)(SI*1), Z1
+	VPSRLD    $0x10, Z0, Z2
+	VCMPPS    $0x03, Z0, Z0, K2
+	VPANDD    ewConst00000001<>+0(SB), Z2, Z2
+	VPADDD    ewConst00007fff<>+0(SB), Z2, Z2
+	VPORD     ewConst00400000<>+0(SB), Z0, Z3
+	VPADDD    Z2, Z0, Z0
+	VMOVDQA32 Z3, K2, Z0
+	VPSRLD    $0x10, Z1, Z2
+	VCMPPS    $0x03, Z1, Z1, K2
+	VPANDD    ewConst00000001<>+0(SB), Z2, Z2
+	VPADDD    ewConst00007fff<>+0(SB), Z2, Z2
+	VPORD     ewConst00400000<>+0(SB), Z1, Z3
+	VPADDD    Z2, Z1, Z1
+	VMOVDQA32 Z3, K2, Z1
+	VPSRLD    $0x10, Z0, Z0
+	VPBLENDMW Z1, Z0, K1, Z0
+	VMOVUPS   Z0, 64(AX)(SI*1)
+	ADDQ      $0x00000080, SI
+	JMP       loop
+
+loopRest:
+	CMPQ      SI, BX
+	JGE       loopDone
+	VMOVUPS   (CX)(SI*1), Z0
+	VMOVUPS   (DX)(SI*1), Z1
+	VPSRLD    $0x10, Z0, Z2
+	VCMPPS    $0x03, Z0, Z0, K2
+	VPANDD    ewConst00000001<>+0(SB), Z2, Z2
+	VPADDD    ewConst00007fff<>+0(SB), Z2, Z2
+	VPORD     ewConst00400000<>+0(SB), Z0, Z3
+	VPADDD    Z2, Z0, Z0
+	VMOVDQA32 Z3, K2, Z0
+	VPSRLD    $0x10, Z1, Z2
+	VCMPPS    $0x03, Z1, Z1, K2
+	VPANDD    ewConst00000001<>+0(SB), Z2, Z2
+	VPADDD    ewConst00007fff<>+0(SB), Z2, Z2
+	VPORD     ewConst00400000<>+0(SB), Z1, Z3
+	VPADDD    Z2, Z1, Z1
+	VMOVDQA32 Z3, K2, Z1
+	VPSRLD    $0x10, Z0, Z0
+	VPBLENDMW Z1, Z0, K1, Z0
+	VMOVUPS   Z0, (AX)(SI*1)
+	ADDQ      $0x40, SI
+	JMP       loopRest
+
+loopDone:
+	VZEROUPPER
+	RET
+
+// func ewPairHalvesAVX512(y []float32, a []uint16, b []uint16)
+// Requires: AVX, AVX512F
+TEXT ·ewPairHalvesAVX512(SB), NOSPLIT, $0-72
+	MOVQ y_base+0(FP), AX
+	MOVQ a_base+24(FP), CX
+	MOVQ b_base+48(FP), DX
+	MOVQ y_len+8(FP), SI
+	SHLQ $0x01, SI
+	XORQ BX, BX
+
+loop:
+	CMPQ      BX, SI
+	JGE       done
+	VPMOVZXWD (CX)(BX*1), Z0
+	VPMOVZXWD (DX)(BX*1), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VPORD     Z0, Z1, Z1
+	VMOVUPS   Z1, (AX)(BX*2)
+	ADDQ      $0x20, BX
+	JMP       loop
+
+done:
 	VZEROUPPER
 	RET

@@ -36,6 +36,7 @@ var ewTables = [...]ewTable{
 		},
 		tileProduct: func(c, a, b []float32, g *tileProduct) { ewTileProductAVX2(c, a, b, g.fields()) },
 		softmaxTile: ewSoftmaxTileAVX2, softmaxBack: ewSoftmaxBackAVX2,
+		widen: ewWidenAVX2, narrow: ewNarrowAVX2,
 	},
 	AVX512: {
 		stats: ewStatsAVX512, sum: ewSumAVX512, norm: ewNormAVX512, normAdd: ewNormAddAVX512,
@@ -66,6 +67,7 @@ var ewTables = [...]ewTable{
 		},
 		tileProduct: func(c, a, b []float32, g *tileProduct) { ewTileProductAVX512(c, a, b, g.fields()) },
 		softmaxTile: ewSoftmaxTileAVX512, softmaxBack: ewSoftmaxBackAVX512,
+		widen: ewWidenAVX512, narrow: ewNarrowAVX512,
 	},
 }
 

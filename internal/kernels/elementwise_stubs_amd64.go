@@ -106,6 +106,12 @@ func ewSoftmaxTileAVX2(s []float32, m []float32, l []float32, corr []float32, ro
 // ewSoftmaxBackAVX2 computes s = exp(s-lse) and ds = s*(ds-delta).
 func ewSoftmaxBackAVX2(s []float32, ds []float32, lse float32, delta float32)
 
+// ewWidenAVX2 sets y to the bfloat16 values x.
+func ewWidenAVX2(y []float32, x []uint16)
+
+// ewNarrowAVX2 rounds x to bfloat16, to the nearest, a tie to even.
+func ewNarrowAVX2(y []uint16, x []float32)
+
 // ewStatsAVX512 computes per lane mean, sum of x-mean and sum of (x-mean)^2.
 func ewStatsAVX512(x []float32, out *[48]float32)
 
@@ -207,3 +213,15 @@ func ewSoftmaxTileAVX512(s []float32, m []float32, l []float32, corr []float32, 
 
 // ewSoftmaxBackAVX512 computes s = exp(s-lse) and ds = s*(ds-delta).
 func ewSoftmaxBackAVX512(s []float32, ds []float32, lse float32, delta float32)
+
+// ewWidenAVX512 sets y to the bfloat16 values x.
+func ewWidenAVX512(y []float32, x []uint16)
+
+// ewNarrowAVX512 rounds x to bfloat16, to the nearest, a tie to even.
+func ewNarrowAVX512(y []uint16, x []float32)
+
+// ewPairAVX512 sets the lower half of y to a and the upper to b, rounded to bfloat16.
+func ewPairAVX512(y []float32, a []float32, b []float32)
+
+// ewPairHalvesAVX512 sets the lower half of y to a and the upper to b.
+func ewPairHalvesAVX512(y []float32, a []uint16, b []uint16)

@@ -39,6 +39,9 @@ type ewTable struct {
 	tileProduct func(c, a, b []float32, g *tileProduct)
 	softmaxTile func(s, m, l, corr []float32, rows int)
 	softmaxBack func(s, ds []float32, lse, delta float32)
+
+	widen  func(y []float32, x []uint16)
+	narrow func(y []uint16, x []float32)
 }
 
 // Bits of the index into ewTable.bnBack.
@@ -57,6 +60,7 @@ func ewGenericTable() ewTable {
 		adamW: ewAdamW, sgd: ewSGD,
 		gelu: ewGELU, geluBack: ewGELUBack, rowNorm: ewRowNorm, rowSums: ewRowSums, rowBack: ewRowBack,
 		tileProduct: ewTileProduct, softmaxTile: ewSoftmaxTile, softmaxBack: ewSoftmaxBack,
+		widen: ewWiden, narrow: ewNarrow,
 	}
 	for i := range t.bnBack {
 		t.bnBack[i] = func(dx, dy, mask, x, scale, kx, mean, dmean []float32, _ bool) {
@@ -72,11 +76,11 @@ func (m *Machine) ewTable() *ewTable { return &ewTables[m.ISA] }
 // ewStreams tells whether a kernel that reads srcs should write y around the caches: y is too large (16 MiB)
 // to be found there later and its lines are not already there from reading.
 func ewStreams(y Map, srcs ...Map) bool {
-	if y.N*y.CB*y.D*y.H*y.W*Block < 4<<20 {
+	if y.Half != nil || y.N*y.CB*y.D*y.H*y.W*Block < 4<<20 {
 		return false
 	}
 	for _, s := range srcs {
-		if len(s.Data) > 0 && &s.Data[0] == &y.Data[0] {
+		if s.Vec().Same(y.Vec()) {
 			return false
 		}
 	}
@@ -90,35 +94,46 @@ const ewSpan = 4096
 // ewChunk is the number of voxels summed in float32 before the sum moves to float64.
 const ewChunk = 256
 
-// ewSample returns the contiguous floats of sample n.
-func ewSample(x Map, n int) []float32 {
-	l := x.CB * x.D * x.H * x.W * Block
-	return x.Data[n*x.Stride:][:l:l]
-}
-
-// ewBlock returns the floats of channel block cb of sample n.
-func ewBlock(x Map, n, cb int) []float32 {
-	l := x.D * x.H * x.W * Block
-	return x.Data[n*x.Stride+cb*l:][:l:l]
-}
-
-// ewMaps runs f over spans [lo, hi) of floats within the samples of maps shaped like x.
-func (m *Machine) ewMaps(x Map, f func(n, lo, hi int)) {
+// ewMaps runs f over spans [lo, hi) of values within the samples of maps shaped like x; those of bfloat16 are pieces
+// for the stage, which it frees.
+func (m *Machine) ewMaps(x Map, f func(s *stage, n, lo, hi int)) {
 	l := x.CB * x.D * x.H * x.W * Block
 	spans := (l + ewSpan*Block - 1) / (ewSpan * Block)
-	m.Run(x.N*spans, func(_, i int) {
+	m.Run(x.N*spans, func(worker, i int) {
 		lo := i % spans * ewSpan * Block
-		f(i/spans, lo, min(l, lo+ewSpan*Block))
+		m.ewPieces(worker, x, lo, min(l, lo+ewSpan*Block), func(s *stage, lo, hi int) { f(s, i/spans, lo, hi) })
 	})
 }
 
-// ewBlocks runs f over spans [lo, hi) of floats within the channel blocks of maps shaped like x.
-func (m *Machine) ewBlocks(x Map, f func(task, n, cb, lo, hi int)) {
+// ewPieces cuts a span of x where it is bfloat16.
+func (m *Machine) ewPieces(worker int, x Map, lo, hi int, f func(s *stage, lo, hi int)) {
+	s, piece := m.stage(worker), hi-lo
+	if x.Half != nil {
+		piece = stagePiece
+	}
+	for ; lo < hi; lo += piece {
+		f(s, lo, min(hi, lo+piece))
+		s.done()
+	}
+}
+
+// ewBlocks runs f over spans [lo, hi) of values within the channel blocks of maps shaped like x.
+func (m *Machine) ewBlocks(x Map, f func(s *stage, task, n, cb, lo, hi int)) {
 	l := x.D * x.H * x.W * Block
 	spans := ewSpans(x)
-	m.Run(x.N*x.CB*spans, func(_, i int) {
+	m.Run(x.N*x.CB*spans, func(worker, i int) {
 		lo := i % spans * ewSpan * Block
-		f(i, i/spans/x.CB, i/spans%x.CB, lo, min(l, lo+ewSpan*Block))
+		f(m.stage(worker), i, i/spans/x.CB, i/spans%x.CB, lo, min(l, lo+ewSpan*Block))
+	})
+}
+
+// ewBlockPieces is ewBlocks with pieces, as ewMaps has them.
+func (m *Machine) ewBlockPieces(x Map, f func(s *stage, n, cb, lo, hi int)) {
+	l := x.D * x.H * x.W * Block
+	spans := ewSpans(x)
+	m.Run(x.N*x.CB*spans, func(worker, i int) {
+		lo := i % spans * ewSpan * Block
+		m.ewPieces(worker, x, lo, min(l, lo+ewSpan*Block), func(s *stage, lo, hi int) { f(s, i/spans/x.CB, i/spans%x.CB, lo, hi) })
 	})
 }
 
@@ -136,5 +151,26 @@ func (m *Machine) ewFlat(n int, f func(lo, hi int, tail bool)) {
 	})
 	if whole < n {
 		f(whole, n, true)
+	}
+}
+
+// ewVec is ewFlat over the values of y with a stage, which it frees; spans of bfloat16 are its pieces.
+func (m *Machine) ewVec(y Vec, f func(s *stage, lo, hi int, tail bool)) {
+	n, span := y.Len(), ewSpan*Block
+	if y.Half != nil {
+		span = stagePiece
+	}
+	whole := n / Block * Block
+	m.Run((whole+span-1)/span, func(worker, i int) {
+		s := m.stage(worker)
+		f(s, i*span, min(whole, (i+1)*span), false)
+		s.done()
+	})
+	if whole < n {
+		m.Run(1, func(worker, _ int) {
+			s := m.stage(worker)
+			f(s, whole, n, true)
+			s.done()
+		})
 	}
 }

@@ -68,7 +68,7 @@ func (a logical) blocked(t *testing.T, ch Channels) Map {
 	m, _ := newTestMap(t, ch, a.n, a.d, a.h, a.w)
 	for n := range a.n {
 		for cb := range m.CB {
-			clear(ewBlock(m, n, cb))
+			clear(m.block(n, cb).F32)
 		}
 		for c, phys := range ch.Physical() {
 			for i := range a.d * a.h * a.w {
@@ -243,17 +243,17 @@ func TestFlat(t *testing.T) {
 					return want
 				}
 				x, z, y := a.plain(), b.plain(), make([]float32, n)
-				m.SumFlat(y, x, z)
+				m.SumFlat(Floats(y), Floats(x), Floats(z))
 				wantFlat(t, "SumFlat", y, expect(func(a, b float64) float64 { return a + b }), 1e-6)
-				m.SumFlat(y, x, z, x)
+				m.SumFlat(Floats(y), Floats(x), Floats(z), Floats(x))
 				wantFlat(t, "SumFlat of three", y, expect(func(a, b float64) float64 { return a + b + a }), 1e-6)
-				m.Scale(x, 1.5, y)
+				m.Scale(Floats(x), 1.5, Floats(y))
 				wantFlat(t, "Scale", y, expect(func(a, b float64) float64 { return 1.5 * a }), 1e-7)
 				m.Axpy(2, z, y)
 				wantFlat(t, "Axpy", y, expect(func(a, b float64) float64 { return 1.5*a + 2*b }), 1e-6)
-				m.ReLUFlat(x, y)
+				m.ReLUFlat(Floats(x), Floats(y))
 				wantFlat(t, "ReLUFlat", y, expect(func(a, b float64) float64 { return relu(a) }), 0)
-				m.ReLUBackwardFlat(y, z, z)
+				m.ReLUBackwardFlat(Floats(y), Floats(z), Floats(z))
 				back := func(a, b float64) float64 {
 					if a > 0 {
 						return b
@@ -281,7 +281,7 @@ func TestReLUKeepsNaN(t *testing.T) {
 		for i := range x {
 			x[i] = float32(math.NaN())
 		}
-		m.ReLUFlat(x, x)
+		m.ReLUFlat(Floats(x), Floats(x))
 		for i, v := range x {
 			if v == v {
 				t.Fatalf("element %d: ReLU(NaN) = %v", i, v)
@@ -304,7 +304,7 @@ func TestColumns(t *testing.T) {
 					sum[i%cols] += v
 					want[i] = relu(v + bias.v[i%cols])
 				}
-				m.ColumnSum(x, rows, cols, out)
+				m.ColumnSum(Floats(x), rows, cols, out)
 				wantFlat(t, "ColumnSum", out, sum, 1e-5)
 				m.AddBias(x, rows, cols, bias.plain(), true, y)
 				wantFlat(t, "AddBias+ReLU", y, want, 1e-6)
@@ -334,7 +334,7 @@ func TestDropout(t *testing.T) {
 		}
 		cols := len(a.v) / c.n
 		y := make([]float32, len(a.v))
-		m.Dropout(a.plain(), y, c.n, cols, 0.3, keys)
+		m.Dropout(Floats(a.plain()), Floats(y), c.n, cols, 0.3, keys)
 		want := a
 		want.v = make([]float64, len(a.v))
 		kept := 0
@@ -354,11 +354,11 @@ func TestDropout(t *testing.T) {
 		m.DropoutMap(x, c.ch, x, 0.3, keys)
 		wantMap(t, "DropoutMap", x, c.ch, want, 0)
 		last := make([]float32, cols)
-		m.Dropout(a.plain()[(c.n-1)*cols:], last, 1, cols, 0.3, keys[c.n-1:])
+		m.Dropout(Floats(a.plain()[(c.n-1)*cols:]), Floats(last), 1, cols, 0.3, keys[c.n-1:])
 		if !slices.Equal(last, y[(c.n-1)*cols:]) {
 			t.Fatal("a row's mask depends on the other rows")
 		}
-		m.Dropout(last, last, 1, cols, 1, keys)
+		m.Dropout(Floats(last), Floats(last), 1, cols, 1, keys)
 		if slices.ContainsFunc(last, func(v float32) bool { return v != 0 }) {
 			t.Fatal("p = 1 kept an element")
 		}

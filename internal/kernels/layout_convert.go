@@ -6,10 +6,10 @@ func (m *Machine) FromPlain(src []float32, ch Channels, dst Map) {
 	voxels := dst.D * dst.H * dst.W
 	count := ch.Count()
 	logical := ewLogical(ch, dst.CB)
-	m.ewBlocks(dst, func(_, n, cb, lo, hi int) {
-		os := ewBlock(dst, n, cb)
+	m.ewBlocks(dst, func(s *stage, _, n, cb, lo, hi int) {
+		os := dst.block(n, cb)
 		for ; lo < hi; lo += ewChunk * Block {
-			piece := os[lo:min(hi, lo+ewChunk*Block)]
+			piece := s.write(os, lo, min(hi, lo+ewChunk*Block))
 			clear(piece)
 			for l, c := range logical[cb*Block:][:Block] {
 				if c < 0 {
@@ -19,6 +19,7 @@ func (m *Machine) FromPlain(src []float32, ch Channels, dst Map) {
 					piece[i*Block+l] = v
 				}
 			}
+			s.done()
 		}
 	})
 }
@@ -28,10 +29,10 @@ func (m *Machine) ToPlain(src Map, ch Channels, dst []float32) {
 	voxels := src.D * src.H * src.W
 	count := ch.Count()
 	logical := ewLogical(ch, src.CB)
-	m.ewBlocks(src, func(_, n, cb, lo, hi int) {
-		xs := ewBlock(src, n, cb)
+	m.ewBlocks(src, func(s *stage, _, n, cb, lo, hi int) {
+		xs := src.block(n, cb)
 		for ; lo < hi; lo += ewChunk * Block {
-			piece := xs[lo:min(hi, lo+ewChunk*Block)]
+			piece := s.read(xs, lo, min(hi, lo+ewChunk*Block))
 			for l, c := range logical[cb*Block:][:Block] {
 				if c < 0 {
 					continue
@@ -41,6 +42,7 @@ func (m *Machine) ToPlain(src Map, ch Channels, dst []float32) {
 					out[i] = piece[i*Block+l]
 				}
 			}
+			s.done()
 		}
 	})
 }

@@ -5,31 +5,35 @@ import "math"
 // LayerNorm normalises each row of x [rows][e] to mean 0 and variance 1 (biased, eps added) and sets
 // y = normalised*gamma + beta. It leaves each row's mean and 1/sqrt(variance+eps) for the backward pass.
 // y may be x, but the backward pass needs x.
-func (m *Machine) LayerNorm(x []float32, rows, e int, gamma, beta []float32, eps float64, y, mean, invstd []float32) {
+func (m *Machine) LayerNorm(x Vec, rows, e int, gamma, beta []float32, eps float64, y Vec, mean, invstd []float32) {
 	k := m.ewTable()
 	whole := e / Block * Block
 	per := rowsPerTask(e)
-	m.Run((rows+per-1)/per, func(_, i int) {
+	m.Run((rows+per-1)/per, func(worker, i int) {
+		s := m.stage(worker)
 		var out [48]float32
 		for r := i * per; r < min(rows, (i+1)*per); r++ {
-			xs, ys := x[r*e:][:e], y[r*e:][:e]
+			xs, ys := s.read(x, r*e, (r+1)*e), s.write(y, r*e, (r+1)*e)
 			mu, variance := k.rowStats(xs, &out)
 			a, b := float32(mu), float32(1/math.Sqrt(variance+eps))
 			mean[r], invstd[r] = a, b
 			k.rowNorm(ys[:whole], xs[:whole], gamma[:whole], beta[:whole], a, b)
 			ewRowNorm(ys[whole:], xs[whole:], gamma[whole:], beta[whole:], a, b)
+			s.done()
 		}
 	})
 }
 
 // LayerNormStats sets each row's mean and 1/sqrt(variance+eps), to the bit as LayerNorm leaves them.
-func (m *Machine) LayerNormStats(x []float32, rows, e int, eps float64, mean, invstd []float32) {
+func (m *Machine) LayerNormStats(x Vec, rows, e int, eps float64, mean, invstd []float32) {
 	k := m.ewTable()
 	per := rowsPerTask(e)
-	m.Run((rows+per-1)/per, func(_, i int) {
+	m.Run((rows+per-1)/per, func(worker, i int) {
+		s := m.stage(worker)
 		var out [48]float32
 		for r := i * per; r < min(rows, (i+1)*per); r++ {
-			mu, variance := k.rowStats(x[r*e:][:e], &out)
+			mu, variance := k.rowStats(s.read(x, r*e, (r+1)*e), &out)
+			s.done()
 			mean[r], invstd[r] = float32(mu), float32(1/math.Sqrt(variance+eps))
 		}
 	})
@@ -67,7 +71,7 @@ func (k *ewTable) rowStats(x []float32, out *[48]float32) (mean, variance float6
 
 // LayerNormBackward sets dx to the gradient of LayerNorm with respect to x, and dgamma and dbeta to those
 // of its parameters, summed over the rows in a fixed order. dx may be dy.
-func (m *Machine) LayerNormBackward(x, dy []float32, rows, e int, gamma, mean, invstd, dx, dgamma, dbeta []float32) {
+func (m *Machine) LayerNormBackward(x, dy Vec, rows, e int, gamma, mean, invstd []float32, dx Vec, dgamma, dbeta []float32) {
 	k := m.ewTable()
 	whole := e / Block * Block
 	chunk := max(32, (rows+31)/32)
@@ -75,6 +79,7 @@ func (m *Machine) LayerNormBackward(x, dy []float32, rows, e int, gamma, mean, i
 	parts := make([]float64, chunks*2*e)
 	sums := make([]float32, m.Threads()*2*e)
 	m.Run(chunks, func(worker, i int) {
+		s := m.stage(worker)
 		var out, rest [32]float32
 		var c rowConstants
 		g, b := sums[worker*2*e:][:e], sums[(worker*2+1)*e:][:e]
@@ -83,7 +88,7 @@ func (m *Machine) LayerNormBackward(x, dy []float32, rows, e int, gamma, mean, i
 			clear(g)
 			clear(b)
 			for end := min(last, r+32); r < end; r++ {
-				xs, gs, os := x[r*e:][:e], dy[r*e:][:e], dx[r*e:][:e]
+				xs, gs, os := s.read(x, r*e, (r+1)*e), s.read(dy, r*e, (r+1)*e), s.write(dx, r*e, (r+1)*e)
 				k.rowSums(xs[:whole], gs[:whole], gamma[:whole], mean[r], invstd[r], g[:whole], b[:whole], &out)
 				ewRowSums(xs[whole:], gs[whole:], gamma[whole:], mean[r], invstd[r], g[whole:], b[whole:], &rest)
 				var s1, s2 float64
@@ -94,6 +99,7 @@ func (m *Machine) LayerNormBackward(x, dy []float32, rows, e int, gamma, mean, i
 				c = rowConstants{mean[r], invstd[r], float32(s1 / float64(e)), float32(s2 / float64(e))}
 				k.rowBack(os[:whole], xs[:whole], gs[:whole], gamma[:whole], &c)
 				ewRowBack(os[whole:], xs[whole:], gs[whole:], gamma[whole:], &c)
+				s.done()
 			}
 			part := parts[i*2*e:][:2*e]
 			for j, v := range g {
@@ -114,32 +120,34 @@ func (m *Machine) LayerNormBackward(x, dy []float32, rows, e int, gamma, mean, i
 
 // GELU sets y = x*Phi(x), Phi the normal distribution function (the exact form, not the tanh one), to an
 // absolute error of 2e-7*max(1, |x|). y may be x, but the backward pass needs x.
-func (m *Machine) GELU(x, y []float32) {
+func (m *Machine) GELU(x, y Vec) {
 	k := m.ewTable()
-	m.ewFlat(len(y), func(lo, hi int, tail bool) {
+	m.ewVec(y, func(s *stage, lo, hi int, tail bool) {
+		xs, ys := s.read(x, lo, hi), s.write(y, lo, hi)
 		if tail { // on the same path as the rest: the result must not depend on an element's place
 			var in, out [Block]float32
-			copy(in[:], x[lo:hi])
+			copy(in[:], xs)
 			k.gelu(out[:], in[:])
-			copy(y[lo:hi], out[:])
+			copy(ys, out[:])
 			return
 		}
-		k.gelu(y[lo:hi], x[lo:hi])
+		k.gelu(ys, xs)
 	})
 }
 
 // GELUBackward sets dx = dy times the derivative of GELU at x. dx may be dy.
-func (m *Machine) GELUBackward(x, dy, dx []float32) {
+func (m *Machine) GELUBackward(x, dy, dx Vec) {
 	k := m.ewTable()
-	m.ewFlat(len(dx), func(lo, hi int, tail bool) {
+	m.ewVec(dx, func(s *stage, lo, hi int, tail bool) {
+		xs, gs, os := s.read(x, lo, hi), s.read(dy, lo, hi), s.write(dx, lo, hi)
 		if tail {
 			var in, g, out [Block]float32
-			copy(in[:], x[lo:hi])
-			copy(g[:], dy[lo:hi])
+			copy(in[:], xs)
+			copy(g[:], gs)
 			k.geluBack(out[:], g[:], in[:])
-			copy(dx[lo:hi], out[:])
+			copy(os, out[:])
 			return
 		}
-		k.geluBack(dx[lo:hi], dy[lo:hi], x[lo:hi])
+		k.geluBack(os, gs, xs)
 	})
 }

@@ -17,13 +17,13 @@ func BenchmarkTokens(b *testing.B) {
 		bytes int
 		f     func(m *Machine)
 	}{
-		{"LayerNorm", 2 * size, func(m *Machine) { m.LayerNorm(x, rows, e, gamma, beta, 1e-5, y, mean, invstd) }},
+		{"LayerNorm", 2 * size, func(m *Machine) { m.LayerNorm(Floats(x), rows, e, gamma, beta, 1e-5, Floats(y), mean, invstd) }},
 		{"LayerNormBackward", 3 * size, func(m *Machine) {
-			m.LayerNormBackward(x, dy, rows, e, gamma, mean, invstd, y, dgamma, dbeta)
+			m.LayerNormBackward(Floats(x), Floats(dy), rows, e, gamma, mean, invstd, Floats(y), dgamma, dbeta)
 		}},
-		{"GELU", 8 * size, func(m *Machine) { m.GELU(x, y) }},
-		{"GELUBackward", 12 * size, func(m *Machine) { m.GELUBackward(x, dy, y) }},
-		{"ColumnSum", 4 * size, func(m *Machine) { m.ColumnSum(x, rows, 4*e, y) }},
+		{"GELU", 8 * size, func(m *Machine) { m.GELU(Floats(x), Floats(y)) }},
+		{"GELUBackward", 12 * size, func(m *Machine) { m.GELUBackward(Floats(x), Floats(dy), Floats(y)) }},
+		{"ColumnSum", 4 * size, func(m *Machine) { m.ColumnSum(Floats(x), rows, 4*e, y) }},
 		{"AddBias", 8 * size, func(m *Machine) { m.AddBias(x, rows, 4*e, x, false, y) }},
 	} {
 		b.Run(c.name, func(b *testing.B) { benchMachines(b, c.bytes, c.f) })

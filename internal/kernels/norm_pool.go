@@ -20,8 +20,8 @@ func (m *Machine) NormPoolForward(p *NormPool, x, y Map, ws []float32) {
 	plane := x.H * x.W * Block
 	m.Run(x.N*x.CB*slabs, func(worker, i int) {
 		n, cb := i/slabs/x.CB, i/slabs%x.CB
-		b := p.buffers(ws, worker, x, n, cb)
-		ys := ewBlock(y, n, cb)
+		b := p.buffers(ws, m.stage(worker), worker, x, n, cb)
+		ys := y.block(n, cb)
 		win := poolWindow{step: p.Stride[2] * Block, hs: x.W * Block, ds: plane}
 		for od := i % slabs * poolSlab; od < min(y.D, (i%slabs+1)*poolSlab); od++ {
 			d, end := p.window(od, x.D)
@@ -29,7 +29,9 @@ func (m *Machine) NormPoolForward(p *NormPool, x, y Map, ws []float32) {
 			win.kd = end - d
 			p.rows(x, y, func(in, out, n, kh, kw int) {
 				win.n, win.kh, win.kw = n, kh, kw
-				k.maxRow(ys[od*y.H*y.W*Block+out:], b.y[in:], &win)
+				out += od * y.H * y.W * Block
+				k.maxRow(b.stage.write(ys, out, out+n*Block), b.y[in:], &win)
+				b.stage.done()
 			})
 		}
 	})
@@ -52,15 +54,16 @@ func (m *Machine) NormPoolReduce(p *NormPool, x, dy Map, ch Channels, mean, invs
 	m.Run(x.N*x.CB*slabs, func(worker, i int) {
 		n, cb := i/slabs/x.CB, i/slabs%x.CB
 		first := i % slabs * normPoolSlab
-		xs, c := ewBlock(x, n, cb), centre[cb*Block:][:Block]
+		xs, c := x.block(n, cb), centre[cb*Block:][:Block]
 		plane := x.H * x.W * Block
-		b := p.buffers(ws, worker, x, n, cb)
-		b.backward(k, p, x, dy, ewBlock(dy, n, cb), first, min(x.D, first+normPoolSlab), func(d int, y, g []float32) {
+		b := p.buffers(ws, m.stage(worker), worker, x, n, cb)
+		b.backward(k, p, x, dy, dy.block(n, cb), first, min(x.D, first+normPoolSlab), func(d int, y, g []float32) {
 			var out [32]float32
-			part, px := &parts[(n*x.CB+cb)*x.D+d], xs[d*plane:][:plane]
+			part := &parts[(n*x.CB+cb)*x.D+d]
 			for lo := 0; lo < plane; lo += ewChunk * Block {
 				end := min(plane, lo+ewChunk*Block)
-				k.reduceMask(px[lo:end], g[lo:end], y[lo:end], c, &out)
+				k.reduceMask(b.stage.read(xs, d*plane+lo, d*plane+end), g[lo:end], y[lo:end], c, &out)
+				b.stage.done()
 				for l, v := range out {
 					part[l] += float64(v)
 				}
@@ -87,17 +90,20 @@ func (m *Machine) NormPoolBackward(p *NormPool, x, dy Map, scale, kx, mean, dmea
 	k := m.ewTable()
 	f := k.bnBack[bnMasked|bnFull]
 	slabs := 1
-	if &x.Data[0] != &dx.Data[0] {
+	if !x.Vec().Same(dx.Vec()) {
 		slabs = (x.D + normPoolSlab - 1) / normPoolSlab
 	}
 	m.Run(x.N*x.CB*slabs, func(worker, i int) {
 		n, cb := i/slabs/x.CB, i/slabs%x.CB
-		xs, os := ewBlock(x, n, cb), ewBlock(dx, n, cb)
+		xs, os := x.block(n, cb), dx.block(n, cb)
 		a, b, c, e := scale[cb*Block:][:Block], kx[cb*Block:][:Block], mean[cb*Block:][:Block], dmean[cb*Block:][:Block]
 		plane := x.H * x.W * Block
-		buf := p.buffers(ws, worker, x, n, cb)
-		buf.backward(k, p, x, dy, ewBlock(dy, n, cb), x.D*(i%slabs)/slabs, x.D*(i%slabs+1)/slabs, func(d int, y, g []float32) {
-			f(os[d*plane:][:plane], g, y, xs[d*plane:][:plane], a, b, c, e, false)
+		buf := p.buffers(ws, m.stage(worker), worker, x, n, cb)
+		buf.backward(k, p, x, dy, dy.block(n, cb), x.D*(i%slabs)/slabs, x.D*(i%slabs+1)/slabs, func(d int, y, g []float32) {
+			m.ewPieces(worker, x, d*plane, (d+1)*plane, func(s *stage, lo, hi int) {
+				at := lo - d*plane
+				f(s.write(os, lo, hi), g[at:][:hi-lo], y[at:][:hi-lo], s.read(xs, lo, hi), a, b, c, e, false)
+			})
 		})
 	})
 }
@@ -122,18 +128,20 @@ func (p *NormPool) rows(x, y Map, f func(in, out, n, kh, kw int)) {
 
 // planes are the normalised planes of a block of channels that one window sees, and their gradients.
 type planes struct {
-	x, y, g  []float32
+	stage    *stage
+	x        Vec
+	y, g     []float32
 	a, b     []float32 // scale and shift
 	size     int       // floats of a plane
 	from, to int       // the planes in y and g
 }
 
-func (p *NormPool) buffers(ws []float32, worker int, x Map, n, cb int) *planes {
+func (p *NormPool) buffers(ws []float32, s *stage, worker int, x Map, n, cb int) *planes {
 	size := x.H * x.W * Block
 	all := p.Kernel[0] * size
 	ws = ws[worker*2*all:]
 	return &planes{
-		x: ewBlock(x, n, cb), y: ws[:all], g: ws[all:][:all], size: size,
+		stage: s, x: x.block(n, cb), y: ws[:all], g: ws[all:][:all], size: size,
 		a: p.Scale[cb*Block:][:Block], b: p.Shift[cb*Block:][:Block],
 	}
 }
@@ -149,7 +157,11 @@ func (b *planes) load(k *ewTable, p *NormPool, d, end int) {
 	b.from = d
 	for ; b.to < end; b.to++ {
 		at := (b.to - d) * b.size
-		k.norm(b.y[at:][:b.size], b.x[b.to*b.size:][:b.size], b.a, b.b, 0, false)
+		for lo := 0; lo < b.size; lo += stagePiece {
+			hi := min(b.size, lo+stagePiece)
+			k.norm(b.y[at+lo:at+hi], b.stage.read(b.x, b.to*b.size+lo, b.to*b.size+hi), b.a, b.b, 0, false)
+			b.stage.done()
+		}
 		clear(b.g[at:][:b.size])
 	}
 }
@@ -157,7 +169,7 @@ func (b *planes) load(k *ewTable, p *NormPool, d, end int) {
 // backward calls emit for the planes first to last of x in order, with the plane after the ReLU and its
 // gradient. Each dy goes to the first maximum of its window, as in MaxPoolBackward. Planes of x before the one
 // that is emitted may be written over, as long as all of them are emitted by one call.
-func (b *planes) backward(k *ewTable, p *NormPool, x, dy Map, gs []float32, first, last int, emit func(d int, y, g []float32)) {
+func (b *planes) backward(k *ewTable, p *NormPool, x, dy Map, gs Vec, first, last int, emit func(d int, y, g []float32)) {
 	next := first
 	flush := func(to int) {
 		for ; next < min(to, last); next++ {
@@ -183,7 +195,9 @@ func (b *planes) backward(k *ewTable, p *NormPool, x, dy Map, gs []float32, firs
 		win.kd, win.d0, win.d1 = end-d, max(first-d, 0), min(end, last)-d
 		p.rows(x, dy, func(in, out, n, kh, kw int) {
 			win.n, win.kh, win.kw = n, kh, kw
-			k.maxRowBack(b.g[in:], b.y[in:], gs[od*dy.H*dy.W*Block+out:], &win)
+			out += od * dy.H * dy.W * Block
+			k.maxRowBack(b.g[in:], b.y[in:], b.stage.read(gs, out, out+n*Block), &win)
+			b.stage.done()
 		})
 	}
 	flush(last)

@@ -64,13 +64,13 @@ func testNormPool(t *testing.T, m *Machine, r *rand.Rand, c mapCase, p poolCase,
 
 	for n := range x.N {
 		for cb := range x.CB {
-			if !slices.Equal(ewBlock(y, n, cb), ewBlock(want, n, cb)) {
+			if !slices.Equal(y.block(n, cb).F32, want.block(n, cb).F32) {
 				t.Fatalf("sample %d, block %d: the pooled map differs", n, cb)
 			}
-			if !slices.Equal(ewBlock(dx, n, cb), ewBlock(wantDX, n, cb)) {
+			if !slices.Equal(dx.block(n, cb).F32, wantDX.block(n, cb).F32) {
 				t.Fatalf("sample %d, block %d: dx differs", n, cb)
 			}
-			if !slices.Equal(ewBlock(x, n, cb), ewBlock(wantDX, n, cb)) {
+			if !slices.Equal(x.block(n, cb).F32, wantDX.block(n, cb).F32) {
 				t.Fatalf("sample %d, block %d: dx in the place of x differs", n, cb)
 			}
 		}

@@ -47,14 +47,14 @@ func TestLayerNorm(t *testing.T) {
 				x, dy, gamma, beta := a.plain(), g.plain(), ga.plain(), be.plain()
 				y, mean, invstd := make([]float32, rows*e), make([]float32, rows), make([]float32, rows)
 				dx, dgamma, dbeta := make([]float32, rows*e), make([]float32, e), make([]float32, e)
-				m.LayerNorm(x, rows, e, gamma, beta, eps, y, mean, invstd)
+				m.LayerNorm(Floats(x), rows, e, gamma, beta, eps, Floats(y), mean, invstd)
 				wantFlat(t, "y", y, wantY, 2e-5)
-				m.LayerNormBackward(x, dy, rows, e, gamma, mean, invstd, dx, dgamma, dbeta)
+				m.LayerNormBackward(Floats(x), Floats(dy), rows, e, gamma, mean, invstd, Floats(dx), dgamma, dbeta)
 				// A row of one value has invstd 316: what cancels there leaves rounding errors that large.
 				wantFlat(t, "dx", dx, wantDX, 1e-4)
 				wantFlat(t, "dgamma", dgamma, wantG, 1e-4)
 				wantFlat(t, "dbeta", dbeta, wantB, 1e-5)
-				m.LayerNormBackward(x, dy, rows, e, gamma, mean, invstd, dy, dgamma, dbeta)
+				m.LayerNormBackward(Floats(x), Floats(dy), rows, e, gamma, mean, invstd, Floats(dy), dgamma, dbeta)
 				if !slices.Equal(dy, dx) {
 					t.Fatal("dx in place of dy differs")
 				}
@@ -72,8 +72,8 @@ func TestGELU(t *testing.T) {
 			x[i] = float32(i-n/2) * 0.001
 			dy[i] = 1
 		}
-		m.GELU(x, y)
-		m.GELUBackward(x, dy, dx)
+		m.GELU(Floats(x), Floats(y))
+		m.GELUBackward(Floats(x), Floats(dy), Floats(dx))
 		for i, v := range x {
 			z := float64(v)
 			cdf := 0.5 * (1 + math.Erf(z/math.Sqrt2))
@@ -88,17 +88,17 @@ func TestGELU(t *testing.T) {
 		// An element's result must not depend on its place.
 		for shift := range 16 {
 			part := make([]float32, 40)
-			m.GELU(x[9000+shift:9040+shift], part)
+			m.GELU(Floats(x[9000+shift:9040+shift]), Floats(part))
 			if !slices.Equal(part, y[9000+shift:9040+shift]) {
 				t.Fatalf("GELU of a slice that starts %d later differs", shift)
 			}
 		}
-		m.GELUBackward(x, dy, dy)
+		m.GELUBackward(Floats(x), Floats(dy), Floats(dy))
 		if !slices.Equal(dy, dx) {
 			t.Fatal("dx in place of dy differs")
 		}
 		x[3] = float32(math.NaN())
-		m.GELU(x, x)
+		m.GELU(Floats(x), Floats(x))
 		if x[3] == x[3] {
 			t.Fatalf("GELU(NaN) = %v", x[3])
 		}

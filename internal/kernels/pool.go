@@ -11,6 +11,7 @@ import (
 type Pool struct {
 	threads int
 	work    []chan *job
+	stages  []stage    // by worker
 	mu      sync.Mutex // one Run at a time
 }
 
@@ -23,7 +24,7 @@ type job struct {
 
 // NewPool starts a pool of threads workers, the caller of Run included; threads < 1 means 1.
 func NewPool(threads int) *Pool {
-	p := &Pool{threads: max(1, threads)}
+	p := &Pool{threads: max(1, threads), stages: make([]stage, max(1, threads))}
 	for w := 1; w < p.threads; w++ {
 		c := make(chan *job, 1)
 		p.work = append(p.work, c)
@@ -45,14 +46,14 @@ func (p *Pool) Run(n int, f func(worker, i int)) {
 	if n <= 0 {
 		return
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.threads == 1 || n == 1 {
 		for i := range n {
 			f(0, i)
 		}
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	j := &job{n: n, f: f}
 	helpers := min(p.threads, n) - 1
 	j.wg.Add(helpers)

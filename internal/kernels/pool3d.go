@@ -39,7 +39,7 @@ func (m *Machine) MaxPool(x, y Map, kernel, stride, pad [3]int) {
 	w := Window{kernel, stride, pad}
 	m.Run(x.N*x.CB*slabs, func(_, i int) {
 		n, cb := i/slabs/x.CB, i/slabs%x.CB
-		xs, ys := ewBlock(x, n, cb), ewBlock(y, n, cb)
+		xs, ys := x.block(n, cb).F32, y.block(n, cb).F32
 		for od := i % slabs * poolSlab; od < min(y.D, (i%slabs+1)*poolSlab); od++ {
 			d := max(od*stride[0]-pad[0], 0)
 			depth := min(od*stride[0]-pad[0]+kernel[0], x.D) - d
@@ -70,7 +70,7 @@ func (m *Machine) maxPoolPlanes(x, y Map, w Window, first, n int) {
 	k := m.ewTable()
 	m.Run(x.CB*n, func(_, i int) {
 		cb, d := i/n, i%n
-		k.maxPlane(ewBlock(x, 0, cb)[d*x.H*x.W*Block:], ewBlock(y, 0, cb)[(first+d)*y.H*y.W*Block:], x, y, w, 1)
+		k.maxPlane(x.block(0, cb).F32[d*x.H*x.W*Block:], y.block(0, cb).F32[(first+d)*y.H*y.W*Block:], x, y, w, 1)
 	})
 }
 
@@ -85,7 +85,7 @@ func (m *Machine) MaxPoolBackward(x, dy, dx Map, kernel, stride, pad [3]int) {
 	}
 	m.Run(x.N*x.CB*slabs, func(_, i int) {
 		n, cb := i/slabs/x.CB, i/slabs%x.CB
-		xs, gs, os := ewBlock(x, n, cb), ewBlock(dy, n, cb), ewBlock(dx, n, cb)
+		xs, gs, os := x.block(n, cb).F32, dy.block(n, cb).F32, dx.block(n, cb).F32
 		first, last := x.D*(i%slabs)/slabs, x.D*(i%slabs+1)/slabs
 		plane := x.H * x.W * Block
 		win := poolWindow{step: stride[2] * Block, hs: x.W * Block, ds: plane}
@@ -134,7 +134,7 @@ func (m *Machine) AvgPool(x, y Map, kernel, stride [3]int) {
 	slabs := (y.D + poolSlab - 1) / poolSlab
 	m.Run(x.N*x.CB*slabs, func(_, i int) {
 		n, cb := i/slabs/x.CB, i/slabs%x.CB
-		xs, ys := ewBlock(x, n, cb), ewBlock(y, n, cb)
+		xs, ys := x.block(n, cb).F32, y.block(n, cb).F32
 		win := poolWindow{
 			n: y.W, step: stride[2] * Block, kd: kernel[0], kh: kernel[1], kw: kernel[2],
 			hs: x.W * Block, ds: x.H * x.W * Block,
@@ -154,7 +154,7 @@ func (m *Machine) AvgPoolBackward(dy, dx Map, kernel, stride [3]int) {
 	scale := 1 / float32(kernel[0]*kernel[1]*kernel[2])
 	m.Run(dx.N*dx.CB*dx.D, func(_, i int) {
 		n, cb, d := i/dx.D/dx.CB, i/dx.D%dx.CB, i%dx.D
-		gs, os := ewBlock(dy, n, cb), ewBlock(dx, n, cb)
+		gs, os := dy.block(n, cb).F32, dx.block(n, cb).F32
 		d0, d1 := poolCover(d, dy.D, kernel[0], stride[0])
 		for h := range dx.H {
 			row := os[(d*dx.H+h)*dx.W*Block:][:dx.W*Block]
@@ -183,18 +183,19 @@ func (m *Machine) GlobalAvgPool(x Map, ch Channels, out []float32) {
 	voxels := x.D * x.H * x.W
 	count := ch.Count()
 	logical := ewLogical(ch, x.CB)
-	m.Run(x.N*x.CB, func(_, i int) {
+	m.Run(x.N*x.CB, func(worker, i int) {
 		n, cb := i/x.CB, i%x.CB
-		xs := ewBlock(x, n, cb)
+		s, xs := m.stage(worker), x.block(n, cb)
 		var part [16]float32
-		var s [16]float64
-		for lo := 0; lo < len(xs); lo += ewChunk * Block {
-			k.sum(xs[lo:min(len(xs), lo+ewChunk*Block)], &part)
+		var sum [16]float64
+		for lo := 0; lo < xs.Len(); lo += ewChunk * Block {
+			k.sum(s.read(xs, lo, min(xs.Len(), lo+ewChunk*Block)), &part)
+			s.done()
 			for l, v := range part {
-				s[l] += float64(v)
+				sum[l] += float64(v)
 			}
 		}
-		for l, v := range s {
+		for l, v := range sum {
 			if c := logical[cb*Block+l]; c >= 0 {
 				out[n*count+c] = float32(v / float64(voxels))
 			}
@@ -207,9 +208,8 @@ func (m *Machine) GlobalAvgPoolBackward(dy []float32, ch Channels, dx Map) {
 	inv := 1 / float32(dx.D*dx.H*dx.W)
 	count := ch.Count()
 	logical := ewLogical(ch, dx.CB)
-	m.Run(dx.N*dx.CB, func(_, i int) {
-		n, cb := i/dx.CB, i%dx.CB
-		os := ewBlock(dx, n, cb)
+	m.ewBlockPieces(dx, func(s *stage, n, cb, lo, hi int) {
+		os := s.write(dx.block(n, cb), lo, hi)
 		for l := range Block {
 			os[l] = 0
 			if c := logical[cb*Block+l]; c >= 0 {

@@ -47,7 +47,7 @@ type Rate struct {
 // Seconds predicts the time of a step, and the part of it that recomputes.
 func (r Rate) Seconds(p *engine.Program) (step, added float64) {
 	for _, in := range p.Instrs {
-		flop, bytes := in.Work(p.Device.ElementSize())
+		flop, bytes := in.Work(p.Device)
 		took := float64(bytes) / (r.GBPS * 1e9)
 		if flop > 0 {
 			took = float64(flop) / (r.GFLOPS * 1e9)

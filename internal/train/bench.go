@@ -55,7 +55,7 @@ func Bench(ctx context.Context, c *config.Config, o BenchOptions, report *progre
 		return nil, err
 	}
 	defer dev.Close()
-	prof := newProfiler(dev.ElementSize())
+	prof := newProfiler(dev)
 	b := &Benchmark{Model: net.Name, Mode: "infer", Batch: EvalBatch(c), ShapeDHW: c.Preprocess.ShapeDHW, Threads: dev.Threads(), Device: dev.Name(), Steps: o.Steps}
 	opt := session.Options{Network: net, ShapeDHW: c.Preprocess.ShapeDHW, EvalBatch: b.Batch}
 	if o.Training {

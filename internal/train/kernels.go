@@ -24,7 +24,7 @@ func OpenDevice(c *config.Config, threads int) (*cpu.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cpu.NewTuned(threads, t.Tuning()), nil
+	return cpu.NewWith(threads, cpu.Options{Tuning: t.Tuning()}), nil
 }
 
 // openDevice is OpenDevice, and takes for a run that goes on the kernels that it began with.
@@ -34,7 +34,7 @@ func (r *run) openDevice() (*cpu.Device, error) {
 		return nil, err
 	}
 	r.kernels = table
-	return cpu.NewTuned(r.threads(), table.Tuning()), nil
+	return cpu.NewWith(r.threads(), cpu.Options{Tuning: table.Tuning()}), nil
 }
 
 func (r *run) kernelTable() (*kerneltable.Table, error) {

@@ -165,7 +165,7 @@ func measureRate(ctx context.Context, dev *cpu.Device, w *memplan.Workload, gflo
 		var flop, bytes int64
 		var products, rest time.Duration
 		sess.Observe(func(in *engine.Instr, took time.Duration) {
-			if f, b := in.Work(dev.ElementSize()); f > 0 {
+			if f, b := in.Work(dev); f > 0 {
 				flop += f
 				products += took
 			} else {

@@ -33,19 +33,19 @@ type ProfileRow struct {
 
 // profiler adds up the times of instructions.
 type profiler struct {
-	elementSize int
+	dev         engine.Device
 	steps       int
 	kinds       map[string]*ProfileRow
 	layers      map[[2]string]*ProfileRow
 }
 
-func newProfiler(elementSize int) *profiler {
-	return &profiler{elementSize: elementSize, kinds: map[string]*ProfileRow{}, layers: map[[2]string]*ProfileRow{}}
+func newProfiler(dev engine.Device) *profiler {
+	return &profiler{dev: dev, kinds: map[string]*ProfileRow{}, layers: map[[2]string]*ProfileRow{}}
 }
 
 func (p *profiler) observe(in *engine.Instr, took time.Duration) {
 	kind := in.Op.Kind()
-	flop, bytes := in.Work(p.elementSize)
+	flop, bytes := in.Work(p.dev)
 	if p.kinds[kind] == nil {
 		p.kinds[kind] = &ProfileRow{Kind: kind}
 	}

@@ -22,25 +22,32 @@ const (
 	convWeightP              // packed for a convolution of a row-major volume
 )
 
-// Device runs programs on the processor's cores in float32.
+// Device runs programs on the processor's cores: in float32, or in hybrid precision (half.go).
 type Device struct {
 	m      *kernels.Machine
 	tuning kernels.Tuning
+	half   bool // activations are bfloat16
 
 	mu    sync.Mutex
 	convs map[string]*kernels.Conv // by what they were made of: their tables are shared by all operations
 }
 
-// New returns the device with the best instruction set of this processor and the given number of threads.
-func New(threads int) *Device { return NewTuned(threads, nil) }
-
-// NewTuned is New with a table of choices.
-func NewTuned(threads int, t kernels.Tuning) *Device {
-	return &Device{m: kernels.NewMachine(threads), tuning: t}
+// Options say how a device computes.
+type Options struct {
+	Tuning kernels.Tuning // choices of algorithms; nil: the defaults
+	Half   bool           // hybrid precision: activations in bfloat16
 }
 
-// On returns the device on a machine of one's own.
-func On(m *kernels.Machine) *Device { return &Device{m: m} }
+// New returns the device with the best instruction set of this processor and the given number of threads.
+func New(threads int) *Device { return NewWith(threads, Options{}) }
+
+// NewWith is New with options.
+func NewWith(threads int, o Options) *Device { return On(kernels.NewMachine(threads), o) }
+
+// On is NewWith on a machine of one's own.
+func On(m *kernels.Machine, o Options) *Device {
+	return &Device{m: m, tuning: o.Tuning, half: o.Half}
+}
 
 // Machine returns what the device's kernels run on.
 func (d *Device) Machine() *kernels.Machine { return d.m }
@@ -54,8 +61,14 @@ func (d *Device) Threads() int { return d.m.Threads() }
 // Ceilings measures what the device can do at most, in a fraction of a second.
 func (d *Device) Ceilings() kernels.Ceilings { return d.m.MeasureCeilings() }
 
-// Name names the device and its instruction set.
-func (d *Device) Name() string { return "cpu-" + d.m.ISA.String() }
+// Name names the device, its instruction set and its precision where that is not float32.
+func (d *Device) Name() string {
+	name := "cpu-" + d.m.ISA.String()
+	if d.half {
+		name += "-bf16"
+	}
+	return name
+}
 
 // ElementSize is that of float32.
 func (d *Device) ElementSize() int { return 4 }
@@ -104,8 +117,14 @@ func (d *Device) convWeight(x engine.Layout, t graph.Type, stride, pad [3]int) e
 }
 
 // OutputLayout keeps feature maps blocked; where an operation keeps its input's channels it keeps their
-// segments too.
-func (d *Device) OutputLayout(op graph.Op, _ int, in []engine.Layout, t graph.Type) engine.Layout {
+// segments too. In hybrid precision it says which values are bfloat16.
+func (d *Device) OutputLayout(op graph.Op, i int, in []engine.Layout, t graph.Type) engine.Layout {
+	l := d.outputLayout(op, in, t)
+	l.Half = d.half && storesHalf(op, i, in, t)
+	return l
+}
+
+func (d *Device) outputLayout(op graph.Op, in []engine.Layout, t graph.Type) engine.Layout {
 	switch op := op.(type) {
 	case ops.Conv3DBackwardWeights:
 		l := weightLayout(in[0], t)
@@ -194,27 +213,31 @@ func (d *Device) InPlace(op graph.Op, n int) []int {
 
 // Import writes row-major values in the layout.
 func (d *Device) Import(dst engine.Buf, l engine.Layout, src []float32) {
-	to := engine.F32(dst)
-	switch l.Format {
-	case rowMajor:
-		copy(to, src)
-	case blocked:
+	to := vec(l, dst)
+	switch {
+	case l.Format == blocked:
 		d.m.FromPlain(src, l.Segments, feature(l, to))
+	case l.Format != rowMajor:
+		d.m.PackWeights(packer(d.m.ISA, l), to.F32, src)
+	case l.Half:
+		d.m.Narrow(to.Half[:len(src)], src)
 	default:
-		d.m.PackWeights(packer(d.m.ISA, l), to, src)
+		copy(to.F32, src)
 	}
 }
 
 // Export reads the layout's values in row-major order.
 func (d *Device) Export(dst []float32, l engine.Layout, src engine.Buf) {
-	from := engine.F32(src)
-	switch l.Format {
-	case rowMajor:
-		copy(dst, from)
-	case blocked:
+	from := vec(l, src)
+	switch {
+	case l.Format == blocked:
 		d.m.ToPlain(feature(l, from), l.Segments, dst)
+	case l.Format != rowMajor:
+		d.m.UnpackWeights(packer(d.m.ISA, l), dst, from.F32)
+	case l.Half:
+		d.m.Widen(dst, from.Half[:len(dst)])
 	default:
-		d.m.UnpackWeights(packer(d.m.ISA, l), dst, from)
+		copy(dst, from.F32)
 	}
 }
 
@@ -227,10 +250,18 @@ func packer(isa kernels.ISA, l engine.Layout) *kernels.Conv {
 	}, isa)
 }
 
-// feature views a buffer as a map.
-func feature(l engine.Layout, data []float32) kernels.Map {
+// vec views a buffer as values.
+func vec(l engine.Layout, b engine.Buf) kernels.Vec {
+	if l.Half {
+		return kernels.Vec{Half: engine.BF16(b)}
+	}
+	return kernels.Floats(engine.F32(b))
+}
+
+// feature views values as a map.
+func feature(l engine.Layout, v kernels.Vec) kernels.Map {
 	s := l.Type.Shape
-	m := kernels.Map{Data: data, N: s[0], D: s[2], H: s[3], W: s[4], Stride: l.Stride}
+	m := kernels.Map{Data: v.F32, Half: v.Half, N: s[0], D: s[2], H: s[3], W: s[4], Stride: l.Stride}
 	if l.Format == rowMajor {
 		m.CB, m.Stride = s[1], s[1]*s[2]*s[3]*s[4]
 	} else {
@@ -322,7 +353,7 @@ func Convolutions(programs ...*engine.Program) []ConvUse {
 type run func(a *args)
 
 type args struct {
-	in, out [][]float32
+	in, out []kernels.Vec
 	work    []float32
 	kept    []float32
 	fresh   bool // kept holds what an earlier run made
@@ -339,23 +370,35 @@ func (d *Device) Kernel(op graph.Op, in, out []engine.Layout) (engine.Kernel, er
 	if err := sameSegments(op, in); err != nil {
 		return engine.Kernel{}, err
 	}
+	f, work := d.bind(op, in, out)
+	if f == nil {
+		return engine.Kernel{}, fmt.Errorf("the CPU device has no kernel for %s", op.Kind())
+	}
+	return engine.Kernel{Workspace: work, Kept: d.keptOf(op, in), Run: func(c *engine.Call) {
+		a := &args{work: engine.F32(c.Work), kept: engine.F32(c.Kept), fresh: c.Fresh, info: c.Info}
+		for i, b := range c.In {
+			a.in = append(a.in, vec(in[i], b))
+		}
+		for i, b := range c.Out {
+			a.out = append(a.out, vec(out[i], b))
+		}
+		f(a)
+	}}, nil
+}
+
+// bind returns the kernel of an operation and its workspace, nil where there is none.
+func (d *Device) bind(op graph.Op, in, out []engine.Layout) (run, int) {
+	if anyHalf(in, out) && !d.takesHalf(op) {
+		return d.widened(op, in, out)
+	}
 	for _, bind := range []func(graph.Op, []engine.Layout, []engine.Layout) (run, int){
 		d.convKernel, d.volumeKernel, d.denseKernel, d.tokenKernel, d.stateKernel,
 	} {
 		if f, work := bind(op, in, out); f != nil {
-			return engine.Kernel{Workspace: work, Kept: d.keptOf(op, in), Run: func(c *engine.Call) {
-				a := &args{work: engine.F32(c.Work), kept: engine.F32(c.Kept), fresh: c.Fresh, info: c.Info}
-				for _, b := range c.In {
-					a.in = append(a.in, engine.F32(b))
-				}
-				for _, b := range c.Out {
-					a.out = append(a.out, engine.F32(b))
-				}
-				f(a)
-			}}, nil
+			return f, work
 		}
 	}
-	return engine.Kernel{}, fmt.Errorf("the CPU device has no kernel for %s", op.Kind())
+	return nil, 0
 }
 
 // sameSegments refuses to go element by element through maps whose channels are grouped differently, such as

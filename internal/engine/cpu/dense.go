@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"slices"
+
 	"github.com/ctclass/ctclass/internal/engine"
 	"github.com/ctclass/ctclass/internal/graph"
 	"github.com/ctclass/ctclass/internal/kernels"
@@ -13,8 +15,8 @@ func (d *Device) denseKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 	switch op := op.(type) {
 	case graph.Sum:
 		return func(a *args) {
-			srcs := append([][]float32(nil), a.in...)
-			if last := len(srcs) - 1; &srcs[last][0] == &a.out[0][0] { // two terms: the sum is the same either way
+			srcs := slices.Clone(a.in)
+			if last := len(srcs) - 1; srcs[last].Same(a.out[0]) { // two terms: the sum is the same either way
 				srcs[0], srcs[last] = srcs[last], srcs[0]
 			}
 			m.SumFlat(a.out[0], srcs...)
@@ -41,25 +43,25 @@ func (d *Device) denseKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		}, 0
 	case ops.Part:
 		return func(a *args) {
-			if n := out[0].Size; &a.out[0][0] != &a.in[0][op.Offset] {
-				copy(a.out[0][:n], a.in[0][op.Offset:])
+			if n := out[0].Size; &a.out[0].F32[0] != &a.in[0].F32[op.Offset] {
+				copy(a.out[0].F32[:n], a.in[0].F32[op.Offset:])
 			}
 		}, 0
 	case ops.Stack2:
-		return func(a *args) { copy(a.out[0][copy(a.out[0], a.in[0]):], a.in[1]) }, 0
+		return func(a *args) { copy(a.out[0].F32[copy(a.out[0].F32, a.in[0].F32):], a.in[1].F32) }, 0
 	case ops.Loss:
 		n := in[0].Type.Shape[0]
 		return func(a *args) {
-			a.out[0][0] = float32(engine.LossValue(op.F, widen(a.in[0]), widen(a.in[1]), n) * float64(a.in[2][0]))
+			a.out[0].F32[0] = float32(engine.LossValue(op.F, widen(a.in[0].F32), widen(a.in[1].F32), n) * float64(a.in[2].F32[0]))
 		}, 0
 	case ops.LossBackward:
 		n := in[0].Type.Shape[0]
 		return func(a *args) {
-			g := make([]float64, len(a.in[0]))
-			engine.LossGradient(op.F, widen(a.in[0]), widen(a.in[1]), g, n)
-			scale := float64(a.in[2][0]) * float64(a.in[3][0])
+			g := make([]float64, len(a.in[0].F32))
+			engine.LossGradient(op.F, widen(a.in[0].F32), widen(a.in[1].F32), g, n)
+			scale := float64(a.in[2].F32[0]) * float64(a.in[3].F32[0])
 			for i, v := range g {
-				a.out[0][i] = float32(v * scale)
+				a.out[0].F32[i] = float32(v * scale)
 			}
 		}, 0
 	}
@@ -86,28 +88,28 @@ func (d *Device) linearKernel(op graph.Op, in []engine.Layout) (run, int) {
 		rows, i := rowsCols(in[0])
 		o := in[1].Type.Shape[0]
 		return func(a *args) {
-			m.GEMM(false, true, rows, o, i, a.in[0], i, a.in[1], i, a.out[0], o, false, a.work)
-			m.AddBias(a.out[0], rows, o, a.in[2], false, a.out[0])
+			m.GEMM(false, true, rows, o, i, a.in[0].F32, i, a.in[1].F32, i, a.out[0].F32, o, false, a.work)
+			m.AddBias(a.out[0].F32, rows, o, a.in[2].F32, false, a.out[0].F32)
 		}, m.GEMMWorkspace(false, true, rows, o, i)
 	case ops.LinearBackwardData: // (rows, O)·(O, I)
 		rows, o := rowsCols(in[0])
 		i := in[1].Type.Elements() / o
 		return func(a *args) {
-			m.GEMM(false, false, rows, i, o, a.in[0], o, a.in[1], i, a.out[0], i, false, a.work)
+			m.GEMM(false, false, rows, i, o, a.in[0].F32, o, a.in[1].F32, i, a.out[0].F32, i, false, a.work)
 		}, m.GEMMWorkspace(false, false, rows, i, o)
 	case ops.LinearBackwardWeights: // (rows, O)ᵀ·(rows, I)
 		rows, o := rowsCols(in[0])
 		i := in[1].Type.Elements() / rows
 		return func(a *args) {
-			m.GEMM(true, false, o, i, rows, a.in[0], o, a.in[1], i, a.out[0], i, false, a.work)
+			m.GEMM(true, false, o, i, rows, a.in[0].F32, o, a.in[1].F32, i, a.out[0].F32, i, false, a.work)
 		}, m.GEMMWorkspace(true, false, o, i, rows)
 	case ops.ColumnSum:
 		rows, o := rowsCols(in[0])
-		return func(a *args) { m.ColumnSum(a.in[0], rows, o, a.out[0]) }, 0
+		return func(a *args) { m.ColumnSum(a.in[0], rows, o, a.out[0].F32) }, 0
 	case ops.SumSamples:
 		n := in[0].Type.Shape[0]
 		cols := in[0].Type.Elements() / n
-		return func(a *args) { m.ColumnSum(a.in[0], n, cols, a.out[0]) }, 0
+		return func(a *args) { m.ColumnSum(a.in[0], n, cols, a.out[0].F32) }, 0
 	}
 	return nil, 0
 }
@@ -125,28 +127,28 @@ func (d *Device) stateKernel(op graph.Op, in, _ []engine.Layout) (run, int) {
 		}
 		return func(a *args) {
 			for i := range c {
-				batch := float64(a.in[1][row+i]) * unbias
+				batch := float64(a.in[1].F32[row+i]) * unbias
 				if batch-batch != 0 { // it would stay for ever
 					continue
 				}
-				a.out[0][i] = float32((1-op.Momentum)*float64(a.in[0][i]) + op.Momentum*batch)
+				a.out[0].F32[i] = float32((1-op.Momentum)*float64(a.in[0].F32[i]) + op.Momentum*batch)
 			}
 		}, 0
 	case ops.Accumulate:
 		return func(a *args) {
 			if a.info.First {
-				copy(a.out[0], a.in[1])
+				copy(a.out[0].F32, a.in[1].F32)
 				return
 			}
-			m.Axpy(1, a.in[1], a.out[0])
+			m.Axpy(1, a.in[1].F32, a.out[0].F32)
 		}, 0
 	case ops.ClipFactor:
 		return func(a *args) {
 			var sum float64
 			for _, g := range a.in {
-				sum += m.SumSquares(g)
+				sum += m.SumSquares(g.F32)
 			}
-			a.out[0][0] = float32(engine.ClipFactor(op, sum))
+			a.out[0].F32[0] = float32(engine.ClipFactor(op, sum))
 		}, 0
 	case ops.AdamW:
 		return d.update(op.Update, 2, func(w, g []float32, states [][]float32, info *engine.RunInfo) bool {
@@ -168,32 +170,36 @@ func (d *Device) stateKernel(op graph.Op, in, _ []engine.Layout) (run, int) {
 // was finite.
 func (d *Device) update(op ops.Update, states int, step func(w, g []float32, states [][]float32, info *engine.RunInfo) bool) run {
 	return func(a *args) {
-		g := a.in[len(a.out)]
+		g := a.in[len(a.out)].F32
 		if op.Clipped {
-			factor := a.in[len(a.out)+1][0]
+			factor := a.in[len(a.out)+1].F32[0]
 			if factor != factor {
 				a.info.NotApplied = true
 				return
 			}
 			if factor != 1 { // nothing reads the gradient after its update
-				d.m.Scale(g, factor, g)
+				d.m.Scale(kernels.Floats(g), factor, kernels.Floats(g))
 			}
 		}
-		if !step(a.out[0], g, a.out[1:1+states], a.info) {
+		moments := make([][]float32, states)
+		for i := range moments {
+			moments[i] = a.out[1+i].F32
+		}
+		if !step(a.out[0].F32, g, moments, a.info) {
 			a.info.NotApplied = true
 		}
 		if op.Average > 0 {
-			d.m.MovingAverage(a.out[1+states], a.out[0], op.AverageDecay(a.info.Step))
+			d.m.MovingAverage(a.out[1+states].F32, a.out[0].F32, op.AverageDecay(a.info.Step))
 		}
 	}
 }
 
 // dropPath scales the n values of each sample by its factor, from x to y with their strides from sample to sample.
-func dropPath(m *kernels.Machine, factors []float64, x []float32, xStride int, y []float32, yStride, n int) {
+func dropPath(m *kernels.Machine, factors []float64, x kernels.Vec, xStride int, y kernels.Vec, yStride, n int) {
 	for i, f := range factors {
-		from, to := x[i*xStride:][:n], y[i*yStride:][:n]
+		from, to := x.Slice(i*xStride, i*xStride+n), y.Slice(i*yStride, i*yStride+n)
 		if f == 0 {
-			clear(to)
+			to.Clear()
 		} else {
 			m.Scale(from, float32(f), to)
 		}

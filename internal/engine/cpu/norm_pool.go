@@ -18,7 +18,7 @@ func lanes(l engine.Layout) (index []int, n int) {
 // 2·lanes floats of the workspace, the rest of which it returns.
 func (d *Device) normPool(op ops.NormPool, x engine.Layout, a *args) (*kernels.NormPool, []float32) {
 	index, n := lanes(x)
-	scale, shift := normCoefficients(a.work[:2*n], index, a.in[1], a.in[2], a.in[3], op.Eps)
+	scale, shift := normCoefficients(a.work[:2*n], index, a.in[1].F32, a.in[2].F32, a.in[3].F32, op.Eps)
 	return &kernels.NormPool{Scale: scale, Shift: shift, Kernel: op.Kernel, Stride: op.Stride, Pad: op.Pad}, a.work[2*n:]
 }
 
@@ -44,10 +44,10 @@ func (d *Device) normPoolReduceKernel(op ops.NormPoolReduce, in []engine.Layout)
 		p, work := d.normPool(ops.NormPool(op), x, a)
 		invstd := work[:c]
 		for i := range invstd {
-			invstd[i] = float32(1 / math.Sqrt(float64(a.in[1][c+i])+op.Eps))
+			invstd[i] = float32(1 / math.Sqrt(float64(a.in[1].F32[c+i])+op.Eps))
 		}
 		d.m.NormPoolReduce(p, feature(x, a.in[0]), feature(in[4], a.in[4]), kernels.Channels(x.Segments),
-			a.in[1][:c], invstd, a.out[0][:c], a.out[0][c:2*c], work[n:])
+			a.in[1].F32[:c], invstd, a.out[0].F32[:c], a.out[0].F32[c:2*c], work[n:])
 	}, 3*n + d.normPoolWorkspace(ops.NormPool(op), x)
 }
 
@@ -58,7 +58,7 @@ func (d *Device) normPoolBackwardKernel(op ops.NormPoolBackward, in, out []engin
 	count := float64(s[0] * s[2] * s[3] * s[4])
 	return func(a *args) {
 		p, work := d.normPool(ops.NormPool(op), x, a)
-		k := bnCoefficients(work[:4*n], n, index, a.in[1], a.in[2], a.in[5], op.Eps, count)
+		k := bnCoefficients(work[:4*n], n, index, a.in[1].F32, a.in[2].F32, a.in[5].F32, op.Eps, count)
 		d.m.NormPoolBackward(p, feature(x, a.in[0]), feature(in[4], a.in[4]), k[0], k[1], k[2], k[3], feature(out[0], a.out[0]), work[4*n:])
 	}, 6*n + d.normPoolWorkspace(ops.NormPool(op), x)
 }

@@ -136,7 +136,7 @@ type cpuProbe struct {
 
 // newCPUProbe returns a device of one instruction set; it is closed with the test.
 func newCPUProbe(t *testing.T, isa kernels.ISA, threads int) probed {
-	d := On(&kernels.Machine{Pool: kernels.NewPool(threads), ISA: isa})
+	d := On(&kernels.Machine{Pool: kernels.NewPool(threads), ISA: isa}, Options{})
 	t.Cleanup(d.Close)
 	return cpuProbe{d, &last{}}
 }
@@ -157,11 +157,11 @@ func (d cpuProbe) Kernel(op graph.Op, in, out []engine.Layout) (engine.Kernel, e
 	switch op.(type) {
 	case enter:
 		return engine.Kernel{Run: func(c *engine.Call) {
-			d.m.FromPlain(engine.F32(c.In[0])[:in[0].Size], out[0].Segments, feature(out[0], engine.F32(c.Out[0])))
+			d.m.FromPlain(engine.F32(c.In[0])[:in[0].Size], out[0].Segments, feature(out[0], vec(out[0], c.Out[0])))
 		}}, nil
 	case leave:
 		return engine.Kernel{Run: func(c *engine.Call) {
-			d.m.ToPlain(feature(in[0], engine.F32(c.In[0])), in[0].Segments, engine.F32(c.Out[0])[:out[0].Size])
+			d.m.ToPlain(feature(in[0], vec(in[0], c.In[0])), in[0].Segments, engine.F32(c.Out[0])[:out[0].Size])
 		}}, nil
 	}
 	if f := flatProbe(engine.F32, op, in[0].Type.Elements()); f != nil {

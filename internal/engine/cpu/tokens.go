@@ -20,10 +20,10 @@ func (d *Device) tokenKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		n, t, e := dims3(in[0])
 		return func(a *args) {
 			m.Run(n, func(_, i int) {
-				row := a.out[0][i*(t+1)*e:][:(t+1)*e]
-				copy(row, a.in[1][:e])
-				copy(row[e:], a.in[0][i*t*e:][:t*e])
-				for j, p := range a.in[2][:len(row)] {
+				row := a.out[0].F32[i*(t+1)*e:][:(t+1)*e]
+				copy(row, a.in[1].F32[:e])
+				copy(row[e:], a.in[0].F32[i*t*e:][:t*e])
+				for j, p := range a.in[2].F32[:len(row)] {
 					row[j] += p
 				}
 			})
@@ -31,21 +31,21 @@ func (d *Device) tokenKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 	case ops.EmbedTokensBackward:
 		n, t, e := dims3(out[0])
 		return func(a *args) {
-			m.Run(n, func(_, i int) { copy(a.out[0][i*t*e:][:t*e], a.in[0][(i*(t+1)+1)*e:]) })
+			m.Run(n, func(_, i int) { copy(a.out[0].F32[i*t*e:][:t*e], a.in[0].F32[(i*(t+1)+1)*e:]) })
 		}, 0
 	case ops.FirstToken:
 		n, t, e := dims3(in[0])
 		return func(a *args) {
 			for i := range n {
-				copy(a.out[0][i*e:][:e], a.in[0][i*t*e:])
+				copy(a.out[0].F32[i*e:][:e], a.in[0].F32[i*t*e:])
 			}
 		}, 0
 	case ops.FirstTokenBackward:
 		n, t, e := dims3(out[0])
 		return func(a *args) {
-			clear(a.out[0][:n*t*e])
+			clear(a.out[0].F32[:n*t*e])
 			for i := range n {
-				copy(a.out[0][i*t*e:], a.in[0][i*e:][:e])
+				copy(a.out[0].F32[i*t*e:], a.in[0].F32[i*e:][:e])
 			}
 		}, 0
 	case ops.GELU:
@@ -69,10 +69,10 @@ func (d *Device) patches(op ops.Patches, shape []int) run {
 	return func(a *args) {
 		d.m.Run(shape[0]*td*th, func(_, i int) {
 			n, z, y := i/th/td, i/th%td, i%th
-			row := a.out[0][i*tw*width:][:tw*width]
+			row := a.out[0].F32[i*tw*width:][:tw*width]
 			for j := range c * pd * ph { // each line of voxels goes to all patches of the row
 				ch, dz, dy := j/ph/pd, j/ph%pd, j%ph
-				line := a.in[0][(((n*c+ch)*shape[2]+z*pd+dz)*h+y*ph+dy)*w:][:w]
+				line := a.in[0].F32[(((n*c+ch)*shape[2]+z*pd+dz)*h+y*ph+dy)*w:][:w]
 				for t := range tw {
 					copy(row[t*width+j*pw:][:pw], line[t*pw:])
 				}
@@ -92,7 +92,7 @@ func (d *Device) layerNormKernel(op graph.Op, in, out []engine.Layout) (run, int
 	case ops.LayerNorm:
 		return func(a *args) {
 			mean, invstd := stats(a)
-			m.LayerNorm(a.in[0], rows, e, a.in[1], a.in[2], op.Eps, a.out[0], mean, invstd)
+			m.LayerNorm(a.in[0], rows, e, a.in[1].F32, a.in[2].F32, op.Eps, a.out[0], mean, invstd)
 		}, 2 * rows
 	case ops.LayerNormBackward:
 		return func(a *args) {
@@ -100,9 +100,9 @@ func (d *Device) layerNormKernel(op graph.Op, in, out []engine.Layout) (run, int
 			m.LayerNormStats(a.in[0], rows, e, op.Eps, mean, invstd)
 			red := a.work[2*rows:]
 			if len(out) == 2 {
-				red = a.out[1]
+				red = a.out[1].F32
 			}
-			m.LayerNormBackward(a.in[0], a.in[2], rows, e, a.in[1], mean, invstd, a.out[0], red[e:2*e], red[:e])
+			m.LayerNormBackward(a.in[0], a.in[2], rows, e, a.in[1].F32, mean, invstd, a.out[0], red[e:2*e], red[:e])
 		}, 2*rows + 2*e
 	case ops.LayerNormReduce: // on its own only where nobody wants the input's gradient
 		return func(a *args) {
@@ -110,7 +110,7 @@ func (d *Device) layerNormKernel(op graph.Op, in, out []engine.Layout) (run, int
 			m.LayerNormStats(a.in[0], rows, e, op.Eps, mean, invstd)
 			gamma, dx := a.work[2*rows:][:e], a.work[2*rows+e:][:rows*e]
 			clear(gamma)
-			m.LayerNormBackward(a.in[0], a.in[1], rows, e, gamma, mean, invstd, dx, a.out[0][e:2*e], a.out[0][:e])
+			m.LayerNormBackward(a.in[0], a.in[1], rows, e, gamma, mean, invstd, kernels.Floats(dx), a.out[0].F32[e:2*e], a.out[0].F32[:e])
 		}, 2*rows + e + rows*e
 	}
 	return nil, 0
@@ -128,14 +128,14 @@ func (d *Device) attentionKernel(op graph.Op, in, out []engine.Layout) (run, int
 		return func(a *args) {
 			work, l := a.work[lse:], a.work[:lse]
 			if len(out) == 2 {
-				l = a.out[1]
+				l = a.out[1].F32
 			}
-			m.Attention(a.in[0], s, a.out[0], e, l, work)
+			m.Attention(a.in[0].F32, s, a.out[0].F32, e, l, work)
 		}, lse + m.Threads()*s.Workspace()
 	case ops.AttentionBackward: // (qkv, out, lse, dout)
 		s := kernels.AttentionShape{N: n, T: t, Heads: op.Heads, HeadDim: e / op.Heads}
 		return func(a *args) {
-			m.AttentionBackward(a.in[0], s, a.in[1], a.in[3], e, a.in[2], a.out[0], a.work)
+			m.AttentionBackward(a.in[0].F32, s, a.in[1].F32, a.in[3].F32, e, a.in[2].F32, a.out[0].F32, a.work)
 		}, m.Threads() * s.BackwardWorkspace()
 	}
 	return nil, 0

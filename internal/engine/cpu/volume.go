@@ -21,7 +21,7 @@ func (d *Device) convKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 				m.ConvForwardPrepared(c, x, d.prepared(c, a), nil, y, a.work)
 				return
 			}
-			m.ConvForward(c, x, a.in[1], y, a.work)
+			m.ConvForward(c, x, a.in[1].F32, y, a.work)
 		}, m.ConvForwardWorkspace(c, in[0].Type.Shape[0]) - kept
 	case ops.ConvNorm:
 		return d.convNormKernel(op, in, out)
@@ -30,12 +30,12 @@ func (d *Device) convKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 	case ops.Conv3DBackwardData:
 		c := d.conv(out[0], in[0].Type.Shape, op.Stride, op.Pad)
 		return func(a *args) {
-			m.ConvBackwardData(c, a.in[0], feature(in[1], a.in[1]), feature(out[0], a.out[0]), a.work)
+			m.ConvBackwardData(c, a.in[0].F32, feature(in[1], a.in[1]), feature(out[0], a.out[0]), a.work)
 		}, m.ConvBackwardDataWorkspace(c, in[1].Type.Shape[0])
 	case ops.Conv3DBackwardWeights:
 		c := d.conv(in[0], op.WShape, op.Stride, op.Pad)
 		return func(a *args) {
-			m.ConvBackwardWeights(c, feature(in[0], a.in[0]), feature(in[1], a.in[1]), a.out[0], a.work)
+			m.ConvBackwardWeights(c, feature(in[0], a.in[0]), feature(in[1], a.in[1]), a.out[0].F32, a.work)
 		}, m.ConvBackwardWeightsWorkspace(c, in[0].Type.Shape[0])
 	}
 	return nil, 0
@@ -69,9 +69,9 @@ func (d *Device) volumeKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 			m.AvgPoolBackward(feature(in[0], a.in[0]), feature(out[0], a.out[0]), op.Kernel, op.Stride)
 		}, 0
 	case ops.GlobalAvgPool3D:
-		return func(a *args) { m.GlobalAvgPool(feature(in[0], a.in[0]), in[0].Segments, a.out[0]) }, 0
+		return func(a *args) { m.GlobalAvgPool(feature(in[0], a.in[0]), in[0].Segments, a.out[0].F32) }, 0
 	case ops.GlobalAvgPool3DBackward:
-		return func(a *args) { m.GlobalAvgPoolBackward(a.in[0], out[0].Segments, feature(out[0], a.out[0])) }, 0
+		return func(a *args) { m.GlobalAvgPoolBackward(a.in[0].F32, out[0].Segments, feature(out[0], a.out[0])) }, 0
 	case ops.Concat:
 		return func(a *args) {
 			y := feature(out[0], a.out[0])
@@ -86,7 +86,7 @@ func (d *Device) volumeKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		}
 		return func(a *args) {
 			x, y := feature(in[0], a.in[0]), feature(out[0], a.out[0])
-			x.Data = x.Data[block*kernels.Block*x.D*x.H*x.W:]
+			x = x.From(block)
 			x.CB = y.CB
 			copyBlocks(m, x, y, 0)
 		}, 0
@@ -99,14 +99,14 @@ func (d *Device) volumeKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 
 // copyBlocks copies x to the blocks of y from the given one on, unless x lies there already.
 func copyBlocks(m *kernels.Machine, x, y kernels.Map, block int) {
-	voxels := kernels.Block * x.D * x.H * x.W
-	to := y.Data[block*voxels:]
-	if &to[0] == &x.Data[0] {
+	to := y.From(block)
+	if to.Vec().Same(x.Vec()) {
 		return
 	}
+	voxels := kernels.Block * x.D * x.H * x.W
 	m.Run(x.N*x.CB, func(_, i int) {
 		n, cb := i/x.CB, i%x.CB
-		copy(to[n*y.Stride+cb*voxels:][:voxels], x.Data[n*x.Stride+cb*voxels:])
+		to.Part(n*y.Stride+cb*voxels, voxels).Copy(x.Part(n*x.Stride+cb*voxels, voxels))
 	})
 }
 
@@ -131,7 +131,7 @@ func (d *Device) mapKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 			for i := range in {
 				srcs[i] = feature(in[i], a.in[i])
 			}
-			if &srcs[len(srcs)-1].Data[0] == &y.Data[0] { // two terms: the sum is the same either way
+			if srcs[len(srcs)-1].Vec().Same(y.Vec()) { // two terms: the sum is the same either way
 				srcs[0], srcs[len(srcs)-1] = srcs[len(srcs)-1], srcs[0]
 			}
 			m.Sum(y, srcs...)
@@ -143,7 +143,7 @@ func (d *Device) mapKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 	case ops.DropPath:
 		return func(a *args) {
 			x, y := feature(in[0], a.in[0]), feature(out[0], a.out[0])
-			dropPath(m, engine.PathFactors(op, a.info, x.N), x.Data, x.Stride, y.Data, y.Stride, kernels.Block*x.CB*x.D*x.H*x.W)
+			dropPath(m, engine.PathFactors(op, a.info, x.N), x.Vec(), x.Stride, y.Vec(), y.Stride, kernels.Block*x.CB*x.D*x.H*x.W)
 		}, 0
 	}
 	return nil, 0
@@ -173,7 +173,7 @@ func normCoefficients(work []float32, index []int, stats, gamma, beta []float32,
 // channels. It lies in the first 2n floats of the workspace.
 func foldedNorm(op ops.ConvNorm, a *args, index []int, n int) kernels.Epilogue {
 	e := kernels.Epilogue{ReLU: op.ReLU}
-	e.Scale, e.Shift = normCoefficients(a.work[:2*n], index, a.in[2], a.in[3], a.in[4], op.Eps)
+	e.Scale, e.Shift = normCoefficients(a.work[:2*n], index, a.in[2].F32, a.in[3].F32, a.in[4].F32, op.Eps)
 	return e
 }
 
@@ -192,7 +192,7 @@ func (d *Device) convNormKernel(op ops.ConvNorm, in, out []engine.Layout) (run, 
 			d.m.ConvForwardPrepared(c, x, d.prepared(c, a), &e, y, a.work[2*n:])
 			return
 		}
-		d.m.ConvForwardNorm(c, x, a.in[1], &e, y, a.work[2*n:])
+		d.m.ConvForwardNorm(c, x, a.in[1].F32, &e, y, a.work[2*n:])
 	}, 2*n + d.m.ConvForwardWorkspace(c, in[0].Type.Shape[0]) - kept
 }
 
@@ -207,8 +207,8 @@ func (d *Device) convNormPoolKernel(op ops.ConvNormPool, in, out []engine.Layout
 		if kept > 0 {
 			prepared = d.prepared(c, a)
 		}
-		d.m.ConvForwardPool(c, feature(in[0], a.in[0]), a.in[1], prepared, &e, kernels.Window(op.Pool), feature(out[0], a.out[0]), a.work[2*n:])
-	}, 2*n + d.m.ConvPoolWorkspace(c, feature(out[0], nil)) - kept
+		d.m.ConvForwardPool(c, feature(in[0], a.in[0]), a.in[1].F32, prepared, &e, kernels.Window(op.Pool), feature(out[0], a.out[0]), a.work[2*n:])
+	}, 2*n + d.m.ConvPoolWorkspace(c, feature(out[0], kernels.Vec{})) - kept
 }
 
 // keptOf returns the elements that the kernel of an operation keeps: what a convolution makes of its weights.
@@ -230,7 +230,7 @@ func (d *Device) keptOf(op graph.Op, in []engine.Layout) int {
 // prepared returns what the convolution makes of its weights, made now unless that was kept.
 func (d *Device) prepared(c *kernels.Conv, a *args) []float32 {
 	if !a.fresh {
-		d.m.PrepareForward(c, a.in[1], a.kept)
+		d.m.PrepareForward(c, a.in[1].F32, a.kept)
 	}
 	return a.kept
 }
@@ -248,10 +248,10 @@ func (d *Device) normKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 	lanes := ch.Blocks() * kernels.Block
 	switch op := op.(type) {
 	case ops.BNStats:
-		return func(a *args) { m.BNStats(feature(x, a.in[0]), ch, a.out[0][:c], a.out[0][c:2*c]) }, 0
+		return func(a *args) { m.BNStats(feature(x, a.in[0]), ch, a.out[0].F32[:c], a.out[0].F32[c:2*c]) }, 0
 	case ops.BNNorm:
 		return func(a *args) {
-			scale, shift := normCoefficients(a.work[:2*lanes], index, a.in[1], a.in[2], a.in[3], op.Eps)
+			scale, shift := normCoefficients(a.work[:2*lanes], index, a.in[1].F32, a.in[2].F32, a.in[3].F32, op.Eps)
 			var add *kernels.Map
 			if op.Add {
 				add = ptr(feature(in[4], a.in[4]))
@@ -262,16 +262,16 @@ func (d *Device) normKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 		return func(a *args) {
 			invstd := a.work[:c]
 			for i := range invstd {
-				invstd[i] = float32(1 / math.Sqrt(float64(a.in[1][c+i])+op.Eps))
+				invstd[i] = float32(1 / math.Sqrt(float64(a.in[1].F32[c+i])+op.Eps))
 			}
 			m.BNReduce(feature(x, a.in[0]), feature(in[2], a.in[2]), maskOf(in, a, 3, op.Masked), ch,
-				a.in[1][:c], invstd, a.out[0][:c], a.out[0][c:2*c])
+				a.in[1].F32[:c], invstd, a.out[0].F32[:c], a.out[0].F32[c:2*c])
 		}, c
 	case ops.BNBackward:
 		s := x.Type.Shape
 		count := float64(s[0] * s[2] * s[3] * s[4])
 		return func(a *args) {
-			k := bnCoefficients(a.work[:4*lanes], lanes, index, a.in[1], a.in[2], a.in[3], op.Eps, count)
+			k := bnCoefficients(a.work[:4*lanes], lanes, index, a.in[1].F32, a.in[2].F32, a.in[3].F32, op.Eps, count)
 			m.BNBackward(feature(x, a.in[0]), feature(in[4], a.in[4]), maskOf(in, a, 5, op.Masked), k[0], k[1], k[2], k[3],
 				feature(out[0], a.out[0]), false)
 		}, 4 * lanes
@@ -280,7 +280,7 @@ func (d *Device) normKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 			scale := a.work[:lanes]
 			clear(scale)
 			for i, p := range index {
-				scale[p] = float32(float64(a.in[1][i]) / math.Sqrt(float64(a.in[0][c+i])+op.Eps))
+				scale[p] = float32(float64(a.in[1].F32[i]) / math.Sqrt(float64(a.in[0].F32[c+i])+op.Eps))
 			}
 			dy := feature(x, a.in[2])
 			m.BNBackward(dy, dy, maskOf(in, a, 3, op.Masked), scale, nil, nil, nil, feature(out[0], a.out[0]), false)

@@ -33,6 +33,7 @@ func main() {
 		t.gelu()
 		t.layerNorm()
 		t.attention()
+		t.half()
 	}
 	Generate()
 }

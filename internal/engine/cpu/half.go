@@ -1,0 +1,104 @@
+package cpu
+
+import (
+	"slices"
+
+	"github.com/ctclass/ctclass/internal/engine"
+	"github.com/ctclass/ctclass/internal/graph"
+	"github.com/ctclass/ctclass/internal/kernels"
+	"github.com/ctclass/ctclass/internal/ops"
+)
+
+// Hybrid precision: feature maps, tokens and their gradients are stored as bfloat16; parameters, their gradients,
+// statistics, logits and all sums are float32.
+
+// storesHalf says whether output number i of an operation is an activation that hybrid precision stores as bfloat16.
+func storesHalf(op graph.Op, i int, in []engine.Layout, t graph.Type) bool {
+	if t.Class == graph.Volume {
+		return true
+	}
+	switch op.(type) {
+	case ops.Patches, ops.EmbedTokens, ops.EmbedTokensBackward, ops.FirstTokenBackward, ops.Attention, ops.AttentionBackward:
+		return i == 0
+	case ops.Linear, ops.LinearBackwardData, ops.LayerNorm, ops.LayerNormBackward, ops.GELU, ops.GELUBackward,
+		ops.ReLU, ops.ReLUBackward, ops.Dropout, ops.DropPath, ops.Scale, ops.Add, graph.Sum:
+		return i == 0 && in[0].Half
+	}
+	return false
+}
+
+// takesHalf says whether the kernel of an operation reads and writes bfloat16 itself.
+func (d *Device) takesHalf(op graph.Op) bool {
+	switch op.(type) {
+	case ops.ReLU, ops.ReLUBackward, ops.Add, graph.Sum, ops.Scale, ops.Dropout, ops.DropPath, ops.Concat, ops.ChannelSlice,
+		ops.BNStats, ops.BNNorm, ops.BNReduce, ops.BNBackward, ops.BNFrozenBackward,
+		ops.NormPool, ops.NormPoolReduce, ops.NormPoolBackward, ops.GlobalAvgPool3D, ops.GlobalAvgPool3DBackward,
+		ops.LayerNorm, ops.LayerNormBackward, ops.LayerNormReduce, ops.GELU, ops.GELUBackward, ops.ColumnSum, ops.SumSamples:
+		return true
+	}
+	return false
+}
+
+func anyHalf(layouts ...[]engine.Layout) bool {
+	return slices.ContainsFunc(slices.Concat(layouts...), func(l engine.Layout) bool { return l.Half })
+}
+
+// widened binds an operation to its kernel in float32, on copies in the workspace.
+func (d *Device) widened(op graph.Op, in, out []engine.Layout) (run, int) {
+	in32, out32 := slices.Clone(in), slices.Clone(out)
+	copies := 0
+	for _, layouts := range [][]engine.Layout{in32, out32} {
+		for i, l := range layouts {
+			if !l.Half {
+				continue
+			}
+			if l.Format == blocked {
+				layouts[i] = mapLayout(l.Type, l.Segments)
+			}
+			layouts[i].Half = false
+			copies += layouts[i].Size
+		}
+	}
+	f, work := d.bind(op, in32, out32)
+	if f == nil {
+		return nil, 0
+	}
+	return func(a *args) {
+		b := *a
+		b.in, b.out = slices.Clone(a.in), slices.Clone(a.out)
+		take := func(l engine.Layout) (v kernels.Vec) {
+			v = kernels.Floats(b.work[:l.Size])
+			b.work = b.work[l.Size:]
+			return v
+		}
+		for i, l := range in {
+			if l.Half {
+				b.in[i] = take(in32[i])
+				d.convert(a.in[i], l, b.in[i], in32[i])
+			}
+		}
+		for i, l := range out {
+			if l.Half {
+				b.out[i] = take(out32[i])
+			}
+		}
+		f(&b)
+		for i, l := range out {
+			if l.Half {
+				d.convert(b.out[i], out32[i], a.out[i], l)
+			}
+		}
+	}, copies + work
+}
+
+// convert copies values from one precision to the other.
+func (d *Device) convert(x kernels.Vec, from engine.Layout, y kernels.Vec, to engine.Layout) {
+	switch {
+	case from.Format == blocked:
+		d.m.CopyMap(feature(from, x), feature(to, y))
+	case from.Half:
+		d.m.Widen(y.F32, x.Half[:len(y.F32)])
+	default:
+		d.m.Narrow(y.Half[:len(x.F32)], x.F32)
+	}
+}
