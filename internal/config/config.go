@@ -168,8 +168,9 @@ type Train struct {
 	Sampler       string    `yaml:"sampler"` // shuffle | balanced | class_aware
 	Mixup         float64   `yaml:"mixup"`   // 0: off
 	Seed          uint64    `yaml:"seed"`
-	Threads       int       `yaml:"threads"` // 0: all cores
-	Kernels       string    `yaml:"kernels"` // default | tuned | path of a table
+	Threads       int       `yaml:"threads"`   // 0: all cores
+	Kernels       string    `yaml:"kernels"`   // default | tuned | path of a table
+	Precision     string    `yaml:"precision"` // fp32 | bf16
 	Optimizer     Optimizer `yaml:"optimizer"`
 	LayerDecay    float64   `yaml:"layer_decay"` // 1: all layers learn at the same rate
 	Schedule      Schedule  `yaml:"schedule"`

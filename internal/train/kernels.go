@@ -18,13 +18,13 @@ import (
 // KernelsFile is the table of kernels in the folder of a run that has one.
 const KernelsFile = "kernels.json"
 
-// OpenDevice returns the device with the kernels that train.kernels names.
+// OpenDevice returns the device with the kernels that train.kernels names, in the precision of train.precision.
 func OpenDevice(c *config.Config, threads int) (*cpu.Device, error) {
 	t, err := kerneltable.Open(c.Train.Kernels, kernels.Best())
 	if err != nil {
 		return nil, err
 	}
-	return cpu.NewWith(threads, cpu.Options{Tuning: t.Tuning()}), nil
+	return device(c, threads, t), nil
 }
 
 // openDevice is OpenDevice, and takes for a run that goes on the kernels that it began with.
@@ -34,7 +34,11 @@ func (r *run) openDevice() (*cpu.Device, error) {
 		return nil, err
 	}
 	r.kernels = table
-	return cpu.NewWith(r.threads(), cpu.Options{Tuning: table.Tuning()}), nil
+	return device(r.cfg, r.threads(), table), nil
+}
+
+func device(c *config.Config, threads int, t *kerneltable.Table) *cpu.Device {
+	return cpu.NewWith(threads, cpu.Options{Tuning: t.Tuning(), Half: c.Train.Precision == "bf16"})
 }
 
 func (r *run) kernelTable() (*kerneltable.Table, error) {
