@@ -114,24 +114,26 @@ func (m *Machine) Attention(qkv []float32, s AttentionShape, out []float32, stri
 func (m *Machine) AttentionBackward(qkv []float32, s AttentionShape, out, dout []float32, stride int, lse, dqkv, work []float32) {
 	b := attBackward{s, m.ewTable(), qkv, out, dout, stride, lse, dqkv}
 	per := s.BackwardWorkspace()
-	heads, tiles := s.N*s.Heads, s.tiles()
-	// With few heads for the threads, two passes over smaller tasks: one for keys and values, one for
-	// queries. They repeat the scores (7 products for 5), and give the same bits.
-	ceil := func(a int) int { return (a + m.Threads() - 1) / m.Threads() }
-	if 8*ceil(heads*tiles) >= 5*tiles*ceil(heads) {
-		m.Run(heads, func(worker, i int) {
-			b.run(i, attSpan{0, s.T}, attSpan{0, s.T}, true, true, work[worker*per:][:per])
-		})
+	m.attentionTasks(s, func(worker, i int, keys, queries attSpan, wantKeys, wantQueries bool) {
+		b.run(i, keys, queries, wantKeys, wantQueries, work[worker*per:][:per])
+	})
+}
+
+// attentionTasks deals out the heads of a backward pass. With few heads for the threads, it is two passes over smaller
+// tasks: one for keys and values, one for queries. They repeat the scores (7 products for 5), and give the same bits.
+func (m *Machine) attentionTasks(s AttentionShape, f func(worker, head int, keys, queries attSpan, wantKeys, wantQueries bool)) {
+	heads, tiles, all := s.N*s.Heads, s.tiles(), attSpan{0, s.T}
+	if 8*ceilDiv(heads*tiles, m.Threads()) >= 5*tiles*ceilDiv(heads, m.Threads()) {
+		m.Run(heads, func(worker, i int) { f(worker, i, all, all, true, true) })
 		return
 	}
 	m.Run(2*heads*tiles, func(worker, i int) {
 		t := i / 2 % tiles * attTile
-		tile, all := attSpan{t, min(s.T, t+attTile)}, attSpan{0, s.T}
-		mem := work[worker*per:][:per]
+		tile := attSpan{t, min(s.T, t+attTile)}
 		if i%2 == 0 {
-			b.run(i/2/tiles, tile, all, true, false, mem)
+			f(worker, i/2/tiles, tile, all, true, false)
 		} else {
-			b.run(i/2/tiles, all, tile, false, true, mem)
+			f(worker, i/2/tiles, all, tile, false, true)
 		}
 	})
 }

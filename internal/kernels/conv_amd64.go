@@ -302,3 +302,36 @@ func denseAVX2(a *denseArgs, rows int, wide bool) {
 		denseAVX2Narrow1(p)
 	}
 }
+
+// pairs runs the pairs kernel for one of the row counts in pairRows.
+func (k *convKernels) pairs(a *pairArgs, rows int) {
+	if k.isa != AVX512 {
+		pairsGeneric(a, rows)
+		return
+	}
+	p := (*byte)(unsafe.Pointer(a))
+	switch rows {
+	case 12:
+		pairsAVX512Wide12(p)
+	case 6:
+		pairsAVX512Wide6(p)
+	case 3:
+		pairsAVX512Wide3(p)
+	case 2:
+		pairsAVX512Wide2(p)
+	case 1:
+		pairsAVX512Wide1(p)
+	}
+}
+
+// packPairs packs n pairs of rows.
+func (k *convKernels) packPairs(dst []float32, step int, src Vec, at, n, stride int) {
+	switch {
+	case k.isa != AVX512:
+		packPairsGeneric(dst, step, src, at, n, stride)
+	case src.Half != nil:
+		packPairHalvesAVX512((*byte)(unsafe.Pointer(&dst[0])), (*byte)(unsafe.Pointer(&src.Half[at])), n, 4*step, 2*stride)
+	default:
+		packPairsAVX512((*byte)(unsafe.Pointer(&dst[0])), (*byte)(unsafe.Pointer(&src.F32[at])), n, 4*step, 4*stride)
+	}
+}

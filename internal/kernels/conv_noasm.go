@@ -15,3 +15,9 @@ func (k *convKernels) outer(a *outerArgs, r int, wide bool) { outerGeneric(a, r,
 func (k *convKernels) transpose(dst, src *float32, dstStride, srcStride int) {
 	transposeGeneric(dst, src, dstStride, srcStride)
 }
+
+func (k *convKernels) pairs(a *pairArgs, rows int) { pairsGeneric(a, rows) }
+
+func (k *convKernels) packPairs(dst []float32, step int, src Vec, at, n, stride int) {
+	packPairsGeneric(dst, step, src, at, n, stride)
+}

@@ -359,6 +359,41 @@ func denseAVX2Narrow1(a *byte)
 //go:noescape
 func phasesAVX2Narrow6(a *byte)
 
+// pairsAVX512Wide12 is pairsGeneric for a fixed number of rows.
+//
+//go:noescape
+func pairsAVX512Wide12(a *byte)
+
+// pairsAVX512Wide6 is pairsGeneric for a fixed number of rows.
+//
+//go:noescape
+func pairsAVX512Wide6(a *byte)
+
+// pairsAVX512Wide3 is pairsGeneric for a fixed number of rows.
+//
+//go:noescape
+func pairsAVX512Wide3(a *byte)
+
+// pairsAVX512Wide2 is pairsGeneric for a fixed number of rows.
+//
+//go:noescape
+func pairsAVX512Wide2(a *byte)
+
+// pairsAVX512Wide1 is pairsGeneric for a fixed number of rows.
+//
+//go:noescape
+func pairsAVX512Wide1(a *byte)
+
+// packPairsAVX512 rounds and packs rows of float32, see packPairsGeneric.
+//
+//go:noescape
+func packPairsAVX512(dst *byte, src *byte, n int, step int, stride int)
+
+// packPairHalvesAVX512 packs rows of bfloat16, see packPairsGeneric.
+//
+//go:noescape
+func packPairHalvesAVX512(dst *byte, src *byte, n int, step int, stride int)
+
 // transposeAVX2 is transposeGeneric.
 //
 //go:noescape

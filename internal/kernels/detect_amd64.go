@@ -14,3 +14,6 @@ func detect() ISA {
 	}
 	return Generic
 }
+
+// detectPairs reports whether the processor multiplies bfloat16 pairs.
+func detectPairs() bool { return detect() == AVX512 && cpu.X86.HasAVX512BF16 }

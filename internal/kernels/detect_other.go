@@ -3,3 +3,5 @@
 package kernels
 
 func detect() ISA { return Generic }
+
+func detectPairs() bool { return false }

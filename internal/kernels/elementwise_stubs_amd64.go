@@ -219,9 +219,3 @@ func ewWidenAVX512(y []float32, x []uint16)
 
 // ewNarrowAVX512 rounds x to bfloat16, to the nearest, a tie to even.
 func ewNarrowAVX512(y []uint16, x []float32)
-
-// ewPairAVX512 sets the lower half of y to a and the upper to b, rounded to bfloat16.
-func ewPairAVX512(y []float32, a []float32, b []float32)
-
-// ewPairHalvesAVX512 sets the lower half of y to a and the upper to b.
-func ewPairHalvesAVX512(y []float32, a []uint16, b []uint16)

@@ -22,12 +22,13 @@ func (i ISA) String() string {
 // Machine is what kernels run on: a worker pool and an instruction set. Kernels are its methods.
 type Machine struct {
 	*Pool
-	ISA ISA
+	ISA   ISA
+	Pairs bool // it multiplies pairs of bfloat16 (AVX512_BF16)
 }
 
 // NewMachine returns a Machine with the best instruction set of this processor and a pool of threads workers.
 func NewMachine(threads int) *Machine {
-	return &Machine{Pool: NewPool(threads), ISA: detect()}
+	return &Machine{Pool: NewPool(threads), ISA: detect(), Pairs: detectPairs()}
 }
 
 // Best returns the best instruction set of this processor and build.

@@ -28,15 +28,64 @@ func storesHalf(op graph.Op, i int, in []engine.Layout, t graph.Type) bool {
 }
 
 // takesHalf says whether the kernel of an operation reads and writes bfloat16 itself.
-func (d *Device) takesHalf(op graph.Op) bool {
-	switch op.(type) {
+func (d *Device) takesHalf(op graph.Op, in []engine.Layout) bool {
+	switch op := op.(type) {
 	case ops.ReLU, ops.ReLUBackward, ops.Add, graph.Sum, ops.Scale, ops.Dropout, ops.DropPath, ops.Concat, ops.ChannelSlice,
 		ops.BNStats, ops.BNNorm, ops.BNReduce, ops.BNBackward, ops.BNFrozenBackward,
 		ops.NormPool, ops.NormPoolReduce, ops.NormPoolBackward, ops.GlobalAvgPool3D, ops.GlobalAvgPool3DBackward,
 		ops.LayerNorm, ops.LayerNormBackward, ops.LayerNormReduce, ops.GELU, ops.GELUBackward, ops.ColumnSum, ops.SumSamples:
 		return true
+	case ops.Linear, ops.LinearBackwardData, ops.LinearBackwardWeights:
+		return d.m.Pairs && pairsFit(op, in)
+	case ops.Attention:
+		return d.m.Pairs && attentionShape(op.Heads, in[0]).PairsFit()
+	case ops.AttentionBackward:
+		return d.m.Pairs && attentionShape(op.Heads, in[0]).PairsFit()
 	}
 	return false
+}
+
+// pairsFit reports whether a linear layer has sizes whose products are taken in pairs.
+func pairsFit(op graph.Op, in []engine.Layout) bool {
+	_, i, o := linearSizes(op, in)
+	return kernels.PairsFit(i, o)
+}
+
+// linearSizes returns the rows of a linear layer, its inputs and its outputs.
+func linearSizes(op graph.Op, in []engine.Layout) (rows, i, o int) {
+	a, b := in[0].Type, in[1].Type
+	last := a.Shape[len(a.Shape)-1]
+	rows = a.Elements() / last
+	switch op.(type) {
+	case ops.Linear: // x, w
+		return rows, last, b.Shape[0]
+	case ops.LinearBackwardData: // dy, w
+		return rows, b.Elements() / last, last
+	}
+	return rows, b.Elements() / rows, last // dy, x
+}
+
+// linearPairs binds the products of a linear layer to those of bfloat16 pairs.
+func (d *Device) linearPairs(op graph.Op, in []engine.Layout) (run, int) {
+	m := d.m
+	switch op.(type) {
+	case ops.Linear:
+		rows, i, o := linearSizes(op, in)
+		return func(a *args) {
+			m.LinearHalf(a.in[0], rows, i, a.in[1].F32, o, a.in[2].F32, a.out[0], a.work)
+		}, m.LinearHalfWorkspace(i, o)
+	case ops.LinearBackwardData:
+		rows, i, o := linearSizes(op, in)
+		return func(a *args) {
+			m.LinearBackwardDataHalf(a.in[0], rows, o, a.in[1].F32, i, a.out[0], a.work)
+		}, m.LinearBackwardDataHalfWorkspace(i, o)
+	case ops.LinearBackwardWeights:
+		rows, i, o := linearSizes(op, in)
+		return func(a *args) {
+			m.LinearBackwardWeightsHalf(a.in[0], a.in[1], rows, o, i, a.out[0].F32, a.work)
+		}, m.LinearBackwardWeightsHalfWorkspace(rows, i, o)
+	}
+	return nil, 0
 }
 
 func anyHalf(layouts ...[]engine.Layout) bool {

@@ -119,26 +119,43 @@ func (d *Device) layerNormKernel(op graph.Op, in, out []engine.Layout) (run, int
 // attentionKernel binds attention, whose second output, where there is one, is the log-sum-exp of the rows.
 func (d *Device) attentionKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 	m := d.m
-	n, t, e := dims3(in[0])
-	e /= 3
 	switch op := op.(type) {
 	case ops.Attention:
-		s := kernels.AttentionShape{N: n, T: t, Heads: op.Heads, HeadDim: e / op.Heads}
-		lse := n * op.Heads * t
+		s := attentionShape(op.Heads, in[0])
+		lse, workspace := s.N*op.Heads*s.T, s.Workspace()
+		if in[0].Half {
+			workspace = s.HalfWorkspace()
+		}
 		return func(a *args) {
 			work, l := a.work[lse:], a.work[:lse]
 			if len(out) == 2 {
 				l = a.out[1].F32
 			}
-			m.Attention(a.in[0].F32, s, a.out[0].F32, e, l, work)
-		}, lse + m.Threads()*s.Workspace()
+			if in[0].Half {
+				m.AttentionHalf(a.in[0], s, a.out[0], l, work)
+				return
+			}
+			m.Attention(a.in[0].F32, s, a.out[0].F32, s.Heads*s.HeadDim, l, work)
+		}, lse + m.Threads()*workspace
 	case ops.AttentionBackward: // (qkv, out, lse, dout)
-		s := kernels.AttentionShape{N: n, T: t, Heads: op.Heads, HeadDim: e / op.Heads}
+		s := attentionShape(op.Heads, in[0])
+		e := s.Heads * s.HeadDim
+		if in[0].Half {
+			return func(a *args) {
+				m.AttentionBackwardHalf(a.in[0], s, a.in[1], a.in[3], a.in[2].F32, a.out[0], a.work)
+			}, m.Threads() * s.HalfBackwardWorkspace()
+		}
 		return func(a *args) {
 			m.AttentionBackward(a.in[0].F32, s, a.in[1].F32, a.in[3].F32, e, a.in[2].F32, a.out[0].F32, a.work)
 		}, m.Threads() * s.BackwardWorkspace()
 	}
 	return nil, 0
+}
+
+// attentionShape returns the sizes of an attention over qkv.
+func attentionShape(heads int, qkv engine.Layout) kernels.AttentionShape {
+	n, t, e := dims3(qkv)
+	return kernels.AttentionShape{N: n, T: t, Heads: heads, HeadDim: e / 3 / heads}
 }
 
 func dims3(l engine.Layout) (n, t, e int) {

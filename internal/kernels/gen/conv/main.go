@@ -386,6 +386,11 @@ func main() {
 		}
 	}
 	avx2(6, false).phases()
+	for _, rows := range []int{12, 6, 3, 2, 1} {
+		avx512(rows, true).pairs()
+	}
+	packPairs(false)
+	packPairs(true)
 	transpose()
 	Generate()
 }

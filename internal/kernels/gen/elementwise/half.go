@@ -38,43 +38,6 @@ func (t target) half() {
 		VMOVUPS(v[0], to)
 	})
 	t.end()
-
-	if !t.wide {
-		return // what follows serves products of bfloat16 pairs
-	}
-	t.text("ewPair", "(y, a, b []float32)", "sets the lower half of y to a and the upper to b, rounded to bfloat16.")
-	y, a, b := ptr("y"), ptr("a"), ptr("b")
-	n, uppers := bytes("y"), upperWords()
-	t.loop("loop", n, 2, func(i reg.Register, off, u, h int) {
-		lower, upper := t.reg(), t.reg()
-		VMOVUPS(at(a, i, off), lower)
-		VMOVUPS(at(b, i, off), upper)
-		t.rounded(lower)
-		t.rounded(upper)
-		VPSRLD(U8(16), lower, lower)
-		VPBLENDMW(upper, lower, uppers, lower)
-		VMOVUPS(lower, at(y, i, off))
-	})
-	t.end()
-
-	t.text("ewPairHalves", "(y []float32, a, b []uint16)", "sets the lower half of y to a and the upper to b.")
-	y, a, b = ptr("y"), ptr("a"), ptr("b")
-	halfLoop("y", func(i reg.Register) {
-		lower, upper := t.reg(), t.reg()
-		VPMOVZXWD(Mem{Base: a, Index: i, Scale: 1}, lower)
-		t.widened(Mem{Base: b, Index: i, Scale: 1}, upper)
-		VPORD(lower, upper, upper)
-		VMOVUPS(upper, Mem{Base: y, Index: i, Scale: 2})
-	})
-	t.end()
-}
-
-// upperWords is the mask of the upper halves of 16 floats.
-func upperWords() reg.OpmaskVirtual {
-	k, bits := K(), GP32()
-	MOVL(U32(0xaaaaaaaa), bits)
-	KMOVD(bits, k)
-	return k
 }
 
 // halfLoop walks over as many values as the slice has, 16 at a time; i counts bytes of bfloat16.
