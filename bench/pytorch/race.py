@@ -5,11 +5,13 @@
 Each case runs in rounds. In a round every program measures its steps once, one after the other, while the others
 sleep; a round gives one ratio, peer time / ctclass time, and the table shows the median of the ratios, their spread
 and the median times. --clock cpu takes the processor time of all threads instead of the clock: on a machine that has
-other work, with --threads 1, that is what is left of a timing. Peers live in processes of their own, so peak memory is that of one program. PyTorch runs in
-fp32 with the faster of its two memory formats, found in a trial before the first round.
+other work, with --threads 1, that is what is left of a timing. Peers live in processes of their own, so peak memory is that of one program. PyTorch runs with
+the faster of its two memory formats, found in a trial before the first round; in bf16 inference also with the faster of
+autocast and a network of bfloat16 weights. Training in bf16 is autocast: ctclass, too, keeps fp32 weights.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -26,6 +28,7 @@ CASES = [
     ("resnet34_3d 1x96^3", "resnet34_3d", (96, 96, 96), 1, 4, 2, 3.5, 2.7),
     ("densenet121_3d 1x96^3", "densenet121_3d", (96, 96, 96), 1, 4, 2, 2.5, 2.0),
     ("vit_small_3d 1x96x224x224", "vit_small_3d", (96, 224, 224), 1, 3, 2, 1.2, 1.15),
+    ("vit_small_3d 1x96x224x224 bf16", "vit_small_3d", (96, 224, 224), 1, 5, 3, 1.1, 1.1),
 ]
 CLASSES = 18
 WARM_UP = 1
@@ -43,17 +46,21 @@ def torch_step(spec, threads):
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     shape, batch, mode = tuple(spec["shape"]), spec["batch"], spec["mode"]
+    bf16 = spec["precision"] == "bf16"
 
-    def make(channels_last):
+    def make(channels_last, whole):
         net = reference.build(spec["model"], CLASSES, shape)
         x = torch.randn(batch, 1, *shape)
+        if whole:
+            net, x = net.bfloat16(), x.bfloat16()
+        autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16 and not whole)
         if channels_last:
             net, x = net.to(memory_format=torch.channels_last_3d), x.to(memory_format=torch.channels_last_3d)
         if mode == "infer":
             net.eval()
 
             def step():
-                with torch.inference_mode():
+                with torch.inference_mode(), autocast:
                     net(x)
 
             return step
@@ -63,20 +70,24 @@ def torch_step(spec, threads):
 
         def step():
             optimizer.zero_grad(set_to_none=True)
-            torch.nn.functional.binary_cross_entropy_with_logits(net(x), y).backward()
+            with autocast:
+                logits = net(x)
+            torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), y).backward()
             optimizer.step()
 
         return step
 
     best = None
-    for channels_last in (False, True):
-        step = make(channels_last)
+    for channels_last, whole in itertools.product((False, True), (False, True) if bf16 and mode == "infer" else (False,)):
+        step = make(channels_last, whole)
         step()
         start = time.perf_counter()
         step()
         took = time.perf_counter() - start
         if best is None or took < best[0]:
             best = (took, step, "channels_last_3d" if channels_last else "contiguous")
+            if bf16:
+                best = (*best[:2], best[2] + (", bf16 weights" if whole else ", bf16 autocast"))
     return best[1], f"torch {torch.__version__}, {best[2]}"
 
 
@@ -186,7 +197,7 @@ def ctclass(binary, spec, steps, threads):
         binary, "bench", "--json", "--mode", spec["mode"], "--steps", str(steps), "--threads", str(threads),
         "--set", f"model.name={spec['model']}", "--set", f"preprocess.shape_dhw={d},{h},{w}",
         "--set", f"train.batch_size={spec['batch']}", "--set", f"eval.batch_size={spec['batch']}",
-        "--set", "data.task=multilabel", "--set", "data.labels=" + ",".join(f"l{i}" for i in range(CLASSES)),
+        "--set", f"train.precision={spec['precision']}", "--set", "data.task=multilabel", "--set", "data.labels=" + ",".join(f"l{i}" for i in range(CLASSES)),
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -198,7 +209,8 @@ def ctclass(binary, spec, steps, threads):
 def race(case, mode, args, folder):
     title, model, shape, batch, infer_steps, train_steps, aim_infer, aim_train = case
     steps, aim = (infer_steps, aim_infer) if mode == "infer" else (train_steps, aim_train)
-    spec = {"model": model, "shape": shape, "batch": batch, "mode": mode, "folder": folder}
+    precision = "bf16" if title.endswith("bf16") else "fp32"
+    spec = {"model": model, "shape": shape, "batch": batch, "mode": mode, "folder": folder, "precision": precision}
     peers = {}
     rows = []
     for name in args.peers:

@@ -77,6 +77,11 @@ func NewConvWith(spec ConvSpec, isa ISA, choice ConvChoice) *Conv {
 	return c
 }
 
+// TakesHalf reports whether a pass reads and writes blocked maps of bfloat16.
+func (c *Conv) TakesHalf(pass int) bool {
+	return c.wino[pass] != nil || c.plain != nil && (pass == Forward || pass == BackwardWeights && c.useStem(pass))
+}
+
 // ConvForwardWorkspace returns the floats of workspace that ConvForward needs for n samples.
 func (m *Machine) ConvForwardWorkspace(c *Conv, n int) int {
 	switch w := c.wino[Forward]; {

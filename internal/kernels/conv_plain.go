@@ -73,24 +73,24 @@ func (m *Machine) plainForward(c *Conv, x Map, w []float32, y Map, ws []float32)
 		m.pad(c, padded, x, first, n)
 		tiles := ceilDiv(n*voxels, tile)
 		perTask := max(1, min(64, tiles/(6*m.Threads())))
-		m.Run(ceilDiv(tiles, perTask), func(_, i int) {
+		m.Run(ceilDiv(tiles, perTask), func(worker, i int) {
 			for t := i * perTask; t < min((i+1)*perTask, tiles); t++ {
-				plainTile(c, padded, first, t*tile, min(tile, n*voxels-t*tile), w, y)
+				plainTile(c, m.stage(worker), padded, first, t*tile, min(tile, n*voxels-t*tile), w, y)
 			}
 		})
 	}
 }
 
 // plainTile computes n output voxels from row on, counted through the samples that padded holds.
-func plainTile(c *Conv, padded []float32, sample, row, n int, w []float32, y Map) {
-	p, s := c.plain, c.spec
+func plainTile(c *Conv, s *stage, padded []float32, sample, row, n int, w []float32, y Map) {
+	p, spec := c.plain, c.spec
 	voxels := volume3(c.out)
 	rows := c.kernels.tileFor(n)
 	a := plainArgs{
 		X:        unsafe.Pointer(&padded[0]),
 		Tab:      &p.segments[0],
 		Segments: len(p.segments),
-		Len:      s.Kernel[2],
+		Len:      spec.Kernel[2],
 		YBlock:   voxels * Block * 4,
 	}
 	i, v := row/voxels, row%voxels
@@ -102,7 +102,7 @@ func plainTile(c *Conv, padded []float32, sample, row, n int, w []float32, y Map
 			a.XOff[r], a.YOff[r] = a.XOff[n-1], a.YOff[n-1]
 			continue
 		}
-		a.XOff[r] = (i*p.size + (od*s.Stride[0]*p.padded[1]+oh*s.Stride[1])*p.padded[2] + ow*s.Stride[2]) * 4
+		a.XOff[r] = (i*p.size + (od*spec.Stride[0]*p.padded[1]+oh*spec.Stride[1])*p.padded[2] + ow*spec.Stride[2]) * 4
 		a.YOff[r] = ((sample+i)*y.Stride + v*Block) * 4
 		v++
 		if ow++; ow == c.out[2] {
@@ -118,9 +118,31 @@ func plainTile(c *Conv, padded []float32, sample, row, n int, w []float32, y Map
 	}
 	for panel := range ceilDiv(c.outCh, 2) {
 		a.W = unsafe.Pointer(&w[panel*c.weightRows()*panelWidth])
+		width := widthOfPanel(panel, c.outCh)
+		if y.Half != nil {
+			plainHalf(c, s, a, rows, n, y.Half[panel*2*voxels*Block:], width)
+			continue
+		}
 		a.Y = unsafe.Pointer(&y.Data[panel*2*voxels*Block])
-		c.kernels.plain(&a, rows, widthOfPanel(panel, c.outCh) == panelWidth)
+		c.kernels.plain(&a, rows, width == panelWidth)
 	}
+}
+
+// plainHalf computes a tile of a panel of width channels that is bfloat16, n rows of it.
+func plainHalf(c *Conv, s *stage, a plainArgs, rows, n int, y []uint16, width int) {
+	to, yBlock := a.YOff, a.YBlock/4
+	sums := s.buffer(rows * width)
+	a.Y, a.YBlock = unsafe.Pointer(&sums[0]), rows*Block*4
+	for r := range rows {
+		a.YOff[r] = r * Block * 4
+	}
+	c.kernels.plain(&a, rows, width == panelWidth)
+	for r := range n {
+		for b := range width / Block {
+			s.k.narrow(y[b*yBlock+to[r]/4:][:Block], sums[(b*rows+r)*Block:])
+		}
+	}
+	s.done()
 }
 
 // plainBackwardData is plain Go on every instruction set: training never needs it.

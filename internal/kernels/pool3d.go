@@ -31,19 +31,18 @@ func poolRow(ow, w, kernel, stride, pad int, f func(o, w0, n, kw int)) {
 // poolSlab is the number of output planes in a task.
 const poolSlab = 8
 
-// MaxPool sets y to the maximum of x over windows; padding counts as -Inf. kernel, stride and pad are in
+// MaxPool sets y to the maximum of x, which is float32, over windows; padding counts as -Inf. kernel, stride and pad are in
 // D,H,W order, pad is at most half the kernel, and y has the output's size.
 func (m *Machine) MaxPool(x, y Map, kernel, stride, pad [3]int) {
-	k := m.ewTable()
 	slabs := (y.D + poolSlab - 1) / poolSlab
 	w := Window{kernel, stride, pad}
-	m.Run(x.N*x.CB*slabs, func(_, i int) {
+	m.Run(x.N*x.CB*slabs, func(worker, i int) {
 		n, cb := i/slabs/x.CB, i/slabs%x.CB
-		xs, ys := x.block(n, cb).F32, y.block(n, cb).F32
+		xs, ys := x.block(n, cb).F32, y.block(n, cb)
 		for od := i % slabs * poolSlab; od < min(y.D, (i%slabs+1)*poolSlab); od++ {
 			d := max(od*stride[0]-pad[0], 0)
 			depth := min(od*stride[0]-pad[0]+kernel[0], x.D) - d
-			k.maxPlane(xs[d*x.H*x.W*Block:], ys[od*y.H*y.W*Block:], x, y, w, depth)
+			m.stage(worker).maxPlane(xs[d*x.H*x.W*Block:], ys, od*y.H*y.W*Block, x, y, w, depth)
 		}
 	})
 }
@@ -51,26 +50,27 @@ func (m *Machine) MaxPool(x, y Map, kernel, stride, pad [3]int) {
 // Window is a pooling window in D,H,W order. Pad is at most half of Kernel.
 type Window struct{ Kernel, Stride, Pad [3]int }
 
-// maxPlane sets a plane of a block of y to the maximum over windows of depth planes of x.
-func (k *ewTable) maxPlane(xs, ys []float32, x, y Map, w Window, depth int) {
+// maxPlane sets the plane of a block of y that begins at value at to the maximum over windows of depth planes of x.
+func (s *stage) maxPlane(xs []float32, ys Vec, at int, x, y Map, w Window, depth int) {
 	win := poolWindow{step: w.Stride[2] * Block, hs: x.W * Block, ds: x.H * x.W * Block, kd: depth}
 	for oh := range y.H {
 		h := max(oh*w.Stride[1]-w.Pad[1], 0)
 		win.kh = min(oh*w.Stride[1]-w.Pad[1]+w.Kernel[1], x.H) - h
-		in, out := h*x.W, oh*y.W
+		in, out := h*x.W, at+oh*y.W*Block
 		poolRow(y.W, x.W, w.Kernel[2], w.Stride[2], w.Pad[2], func(o, w0, n, kw int) {
 			win.n, win.kw = n, kw
-			k.maxRow(ys[(out+o)*Block:], xs[(in+w0)*Block:], &win)
+			from := out + o*Block
+			s.k.maxRow(s.write(ys, from, from+n*Block), xs[(in+w0)*Block:], &win)
+			s.done()
 		})
 	}
 }
 
 // maxPoolPlanes pools the first n planes of x, each by itself, to those of y from first on.
 func (m *Machine) maxPoolPlanes(x, y Map, w Window, first, n int) {
-	k := m.ewTable()
-	m.Run(x.CB*n, func(_, i int) {
+	m.Run(x.CB*n, func(worker, i int) {
 		cb, d := i/n, i%n
-		k.maxPlane(x.block(0, cb).F32[d*x.H*x.W*Block:], y.block(0, cb).F32[(first+d)*y.H*y.W*Block:], x, y, w, 1)
+		m.stage(worker).maxPlane(x.block(0, cb).F32[d*x.H*x.W*Block:], y.block(0, cb), (first+d)*y.H*y.W*Block, x, y, w, 1)
 	})
 }
 

@@ -193,11 +193,18 @@ func (p *winoPass) tileAt(tile int) (sample int, at [3]int) {
 
 // mapBlock returns where a block of channels of a sample begins.
 func mapBlock(x Map, sample, block int) unsafe.Pointer {
-	return unsafe.Pointer(&x.Data[sample*x.Stride+block*x.D*x.H*x.W*Block])
+	at := sample*x.Stride + block*x.D*x.H*x.W*Block
+	if x.Half != nil {
+		return unsafe.Pointer(&x.Half[at])
+	}
+	return unsafe.Pointer(&x.Data[at])
 }
 
 // toElements transforms one block of channels of a cube of a map to elements at dst.
 func (w *winograd) toElements(kind winoKind, x Map, sample, block int, tiles *winoTiles, at [3]int, dst *float32, stride int) {
+	if x.Half != nil {
+		kind += winoHalf
+	}
 	w.cubeToElements(kind, mapBlock(x, sample, block), tiles, at, dst, stride, Block/8)
 }
 
@@ -206,10 +213,22 @@ func (w *winograd) cubeToElements(kind winoKind, src unsafe.Pointer, tiles *wino
 	var rows [winoMaxTile * winoMaxTile]int
 	tiles.fill(&rows, at)
 	cols := &tiles.columns[at[2]]
+	offset := cols.offset
+	if kind >= winoHalf {
+		halveAll(rows[:])
+		halveAll(offset[:])
+	}
 	w.k.transform(kind, &winoArgs{
 		Src: src, Dst: unsafe.Pointer(dst), DstStep: stride * 4,
-		Rows: &rows[0], Cols: &cols.offset, Mask: &cols.mask, Count: count,
+		Rows: &rows[0], Cols: &offset, Mask: &cols.mask, Count: count,
 	})
+}
+
+// halveAll makes offsets in a map of float32 those in one of bfloat16; what is outside stays so.
+func halveAll(offsets []int) {
+	for i := range offsets {
+		offsets[i] >>= 1
+	}
 }
 
 // input transforms one block of channels of tile first+i.
@@ -268,6 +287,10 @@ func (p *winoPass) fromElements(src *float32, stride int, y Map, tiles *winoTile
 			kind = winoOutputNormAdd
 			a.Add = mapBlock(*e.Add, sample, block)
 		}
+	}
+	if y.Half != nil {
+		kind += winoHalf
+		halveAll(rows[:])
 	}
 	p.k.transform(kind, &a)
 }

@@ -23,16 +23,26 @@ func winoTwo(kind winoKind, p *byte) {
 	switch kind {
 	case winoInput:
 		wino2Input(p)
+	case winoInput + winoHalf:
+		wino2InputHalf(p)
 	case winoOutput:
 		wino2Output(p)
+	case winoOutput + winoHalf:
+		wino2OutputHalf(p)
 	case winoOutputNorm:
 		wino2OutputNorm(p)
+	case winoOutputNorm + winoHalf:
+		wino2OutputNormHalf(p)
 	case winoOutputNormAdd:
 		wino2OutputNormAdd(p)
+	case winoOutputNormAdd + winoHalf:
+		wino2OutputNormAddHalf(p)
 	case winoWeight:
 		wino2Weight(p)
 	case winoGradient:
 		wino2Gradient(p)
+	case winoGradient + winoHalf:
+		wino2GradientHalf(p)
 	case winoWeightGradient:
 		wino2WeightGradient(p)
 	}
@@ -43,14 +53,24 @@ func winoThree(kind winoKind, p *byte) {
 	switch kind {
 	case winoInput:
 		wino4Input(p)
+	case winoInput + winoHalf:
+		wino4InputHalf(p)
 	case winoOutput:
 		wino3Output(p)
+	case winoOutput + winoHalf:
+		wino3OutputHalf(p)
 	case winoOutputNorm:
 		wino3OutputNorm(p)
+	case winoOutputNorm + winoHalf:
+		wino3OutputNormHalf(p)
 	case winoOutputNormAdd:
 		wino3OutputNormAdd(p)
+	case winoOutputNormAdd + winoHalf:
+		wino3OutputNormAddHalf(p)
 	case winoGradient:
 		wino3Gradient(p)
+	case winoGradient + winoHalf:
+		wino3GradientHalf(p)
 	}
 }
 
@@ -58,16 +78,26 @@ func winoFour(kind winoKind, p *byte) {
 	switch kind {
 	case winoInput:
 		wino4Input(p)
+	case winoInput + winoHalf:
+		wino4InputHalf(p)
 	case winoOutput:
 		wino4Output(p)
+	case winoOutput + winoHalf:
+		wino4OutputHalf(p)
 	case winoOutputNorm:
 		wino4OutputNorm(p)
+	case winoOutputNorm + winoHalf:
+		wino4OutputNormHalf(p)
 	case winoOutputNormAdd:
 		wino4OutputNormAdd(p)
+	case winoOutputNormAdd + winoHalf:
+		wino4OutputNormAddHalf(p)
 	case winoWeight:
 		wino4Weight(p)
 	case winoGradient:
 		wino4Gradient(p)
+	case winoGradient + winoHalf:
+		wino4GradientHalf(p)
 	case winoWeightGradient:
 		wino4WeightGradient(p)
 	}

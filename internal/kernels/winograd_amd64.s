@@ -303,6 +303,243 @@ element:
 	VZEROUPPER
 	RET
 
+// func wino2Gradient(a *byte)
+// Requires: AVX, MMX+
+TEXT ·wino2Gradient(SB), $1392-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ CX, (SP)
+	MOVQ 8(AX), CX
+	MOVQ CX, 8(SP)
+	MOVQ 64(AX), CX
+	MOVQ CX, 16(SP)
+
+vector:
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
+	LEAQ 256(CX), DX
+	MOVQ DX, BX
+	MOVQ $0x00000002, SI
+	MOVQ 8(SP), DI
+	MOVQ 32(AX), R8
+
+plane:
+	TESTQ      $0x00000020, DI
+	JNZ        wino2Gradientfetched
+	MOVQ       24(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino2Gradientfetched:
+	MOVQ       (R8), R9
+	TESTQ      R9, R9
+	JS         wino2Gradientzero0
+	ADDQ       (SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
+	MOVQ       (R10), R12
+	VMOVUPS    (R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y0
+	MOVQ       8(R10), R10
+	VMOVUPS    32(R11), Y6
+	VANDPS     (R9)(R10*1), Y6, Y1
+	PREFETCHT0 64(R9)(R10*1)
+	PREFETCHT0 128(R9)(R10*1)
+	VADDPS     Y1, Y0, Y2
+	VSUBPS     Y1, Y0, Y3
+	VXORPS     Y4, Y4, Y4
+	VSUBPS     Y1, Y4, Y4
+	VMOVUPS    Y0, (CX)
+	VMOVUPS    Y2, 32(CX)
+	VMOVUPS    Y3, 64(CX)
+	VMOVUPS    Y4, 96(CX)
+	JMP        wino2Gradientrow0
+
+wino2Gradientzero0:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y0, 32(CX)
+	VMOVUPS Y0, 64(CX)
+	VMOVUPS Y0, 96(CX)
+
+wino2Gradientrow0:
+	MOVQ       8(R8), R9
+	TESTQ      R9, R9
+	JS         wino2Gradientzero1
+	ADDQ       (SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
+	MOVQ       (R10), R12
+	VMOVUPS    (R11), Y6
+	VANDPS     (R9)(R12*1), Y6, Y0
+	MOVQ       8(R10), R10
+	VMOVUPS    32(R11), Y6
+	VANDPS     (R9)(R10*1), Y6, Y1
+	PREFETCHT0 64(R9)(R10*1)
+	PREFETCHT0 128(R9)(R10*1)
+	VADDPS     Y1, Y0, Y2
+	VSUBPS     Y1, Y0, Y3
+	VXORPS     Y4, Y4, Y4
+	VSUBPS     Y1, Y4, Y4
+	VMOVUPS    Y0, 128(CX)
+	VMOVUPS    Y2, 160(CX)
+	VMOVUPS    Y3, 192(CX)
+	VMOVUPS    Y4, 224(CX)
+	JMP        wino2Gradientrow1
+
+wino2Gradientzero1:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 128(CX)
+	VMOVUPS Y0, 160(CX)
+	VMOVUPS Y0, 192(CX)
+	VMOVUPS Y0, 224(CX)
+
+wino2Gradientrow1:
+	ADDQ    $0x10, R8
+	VMOVUPS (CX), Y0
+	VMOVUPS 128(CX), Y1
+	VADDPS  Y1, Y0, Y2
+	VSUBPS  Y1, Y0, Y3
+	VXORPS  Y4, Y4, Y4
+	VSUBPS  Y1, Y4, Y4
+	VMOVUPS Y0, (BX)
+	VMOVUPS Y2, 128(BX)
+	VMOVUPS Y3, 256(BX)
+	VMOVUPS Y4, 384(BX)
+	VMOVUPS 32(CX), Y0
+	VMOVUPS 160(CX), Y1
+	VADDPS  Y1, Y0, Y2
+	VSUBPS  Y1, Y0, Y3
+	VXORPS  Y4, Y4, Y4
+	VSUBPS  Y1, Y4, Y4
+	VMOVUPS Y0, 32(BX)
+	VMOVUPS Y2, 160(BX)
+	VMOVUPS Y3, 288(BX)
+	VMOVUPS Y4, 416(BX)
+	VMOVUPS 64(CX), Y0
+	VMOVUPS 192(CX), Y1
+	VADDPS  Y1, Y0, Y2
+	VSUBPS  Y1, Y0, Y3
+	VXORPS  Y4, Y4, Y4
+	VSUBPS  Y1, Y4, Y4
+	VMOVUPS Y0, 64(BX)
+	VMOVUPS Y2, 192(BX)
+	VMOVUPS Y3, 320(BX)
+	VMOVUPS Y4, 448(BX)
+	VMOVUPS 96(CX), Y0
+	VMOVUPS 224(CX), Y1
+	VADDPS  Y1, Y0, Y2
+	VSUBPS  Y1, Y0, Y3
+	VXORPS  Y4, Y4, Y4
+	VSUBPS  Y1, Y4, Y4
+	VMOVUPS Y0, 96(BX)
+	VMOVUPS Y2, 224(BX)
+	VMOVUPS Y3, 352(BX)
+	VMOVUPS Y4, 480(BX)
+	ADDQ    $0x00000200, BX
+	DECQ    SI
+	JNZ     plane
+	MOVQ    8(SP), CX
+	MOVQ    24(AX), BX
+	IMUL3Q  $0x10, BX, DI
+	MOVQ    $0x00000010, SI
+
+element:
+	LEAQ    (CX)(DI*2), R8
+	ADDQ    DI, R8
+	VMOVUPS (DX), Y0
+	VMOVUPS 512(DX), Y1
+	VADDPS  Y1, Y0, Y2
+	VSUBPS  Y1, Y0, Y3
+	VXORPS  Y4, Y4, Y4
+	VSUBPS  Y1, Y4, Y4
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y2, (CX)(DI*1)
+	VMOVUPS Y3, (CX)(DI*2)
+	VMOVUPS Y4, (R8)
+	ADDQ    BX, CX
+	ADDQ    $0x20, DX
+	DECQ    SI
+	JNZ     element
+	ADDQ    $0x20, (SP)
+	ADDQ    $0x20, 8(SP)
+	DECQ    16(SP)
+	JNZ     vector
+	VZEROUPPER
+	RET
+
 // func wino2Output(a *byte)
 // Requires: AVX, MMX+
 TEXT ·wino2Output(SB), $1136-8
@@ -1038,243 +1275,6 @@ element:
 DATA wino2WeightConstants<>+0(SB)/4, $(0.5)
 GLOBL wino2WeightConstants<>(SB), RODATA|NOPTR, $4
 
-// func wino2Gradient(a *byte)
-// Requires: AVX, MMX+
-TEXT ·wino2Gradient(SB), $1392-8
-	MOVQ a+0(FP), AX
-	MOVQ (AX), CX
-	MOVQ CX, (SP)
-	MOVQ 8(AX), CX
-	MOVQ CX, 8(SP)
-	MOVQ 64(AX), CX
-	MOVQ CX, 16(SP)
-
-vector:
-	LEAQ 111(SP), CX
-	ANDQ $-64, CX
-	LEAQ 256(CX), DX
-	MOVQ DX, BX
-	MOVQ $0x00000002, SI
-	MOVQ 8(SP), DI
-	MOVQ 32(AX), R8
-
-plane:
-	TESTQ      $0x00000020, DI
-	JNZ        wino2Gradientfetched
-	MOVQ       24(AX), R9
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-
-wino2Gradientfetched:
-	MOVQ       (R8), R9
-	TESTQ      R9, R9
-	JS         wino2Gradientzero0
-	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
-	MOVQ       (R10), R12
-	VMOVUPS    (R11), Y6
-	VANDPS     (R9)(R12*1), Y6, Y0
-	MOVQ       8(R10), R10
-	VMOVUPS    32(R11), Y6
-	VANDPS     (R9)(R10*1), Y6, Y1
-	PREFETCHT0 64(R9)(R10*1)
-	PREFETCHT0 128(R9)(R10*1)
-	VADDPS     Y1, Y0, Y2
-	VSUBPS     Y1, Y0, Y3
-	VXORPS     Y4, Y4, Y4
-	VSUBPS     Y1, Y4, Y4
-	VMOVUPS    Y0, (CX)
-	VMOVUPS    Y2, 32(CX)
-	VMOVUPS    Y3, 64(CX)
-	VMOVUPS    Y4, 96(CX)
-	JMP        wino2Gradientrow0
-
-wino2Gradientzero0:
-	VXORPS  Y0, Y0, Y0
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y0, 32(CX)
-	VMOVUPS Y0, 64(CX)
-	VMOVUPS Y0, 96(CX)
-
-wino2Gradientrow0:
-	MOVQ       8(R8), R9
-	TESTQ      R9, R9
-	JS         wino2Gradientzero1
-	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
-	MOVQ       (R10), R12
-	VMOVUPS    (R11), Y6
-	VANDPS     (R9)(R12*1), Y6, Y0
-	MOVQ       8(R10), R10
-	VMOVUPS    32(R11), Y6
-	VANDPS     (R9)(R10*1), Y6, Y1
-	PREFETCHT0 64(R9)(R10*1)
-	PREFETCHT0 128(R9)(R10*1)
-	VADDPS     Y1, Y0, Y2
-	VSUBPS     Y1, Y0, Y3
-	VXORPS     Y4, Y4, Y4
-	VSUBPS     Y1, Y4, Y4
-	VMOVUPS    Y0, 128(CX)
-	VMOVUPS    Y2, 160(CX)
-	VMOVUPS    Y3, 192(CX)
-	VMOVUPS    Y4, 224(CX)
-	JMP        wino2Gradientrow1
-
-wino2Gradientzero1:
-	VXORPS  Y0, Y0, Y0
-	VMOVUPS Y0, 128(CX)
-	VMOVUPS Y0, 160(CX)
-	VMOVUPS Y0, 192(CX)
-	VMOVUPS Y0, 224(CX)
-
-wino2Gradientrow1:
-	ADDQ    $0x10, R8
-	VMOVUPS (CX), Y0
-	VMOVUPS 128(CX), Y1
-	VADDPS  Y1, Y0, Y2
-	VSUBPS  Y1, Y0, Y3
-	VXORPS  Y4, Y4, Y4
-	VSUBPS  Y1, Y4, Y4
-	VMOVUPS Y0, (BX)
-	VMOVUPS Y2, 128(BX)
-	VMOVUPS Y3, 256(BX)
-	VMOVUPS Y4, 384(BX)
-	VMOVUPS 32(CX), Y0
-	VMOVUPS 160(CX), Y1
-	VADDPS  Y1, Y0, Y2
-	VSUBPS  Y1, Y0, Y3
-	VXORPS  Y4, Y4, Y4
-	VSUBPS  Y1, Y4, Y4
-	VMOVUPS Y0, 32(BX)
-	VMOVUPS Y2, 160(BX)
-	VMOVUPS Y3, 288(BX)
-	VMOVUPS Y4, 416(BX)
-	VMOVUPS 64(CX), Y0
-	VMOVUPS 192(CX), Y1
-	VADDPS  Y1, Y0, Y2
-	VSUBPS  Y1, Y0, Y3
-	VXORPS  Y4, Y4, Y4
-	VSUBPS  Y1, Y4, Y4
-	VMOVUPS Y0, 64(BX)
-	VMOVUPS Y2, 192(BX)
-	VMOVUPS Y3, 320(BX)
-	VMOVUPS Y4, 448(BX)
-	VMOVUPS 96(CX), Y0
-	VMOVUPS 224(CX), Y1
-	VADDPS  Y1, Y0, Y2
-	VSUBPS  Y1, Y0, Y3
-	VXORPS  Y4, Y4, Y4
-	VSUBPS  Y1, Y4, Y4
-	VMOVUPS Y0, 96(BX)
-	VMOVUPS Y2, 224(BX)
-	VMOVUPS Y3, 352(BX)
-	VMOVUPS Y4, 480(BX)
-	ADDQ    $0x00000200, BX
-	DECQ    SI
-	JNZ     plane
-	MOVQ    8(SP), CX
-	MOVQ    24(AX), BX
-	IMUL3Q  $0x10, BX, DI
-	MOVQ    $0x00000010, SI
-
-element:
-	LEAQ    (CX)(DI*2), R8
-	ADDQ    DI, R8
-	VMOVUPS (DX), Y0
-	VMOVUPS 512(DX), Y1
-	VADDPS  Y1, Y0, Y2
-	VSUBPS  Y1, Y0, Y3
-	VXORPS  Y4, Y4, Y4
-	VSUBPS  Y1, Y4, Y4
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y2, (CX)(DI*1)
-	VMOVUPS Y3, (CX)(DI*2)
-	VMOVUPS Y4, (R8)
-	ADDQ    BX, CX
-	ADDQ    $0x20, DX
-	DECQ    SI
-	JNZ     element
-	ADDQ    $0x20, (SP)
-	ADDQ    $0x20, 8(SP)
-	DECQ    16(SP)
-	JNZ     vector
-	VZEROUPPER
-	RET
-
 // func wino2WeightGradient(a *byte)
 // Requires: AVX, MMX+
 TEXT ·wino2WeightGradient(SB), $1648-8
@@ -1465,6 +1465,1746 @@ element:
 
 DATA wino2WeightGradientConstants<>+0(SB)/4, $(0.5)
 GLOBL wino2WeightGradientConstants<>(SB), RODATA|NOPTR, $4
+
+// func wino2InputHalf(a *byte)
+// Requires: AVX, AVX2, MMX+
+TEXT ·wino2InputHalf(SB), $2672-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ CX, (SP)
+	MOVQ 8(AX), CX
+	MOVQ CX, 8(SP)
+	MOVQ 64(AX), CX
+	MOVQ CX, 16(SP)
+
+vector:
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
+	LEAQ 512(CX), DX
+	MOVQ DX, BX
+	MOVQ $0x00000004, SI
+	MOVQ 8(SP), DI
+	MOVQ 32(AX), R8
+
+plane:
+	TESTQ      $0x00000020, DI
+	JNZ        wino2InputHalffetched
+	MOVQ       24(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino2InputHalffetched:
+	MOVQ       (R8), R9
+	TESTQ      R9, R9
+	JS         wino2InputHalfzero0
+	ADDQ       (SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
+	MOVQ       (R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VANDPS     (R11), Y0, Y0
+	MOVQ       8(R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y1
+	VPSLLD     $0x10, Y1, Y1
+	VANDPS     32(R11), Y1, Y1
+	MOVQ       16(R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y2
+	VPSLLD     $0x10, Y2, Y2
+	VANDPS     64(R11), Y2, Y2
+	MOVQ       24(R10), R10
+	VPMOVZXWD  (R9)(R10*1), Y3
+	VPSLLD     $0x10, Y3, Y3
+	VANDPS     96(R11), Y3, Y3
+	PREFETCHT0 32(R9)(R10*1)
+	PREFETCHT0 64(R9)(R10*1)
+	VSUBPS     Y2, Y0, Y6
+	VADDPS     Y2, Y1, Y7
+	VSUBPS     Y1, Y2, Y2
+	VSUBPS     Y3, Y1, Y3
+	VMOVUPS    Y6, (CX)
+	VMOVUPS    Y7, 32(CX)
+	VMOVUPS    Y2, 64(CX)
+	VMOVUPS    Y3, 96(CX)
+	JMP        wino2InputHalfrow0
+
+wino2InputHalfzero0:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y0, 32(CX)
+	VMOVUPS Y0, 64(CX)
+	VMOVUPS Y0, 96(CX)
+
+wino2InputHalfrow0:
+	MOVQ       8(R8), R9
+	TESTQ      R9, R9
+	JS         wino2InputHalfzero1
+	ADDQ       (SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
+	MOVQ       (R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VANDPS     (R11), Y0, Y0
+	MOVQ       8(R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y1
+	VPSLLD     $0x10, Y1, Y1
+	VANDPS     32(R11), Y1, Y1
+	MOVQ       16(R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y2
+	VPSLLD     $0x10, Y2, Y2
+	VANDPS     64(R11), Y2, Y2
+	MOVQ       24(R10), R10
+	VPMOVZXWD  (R9)(R10*1), Y3
+	VPSLLD     $0x10, Y3, Y3
+	VANDPS     96(R11), Y3, Y3
+	PREFETCHT0 32(R9)(R10*1)
+	PREFETCHT0 64(R9)(R10*1)
+	VSUBPS     Y2, Y0, Y6
+	VADDPS     Y2, Y1, Y7
+	VSUBPS     Y1, Y2, Y2
+	VSUBPS     Y3, Y1, Y3
+	VMOVUPS    Y6, 128(CX)
+	VMOVUPS    Y7, 160(CX)
+	VMOVUPS    Y2, 192(CX)
+	VMOVUPS    Y3, 224(CX)
+	JMP        wino2InputHalfrow1
+
+wino2InputHalfzero1:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 128(CX)
+	VMOVUPS Y0, 160(CX)
+	VMOVUPS Y0, 192(CX)
+	VMOVUPS Y0, 224(CX)
+
+wino2InputHalfrow1:
+	MOVQ       16(R8), R9
+	TESTQ      R9, R9
+	JS         wino2InputHalfzero2
+	ADDQ       (SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
+	MOVQ       (R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VANDPS     (R11), Y0, Y0
+	MOVQ       8(R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y1
+	VPSLLD     $0x10, Y1, Y1
+	VANDPS     32(R11), Y1, Y1
+	MOVQ       16(R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y2
+	VPSLLD     $0x10, Y2, Y2
+	VANDPS     64(R11), Y2, Y2
+	MOVQ       24(R10), R10
+	VPMOVZXWD  (R9)(R10*1), Y3
+	VPSLLD     $0x10, Y3, Y3
+	VANDPS     96(R11), Y3, Y3
+	PREFETCHT0 32(R9)(R10*1)
+	PREFETCHT0 64(R9)(R10*1)
+	VSUBPS     Y2, Y0, Y6
+	VADDPS     Y2, Y1, Y7
+	VSUBPS     Y1, Y2, Y2
+	VSUBPS     Y3, Y1, Y3
+	VMOVUPS    Y6, 256(CX)
+	VMOVUPS    Y7, 288(CX)
+	VMOVUPS    Y2, 320(CX)
+	VMOVUPS    Y3, 352(CX)
+	JMP        wino2InputHalfrow2
+
+wino2InputHalfzero2:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 256(CX)
+	VMOVUPS Y0, 288(CX)
+	VMOVUPS Y0, 320(CX)
+	VMOVUPS Y0, 352(CX)
+
+wino2InputHalfrow2:
+	MOVQ       24(R8), R9
+	TESTQ      R9, R9
+	JS         wino2InputHalfzero3
+	ADDQ       (SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
+	MOVQ       (R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VANDPS     (R11), Y0, Y0
+	MOVQ       8(R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y1
+	VPSLLD     $0x10, Y1, Y1
+	VANDPS     32(R11), Y1, Y1
+	MOVQ       16(R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y2
+	VPSLLD     $0x10, Y2, Y2
+	VANDPS     64(R11), Y2, Y2
+	MOVQ       24(R10), R10
+	VPMOVZXWD  (R9)(R10*1), Y3
+	VPSLLD     $0x10, Y3, Y3
+	VANDPS     96(R11), Y3, Y3
+	PREFETCHT0 32(R9)(R10*1)
+	PREFETCHT0 64(R9)(R10*1)
+	VSUBPS     Y2, Y0, Y6
+	VADDPS     Y2, Y1, Y7
+	VSUBPS     Y1, Y2, Y2
+	VSUBPS     Y3, Y1, Y3
+	VMOVUPS    Y6, 384(CX)
+	VMOVUPS    Y7, 416(CX)
+	VMOVUPS    Y2, 448(CX)
+	VMOVUPS    Y3, 480(CX)
+	JMP        wino2InputHalfrow3
+
+wino2InputHalfzero3:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 384(CX)
+	VMOVUPS Y0, 416(CX)
+	VMOVUPS Y0, 448(CX)
+	VMOVUPS Y0, 480(CX)
+
+wino2InputHalfrow3:
+	ADDQ    $0x20, R8
+	VMOVUPS (CX), Y0
+	VMOVUPS 128(CX), Y1
+	VMOVUPS 256(CX), Y2
+	VMOVUPS 384(CX), Y3
+	VSUBPS  Y2, Y0, Y6
+	VADDPS  Y2, Y1, Y7
+	VSUBPS  Y1, Y2, Y2
+	VSUBPS  Y3, Y1, Y3
+	VMOVUPS Y6, (BX)
+	VMOVUPS Y7, 128(BX)
+	VMOVUPS Y2, 256(BX)
+	VMOVUPS Y3, 384(BX)
+	VMOVUPS 32(CX), Y0
+	VMOVUPS 160(CX), Y1
+	VMOVUPS 288(CX), Y2
+	VMOVUPS 416(CX), Y3
+	VSUBPS  Y2, Y0, Y6
+	VADDPS  Y2, Y1, Y7
+	VSUBPS  Y1, Y2, Y2
+	VSUBPS  Y3, Y1, Y3
+	VMOVUPS Y6, 32(BX)
+	VMOVUPS Y7, 160(BX)
+	VMOVUPS Y2, 288(BX)
+	VMOVUPS Y3, 416(BX)
+	VMOVUPS 64(CX), Y0
+	VMOVUPS 192(CX), Y1
+	VMOVUPS 320(CX), Y2
+	VMOVUPS 448(CX), Y3
+	VSUBPS  Y2, Y0, Y6
+	VADDPS  Y2, Y1, Y7
+	VSUBPS  Y1, Y2, Y2
+	VSUBPS  Y3, Y1, Y3
+	VMOVUPS Y6, 64(BX)
+	VMOVUPS Y7, 192(BX)
+	VMOVUPS Y2, 320(BX)
+	VMOVUPS Y3, 448(BX)
+	VMOVUPS 96(CX), Y0
+	VMOVUPS 224(CX), Y1
+	VMOVUPS 352(CX), Y2
+	VMOVUPS 480(CX), Y3
+	VSUBPS  Y2, Y0, Y6
+	VADDPS  Y2, Y1, Y7
+	VSUBPS  Y1, Y2, Y2
+	VSUBPS  Y3, Y1, Y3
+	VMOVUPS Y6, 96(BX)
+	VMOVUPS Y7, 224(BX)
+	VMOVUPS Y2, 352(BX)
+	VMOVUPS Y3, 480(BX)
+	ADDQ    $0x00000200, BX
+	DECQ    SI
+	JNZ     plane
+	MOVQ    8(SP), CX
+	MOVQ    24(AX), BX
+	IMUL3Q  $0x10, BX, DI
+	MOVQ    $0x00000010, SI
+
+element:
+	LEAQ    (CX)(DI*2), R8
+	ADDQ    DI, R8
+	VMOVUPS (DX), Y0
+	VMOVUPS 512(DX), Y1
+	VMOVUPS 1024(DX), Y2
+	VMOVUPS 1536(DX), Y3
+	VSUBPS  Y2, Y0, Y6
+	VADDPS  Y2, Y1, Y7
+	VSUBPS  Y1, Y2, Y2
+	VSUBPS  Y3, Y1, Y3
+	VMOVUPS Y6, (CX)
+	VMOVUPS Y7, (CX)(DI*1)
+	VMOVUPS Y2, (CX)(DI*2)
+	VMOVUPS Y3, (R8)
+	ADDQ    BX, CX
+	ADDQ    $0x20, DX
+	DECQ    SI
+	JNZ     element
+	ADDQ    $0x10, (SP)
+	ADDQ    $0x20, 8(SP)
+	DECQ    16(SP)
+	JNZ     vector
+	VZEROUPPER
+	RET
+
+// func wino2GradientHalf(a *byte)
+// Requires: AVX, AVX2, MMX+
+TEXT ·wino2GradientHalf(SB), $1392-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ CX, (SP)
+	MOVQ 8(AX), CX
+	MOVQ CX, 8(SP)
+	MOVQ 64(AX), CX
+	MOVQ CX, 16(SP)
+
+vector:
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
+	LEAQ 256(CX), DX
+	MOVQ DX, BX
+	MOVQ $0x00000002, SI
+	MOVQ 8(SP), DI
+	MOVQ 32(AX), R8
+
+plane:
+	TESTQ      $0x00000020, DI
+	JNZ        wino2GradientHalffetched
+	MOVQ       24(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino2GradientHalffetched:
+	MOVQ       (R8), R9
+	TESTQ      R9, R9
+	JS         wino2GradientHalfzero0
+	ADDQ       (SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
+	MOVQ       (R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VANDPS     (R11), Y0, Y0
+	MOVQ       8(R10), R10
+	VPMOVZXWD  (R9)(R10*1), Y1
+	VPSLLD     $0x10, Y1, Y1
+	VANDPS     32(R11), Y1, Y1
+	PREFETCHT0 32(R9)(R10*1)
+	PREFETCHT0 64(R9)(R10*1)
+	VADDPS     Y1, Y0, Y2
+	VSUBPS     Y1, Y0, Y3
+	VXORPS     Y4, Y4, Y4
+	VSUBPS     Y1, Y4, Y4
+	VMOVUPS    Y0, (CX)
+	VMOVUPS    Y2, 32(CX)
+	VMOVUPS    Y3, 64(CX)
+	VMOVUPS    Y4, 96(CX)
+	JMP        wino2GradientHalfrow0
+
+wino2GradientHalfzero0:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y0, 32(CX)
+	VMOVUPS Y0, 64(CX)
+	VMOVUPS Y0, 96(CX)
+
+wino2GradientHalfrow0:
+	MOVQ       8(R8), R9
+	TESTQ      R9, R9
+	JS         wino2GradientHalfzero1
+	ADDQ       (SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       48(AX), R11
+	MOVQ       (R10), R12
+	VPMOVZXWD  (R9)(R12*1), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VANDPS     (R11), Y0, Y0
+	MOVQ       8(R10), R10
+	VPMOVZXWD  (R9)(R10*1), Y1
+	VPSLLD     $0x10, Y1, Y1
+	VANDPS     32(R11), Y1, Y1
+	PREFETCHT0 32(R9)(R10*1)
+	PREFETCHT0 64(R9)(R10*1)
+	VADDPS     Y1, Y0, Y2
+	VSUBPS     Y1, Y0, Y3
+	VXORPS     Y4, Y4, Y4
+	VSUBPS     Y1, Y4, Y4
+	VMOVUPS    Y0, 128(CX)
+	VMOVUPS    Y2, 160(CX)
+	VMOVUPS    Y3, 192(CX)
+	VMOVUPS    Y4, 224(CX)
+	JMP        wino2GradientHalfrow1
+
+wino2GradientHalfzero1:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 128(CX)
+	VMOVUPS Y0, 160(CX)
+	VMOVUPS Y0, 192(CX)
+	VMOVUPS Y0, 224(CX)
+
+wino2GradientHalfrow1:
+	ADDQ    $0x10, R8
+	VMOVUPS (CX), Y0
+	VMOVUPS 128(CX), Y1
+	VADDPS  Y1, Y0, Y2
+	VSUBPS  Y1, Y0, Y3
+	VXORPS  Y4, Y4, Y4
+	VSUBPS  Y1, Y4, Y4
+	VMOVUPS Y0, (BX)
+	VMOVUPS Y2, 128(BX)
+	VMOVUPS Y3, 256(BX)
+	VMOVUPS Y4, 384(BX)
+	VMOVUPS 32(CX), Y0
+	VMOVUPS 160(CX), Y1
+	VADDPS  Y1, Y0, Y2
+	VSUBPS  Y1, Y0, Y3
+	VXORPS  Y4, Y4, Y4
+	VSUBPS  Y1, Y4, Y4
+	VMOVUPS Y0, 32(BX)
+	VMOVUPS Y2, 160(BX)
+	VMOVUPS Y3, 288(BX)
+	VMOVUPS Y4, 416(BX)
+	VMOVUPS 64(CX), Y0
+	VMOVUPS 192(CX), Y1
+	VADDPS  Y1, Y0, Y2
+	VSUBPS  Y1, Y0, Y3
+	VXORPS  Y4, Y4, Y4
+	VSUBPS  Y1, Y4, Y4
+	VMOVUPS Y0, 64(BX)
+	VMOVUPS Y2, 192(BX)
+	VMOVUPS Y3, 320(BX)
+	VMOVUPS Y4, 448(BX)
+	VMOVUPS 96(CX), Y0
+	VMOVUPS 224(CX), Y1
+	VADDPS  Y1, Y0, Y2
+	VSUBPS  Y1, Y0, Y3
+	VXORPS  Y4, Y4, Y4
+	VSUBPS  Y1, Y4, Y4
+	VMOVUPS Y0, 96(BX)
+	VMOVUPS Y2, 224(BX)
+	VMOVUPS Y3, 352(BX)
+	VMOVUPS Y4, 480(BX)
+	ADDQ    $0x00000200, BX
+	DECQ    SI
+	JNZ     plane
+	MOVQ    8(SP), CX
+	MOVQ    24(AX), BX
+	IMUL3Q  $0x10, BX, DI
+	MOVQ    $0x00000010, SI
+
+element:
+	LEAQ    (CX)(DI*2), R8
+	ADDQ    DI, R8
+	VMOVUPS (DX), Y0
+	VMOVUPS 512(DX), Y1
+	VADDPS  Y1, Y0, Y2
+	VSUBPS  Y1, Y0, Y3
+	VXORPS  Y4, Y4, Y4
+	VSUBPS  Y1, Y4, Y4
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y2, (CX)(DI*1)
+	VMOVUPS Y3, (CX)(DI*2)
+	VMOVUPS Y4, (R8)
+	ADDQ    BX, CX
+	ADDQ    $0x20, DX
+	DECQ    SI
+	JNZ     element
+	ADDQ    $0x10, (SP)
+	ADDQ    $0x20, 8(SP)
+	DECQ    16(SP)
+	JNZ     vector
+	VZEROUPPER
+	RET
+
+// func wino2OutputHalf(a *byte)
+// Requires: AVX, AVX2, MMX+
+TEXT ·wino2OutputHalf(SB), $1136-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ CX, (SP)
+	MOVQ 8(AX), CX
+	MOVQ CX, 8(SP)
+	MOVQ 64(AX), CX
+	MOVQ CX, 16(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x10, BX, SI
+	MOVQ       $0x00000010, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       32(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	MOVQ       24(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+
+element:
+	LEAQ       (DX)(BX*8), R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	PREFETCHT0 (R9)
+	PREFETCHT0 (R9)(SI*1)
+	PREFETCHT0 (R9)(SI*2)
+	PREFETCHT0 (R10)
+	LEAQ       (DX)(SI*2), R9
+	ADDQ       SI, R9
+	VMOVUPS    (DX), Y0
+	VMOVUPS    (DX)(SI*1), Y1
+	VMOVUPS    (DX)(SI*2), Y2
+	VMOVUPS    (R9), Y3
+	VADDPS     Y1, Y0, Y0
+	VADDPS     Y2, Y0, Y0
+	VSUBPS     Y2, Y1, Y1
+	VSUBPS     Y3, Y1, Y1
+	VMOVUPS    Y0, (R8)
+	VMOVUPS    Y1, 512(R8)
+	ADDQ       BX, DX
+	ADDQ       $0x20, R8
+	DECQ       DI
+	JNZ        element
+	MOVQ       32(AX), DX
+	MOVQ       $0x00000002, DI
+
+plane:
+	VMOVUPS   (CX), Y0
+	VMOVUPS   128(CX), Y1
+	VMOVUPS   256(CX), Y2
+	VMOVUPS   384(CX), Y3
+	VADDPS    Y1, Y0, Y0
+	VADDPS    Y2, Y0, Y0
+	VSUBPS    Y2, Y1, Y1
+	VSUBPS    Y3, Y1, Y1
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, 128(CX)
+	VMOVUPS   32(CX), Y0
+	VMOVUPS   160(CX), Y1
+	VMOVUPS   288(CX), Y2
+	VMOVUPS   416(CX), Y3
+	VADDPS    Y1, Y0, Y0
+	VADDPS    Y2, Y0, Y0
+	VSUBPS    Y2, Y1, Y1
+	VSUBPS    Y3, Y1, Y1
+	VMOVUPS   Y0, 32(CX)
+	VMOVUPS   Y1, 160(CX)
+	VMOVUPS   64(CX), Y0
+	VMOVUPS   192(CX), Y1
+	VMOVUPS   320(CX), Y2
+	VMOVUPS   448(CX), Y3
+	VADDPS    Y1, Y0, Y0
+	VADDPS    Y2, Y0, Y0
+	VSUBPS    Y2, Y1, Y1
+	VSUBPS    Y3, Y1, Y1
+	VMOVUPS   Y0, 64(CX)
+	VMOVUPS   Y1, 192(CX)
+	VMOVUPS   96(CX), Y0
+	VMOVUPS   224(CX), Y1
+	VMOVUPS   352(CX), Y2
+	VMOVUPS   480(CX), Y3
+	VADDPS    Y1, Y0, Y0
+	VADDPS    Y2, Y0, Y0
+	VSUBPS    Y2, Y1, Y1
+	VSUBPS    Y3, Y1, Y1
+	VMOVUPS   Y0, 96(CX)
+	VMOVUPS   Y1, 224(CX)
+	MOVQ      (DX), BX
+	TESTQ     BX, BX
+	JS        wino2OutputHalfrow0
+	VMOVUPS   (CX), Y0
+	VMOVUPS   32(CX), Y1
+	VMOVUPS   64(CX), Y2
+	VMOVUPS   96(CX), Y3
+	VADDPS    Y1, Y0, Y0
+	VADDPS    Y2, Y0, Y0
+	VSUBPS    Y2, Y1, Y1
+	VSUBPS    Y3, Y1, Y1
+	ADDQ      8(SP), BX
+	MOVQ      56(AX), SI
+	VPSRLD    $0x10, Y0, Y9
+	VPAND     winoOdd<>+0(SB), Y9, Y9
+	VPADDD    winoHalf<>+0(SB), Y9, Y9
+	VPADDD    Y0, Y9, Y9
+	VCMPPS    $0x03, Y0, Y0, Y3
+	VPOR      winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS Y3, Y4, Y9, Y9
+	VPSRLD    $0x10, Y9, Y9
+	VPACKUSDW Y9, Y9, Y9
+	VPERMQ    $0x08, Y9, Y9
+	VMOVUPS   X9, (BX)
+	CMPQ      SI, $0x01
+	JLE       wino2OutputHalfrow0
+	VPSRLD    $0x10, Y1, Y9
+	VPAND     winoOdd<>+0(SB), Y9, Y9
+	VPADDD    winoHalf<>+0(SB), Y9, Y9
+	VPADDD    Y1, Y9, Y9
+	VCMPPS    $0x03, Y1, Y1, Y3
+	VPOR      winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS Y3, Y4, Y9, Y9
+	VPSRLD    $0x10, Y9, Y9
+	VPACKUSDW Y9, Y9, Y9
+	VPERMQ    $0x08, Y9, Y9
+	VMOVUPS   X9, 32(BX)
+
+wino2OutputHalfrow0:
+	MOVQ      8(DX), BX
+	TESTQ     BX, BX
+	JS        wino2OutputHalfrow1
+	VMOVUPS   128(CX), Y0
+	VMOVUPS   160(CX), Y1
+	VMOVUPS   192(CX), Y2
+	VMOVUPS   224(CX), Y3
+	VADDPS    Y1, Y0, Y0
+	VADDPS    Y2, Y0, Y0
+	VSUBPS    Y2, Y1, Y1
+	VSUBPS    Y3, Y1, Y1
+	ADDQ      8(SP), BX
+	MOVQ      56(AX), SI
+	VPSRLD    $0x10, Y0, Y9
+	VPAND     winoOdd<>+0(SB), Y9, Y9
+	VPADDD    winoHalf<>+0(SB), Y9, Y9
+	VPADDD    Y0, Y9, Y9
+	VCMPPS    $0x03, Y0, Y0, Y3
+	VPOR      winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS Y3, Y4, Y9, Y9
+	VPSRLD    $0x10, Y9, Y9
+	VPACKUSDW Y9, Y9, Y9
+	VPERMQ    $0x08, Y9, Y9
+	VMOVUPS   X9, (BX)
+	CMPQ      SI, $0x01
+	JLE       wino2OutputHalfrow1
+	VPSRLD    $0x10, Y1, Y9
+	VPAND     winoOdd<>+0(SB), Y9, Y9
+	VPADDD    winoHalf<>+0(SB), Y9, Y9
+	VPADDD    Y1, Y9, Y9
+	VCMPPS    $0x03, Y1, Y1, Y3
+	VPOR      winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS Y3, Y4, Y9, Y9
+	VPSRLD    $0x10, Y9, Y9
+	VPACKUSDW Y9, Y9, Y9
+	VPERMQ    $0x08, Y9, Y9
+	VMOVUPS   X9, 32(BX)
+
+wino2OutputHalfrow1:
+	ADDQ $0x10, DX
+	ADDQ $0x00000200, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x10, 8(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA winoOdd<>+0(SB)/4, $0x00000001
+DATA winoOdd<>+4(SB)/4, $0x00000001
+DATA winoOdd<>+8(SB)/4, $0x00000001
+DATA winoOdd<>+12(SB)/4, $0x00000001
+DATA winoOdd<>+16(SB)/4, $0x00000001
+DATA winoOdd<>+20(SB)/4, $0x00000001
+DATA winoOdd<>+24(SB)/4, $0x00000001
+DATA winoOdd<>+28(SB)/4, $0x00000001
+GLOBL winoOdd<>(SB), RODATA|NOPTR, $32
+
+DATA winoHalf<>+0(SB)/4, $0x00007fff
+DATA winoHalf<>+4(SB)/4, $0x00007fff
+DATA winoHalf<>+8(SB)/4, $0x00007fff
+DATA winoHalf<>+12(SB)/4, $0x00007fff
+DATA winoHalf<>+16(SB)/4, $0x00007fff
+DATA winoHalf<>+20(SB)/4, $0x00007fff
+DATA winoHalf<>+24(SB)/4, $0x00007fff
+DATA winoHalf<>+28(SB)/4, $0x00007fff
+GLOBL winoHalf<>(SB), RODATA|NOPTR, $32
+
+DATA winoQuiet<>+0(SB)/4, $0x00400000
+DATA winoQuiet<>+4(SB)/4, $0x00400000
+DATA winoQuiet<>+8(SB)/4, $0x00400000
+DATA winoQuiet<>+12(SB)/4, $0x00400000
+DATA winoQuiet<>+16(SB)/4, $0x00400000
+DATA winoQuiet<>+20(SB)/4, $0x00400000
+DATA winoQuiet<>+24(SB)/4, $0x00400000
+DATA winoQuiet<>+28(SB)/4, $0x00400000
+GLOBL winoQuiet<>(SB), RODATA|NOPTR, $32
+
+// func wino2OutputNormHalf(a *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·wino2OutputNormHalf(SB), $1136-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ CX, (SP)
+	MOVQ 8(AX), CX
+	MOVQ CX, 8(SP)
+	MOVQ 64(AX), CX
+	MOVQ CX, 16(SP)
+	MOVQ 72(AX), CX
+	MOVQ CX, 24(SP)
+	MOVQ 80(AX), CX
+	MOVQ CX, 32(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x10, BX, SI
+	MOVQ       $0x00000010, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       32(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	MOVQ       24(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+
+element:
+	LEAQ       (DX)(BX*8), R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	PREFETCHT0 (R9)
+	PREFETCHT0 (R9)(SI*1)
+	PREFETCHT0 (R9)(SI*2)
+	PREFETCHT0 (R10)
+	LEAQ       (DX)(SI*2), R9
+	ADDQ       SI, R9
+	VMOVUPS    (DX), Y0
+	VMOVUPS    (DX)(SI*1), Y1
+	VMOVUPS    (DX)(SI*2), Y2
+	VMOVUPS    (R9), Y3
+	VADDPS     Y1, Y0, Y0
+	VADDPS     Y2, Y0, Y0
+	VSUBPS     Y2, Y1, Y1
+	VSUBPS     Y3, Y1, Y1
+	VMOVUPS    Y0, (R8)
+	VMOVUPS    Y1, 512(R8)
+	ADDQ       BX, DX
+	ADDQ       $0x20, R8
+	DECQ       DI
+	JNZ        element
+	MOVQ       32(AX), DX
+	MOVQ       $0x00000002, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     128(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     384(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 128(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     160(CX), Y1
+	VMOVUPS     288(CX), Y2
+	VMOVUPS     416(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 160(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     320(CX), Y2
+	VMOVUPS     448(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     352(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 224(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino2OutputNormHalfrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        32(SP), SI
+	VMOVUPS     (SI), Y7
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino2OutputNormHalfrow0
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+
+wino2OutputNormHalfrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino2OutputNormHalfrow1
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     160(CX), Y1
+	VMOVUPS     192(CX), Y2
+	VMOVUPS     224(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        32(SP), SI
+	VMOVUPS     (SI), Y7
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino2OutputNormHalfrow1
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+
+wino2OutputNormHalfrow1:
+	ADDQ $0x10, DX
+	ADDQ $0x00000200, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x10, 8(SP)
+	ADDQ $0x20, 24(SP)
+	ADDQ $0x20, 32(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+// func wino2OutputNormAddHalf(a *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·wino2OutputNormAddHalf(SB), $1136-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ CX, (SP)
+	MOVQ 8(AX), CX
+	MOVQ CX, 8(SP)
+	MOVQ 64(AX), CX
+	MOVQ CX, 16(SP)
+	MOVQ 72(AX), CX
+	MOVQ CX, 24(SP)
+	MOVQ 80(AX), CX
+	MOVQ CX, 32(SP)
+	MOVQ 88(AX), CX
+	MOVQ CX, 40(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x10, BX, SI
+	MOVQ       $0x00000010, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       32(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	MOVQ       24(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+
+element:
+	LEAQ       (DX)(BX*8), R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	PREFETCHT0 (R9)
+	PREFETCHT0 (R9)(SI*1)
+	PREFETCHT0 (R9)(SI*2)
+	PREFETCHT0 (R10)
+	LEAQ       (DX)(SI*2), R9
+	ADDQ       SI, R9
+	VMOVUPS    (DX), Y0
+	VMOVUPS    (DX)(SI*1), Y1
+	VMOVUPS    (DX)(SI*2), Y2
+	VMOVUPS    (R9), Y3
+	VADDPS     Y1, Y0, Y0
+	VADDPS     Y2, Y0, Y0
+	VSUBPS     Y2, Y1, Y1
+	VSUBPS     Y3, Y1, Y1
+	VMOVUPS    Y0, (R8)
+	VMOVUPS    Y1, 512(R8)
+	ADDQ       BX, DX
+	ADDQ       $0x20, R8
+	DECQ       DI
+	JNZ        element
+	MOVQ       32(AX), DX
+	MOVQ       $0x00000002, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     128(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     384(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 128(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     160(CX), Y1
+	VMOVUPS     288(CX), Y2
+	VMOVUPS     416(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 160(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     320(CX), Y2
+	VMOVUPS     448(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     352(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 224(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino2OutputNormAddHalfrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VPMOVZXWD   (SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino2OutputNormAddHalfrow0
+	VFMADD213PS Y7, Y6, Y1
+	VPMOVZXWD   32(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+
+wino2OutputNormAddHalfrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino2OutputNormAddHalfrow1
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     160(CX), Y1
+	VMOVUPS     192(CX), Y2
+	VMOVUPS     224(CX), Y3
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VSUBPS      Y2, Y1, Y1
+	VSUBPS      Y3, Y1, Y1
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VPMOVZXWD   (SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino2OutputNormAddHalfrow1
+	VFMADD213PS Y7, Y6, Y1
+	VPMOVZXWD   32(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+
+wino2OutputNormAddHalfrow1:
+	ADDQ $0x10, DX
+	ADDQ $0x00000200, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x10, 8(SP)
+	ADDQ $0x20, 24(SP)
+	ADDQ $0x20, 32(SP)
+	ADDQ $0x10, 40(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+// func wino3Gradient(a *byte)
+// Requires: AVX, FMA3, MMX+
+TEXT ·wino3Gradient(SB), $4144-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3GradientConstants<>+0(SB), Y10
+	VBROADCASTSS wino3GradientConstants<>+4(SB), Y11
+	VBROADCASTSS wino3GradientConstants<>+8(SB), Y12
+	VBROADCASTSS wino3GradientConstants<>+12(SB), Y13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 16(SP)
+
+vector:
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
+	LEAQ 576(CX), DX
+	MOVQ DX, BX
+	MOVQ $0x00000003, SI
+	MOVQ 8(SP), DI
+	MOVQ 32(AX), R8
+
+plane:
+	TESTQ      $0x00000020, DI
+	JNZ        wino3Gradientfetched
+	MOVQ       24(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino3Gradientfetched:
+	MOVQ        (R8), R9
+	TESTQ       R9, R9
+	JS          wino3Gradientzero0
+	ADDQ        (SP), R9
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R10
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y2
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y4, 32(CX)
+	VMOVUPS     Y5, 64(CX)
+	VMOVUPS     Y8, 96(CX)
+	VMOVUPS     Y9, 128(CX)
+	VMOVUPS     Y2, 160(CX)
+	JMP         wino3Gradientrow0
+
+wino3Gradientzero0:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y0, 32(CX)
+	VMOVUPS Y0, 64(CX)
+	VMOVUPS Y0, 96(CX)
+	VMOVUPS Y0, 128(CX)
+	VMOVUPS Y0, 160(CX)
+
+wino3Gradientrow0:
+	MOVQ        8(R8), R9
+	TESTQ       R9, R9
+	JS          wino3Gradientzero1
+	ADDQ        (SP), R9
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R10
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y2
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 192(CX)
+	VMOVUPS     Y4, 224(CX)
+	VMOVUPS     Y5, 256(CX)
+	VMOVUPS     Y8, 288(CX)
+	VMOVUPS     Y9, 320(CX)
+	VMOVUPS     Y2, 352(CX)
+	JMP         wino3Gradientrow1
+
+wino3Gradientzero1:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 192(CX)
+	VMOVUPS Y0, 224(CX)
+	VMOVUPS Y0, 256(CX)
+	VMOVUPS Y0, 288(CX)
+	VMOVUPS Y0, 320(CX)
+	VMOVUPS Y0, 352(CX)
+
+wino3Gradientrow1:
+	MOVQ        16(R8), R9
+	TESTQ       R9, R9
+	JS          wino3Gradientzero2
+	ADDQ        (SP), R9
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R10
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y2
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 384(CX)
+	VMOVUPS     Y4, 416(CX)
+	VMOVUPS     Y5, 448(CX)
+	VMOVUPS     Y8, 480(CX)
+	VMOVUPS     Y9, 512(CX)
+	VMOVUPS     Y2, 544(CX)
+	JMP         wino3Gradientrow2
+
+wino3Gradientzero2:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 384(CX)
+	VMOVUPS Y0, 416(CX)
+	VMOVUPS Y0, 448(CX)
+	VMOVUPS Y0, 480(CX)
+	VMOVUPS Y0, 512(CX)
+	VMOVUPS Y0, 544(CX)
+
+wino3Gradientrow2:
+	ADDQ        $0x18, R8
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (BX)
+	VMOVUPS     Y4, 192(BX)
+	VMOVUPS     Y5, 384(BX)
+	VMOVUPS     Y8, 576(BX)
+	VMOVUPS     Y9, 768(BX)
+	VMOVUPS     Y2, 960(BX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 32(BX)
+	VMOVUPS     Y4, 224(BX)
+	VMOVUPS     Y5, 416(BX)
+	VMOVUPS     Y8, 608(BX)
+	VMOVUPS     Y9, 800(BX)
+	VMOVUPS     Y2, 992(BX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 64(BX)
+	VMOVUPS     Y4, 256(BX)
+	VMOVUPS     Y5, 448(BX)
+	VMOVUPS     Y8, 640(BX)
+	VMOVUPS     Y9, 832(BX)
+	VMOVUPS     Y2, 1024(BX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 96(BX)
+	VMOVUPS     Y4, 288(BX)
+	VMOVUPS     Y5, 480(BX)
+	VMOVUPS     Y8, 672(BX)
+	VMOVUPS     Y9, 864(BX)
+	VMOVUPS     Y2, 1056(BX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 128(BX)
+	VMOVUPS     Y4, 320(BX)
+	VMOVUPS     Y5, 512(BX)
+	VMOVUPS     Y8, 704(BX)
+	VMOVUPS     Y9, 896(BX)
+	VMOVUPS     Y2, 1088(BX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 160(BX)
+	VMOVUPS     Y4, 352(BX)
+	VMOVUPS     Y5, 544(BX)
+	VMOVUPS     Y8, 736(BX)
+	VMOVUPS     Y9, 928(BX)
+	VMOVUPS     Y2, 1120(BX)
+	ADDQ        $0x00000480, BX
+	DECQ        SI
+	JNZ         plane
+	MOVQ        8(SP), CX
+	MOVQ        24(AX), BX
+	IMUL3Q      $0x24, BX, DI
+	MOVQ        $0x00000024, SI
+
+element:
+	LEAQ        (CX)(DI*2), R8
+	ADDQ        DI, R8
+	VMOVUPS     (DX), Y0
+	VMOVUPS     1152(DX), Y1
+	VMOVUPS     2304(DX), Y2
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y4, (CX)(DI*1)
+	VMOVUPS     Y5, (CX)(DI*2)
+	VMOVUPS     Y8, (R8)
+	VMOVUPS     Y9, (R8)(DI*1)
+	VMOVUPS     Y2, (R8)(DI*2)
+	ADDQ        BX, CX
+	ADDQ        $0x20, DX
+	DECQ        SI
+	JNZ         element
+	ADDQ        $0x20, (SP)
+	ADDQ        $0x20, 8(SP)
+	DECQ        16(SP)
+	JNZ         vector
+	VZEROUPPER
+	RET
+
+DATA wino3GradientConstants<>+0(SB)/4, $(0.5625)
+DATA wino3GradientConstants<>+4(SB)/4, $(0.75)
+DATA wino3GradientConstants<>+8(SB)/4, $(1.5)
+DATA wino3GradientConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3GradientConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino3Output(a *byte)
 // Requires: AVX, FMA3, MMX+
@@ -2561,14 +4301,14 @@ DATA wino3OutputNormAddConstants<>+8(SB)/4, $(1.5)
 DATA wino3OutputNormAddConstants<>+12(SB)/4, $(2.25)
 GLOBL wino3OutputNormAddConstants<>(SB), RODATA|NOPTR, $16
 
-// func wino3Gradient(a *byte)
-// Requires: AVX, FMA3, MMX+
-TEXT ·wino3Gradient(SB), $4144-8
+// func wino3GradientHalf(a *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·wino3GradientHalf(SB), $4144-8
 	MOVQ         a+0(FP), AX
-	VBROADCASTSS wino3GradientConstants<>+0(SB), Y10
-	VBROADCASTSS wino3GradientConstants<>+4(SB), Y11
-	VBROADCASTSS wino3GradientConstants<>+8(SB), Y12
-	VBROADCASTSS wino3GradientConstants<>+12(SB), Y13
+	VBROADCASTSS wino3GradientHalfConstants<>+0(SB), Y10
+	VBROADCASTSS wino3GradientHalfConstants<>+4(SB), Y11
+	VBROADCASTSS wino3GradientHalfConstants<>+8(SB), Y12
+	VBROADCASTSS wino3GradientHalfConstants<>+12(SB), Y13
 	MOVQ         (AX), CX
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
@@ -2587,7 +4327,7 @@ vector:
 
 plane:
 	TESTQ      $0x00000020, DI
-	JNZ        wino3Gradientfetched
+	JNZ        wino3GradientHalffetched
 	MOVQ       24(AX), R9
 	LEAQ       (DI)(R9*2), R10
 	ADDQ       R9, R10
@@ -2758,25 +4498,28 @@ plane:
 	ADDQ       R9, DI
 	ADDQ       R9, DI
 
-wino3Gradientfetched:
+wino3GradientHalffetched:
 	MOVQ        (R8), R9
 	TESTQ       R9, R9
-	JS          wino3Gradientzero0
+	JS          wino3GradientHalfzero0
 	ADDQ        (SP), R9
 	MOVQ        40(AX), R10
 	MOVQ        48(AX), R11
 	MOVQ        (R10), R12
-	VMOVUPS     (R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y0
+	VPMOVZXWD   (R9)(R12*1), Y0
+	VPSLLD      $0x10, Y0, Y0
+	VANDPS      (R11), Y0, Y0
 	MOVQ        8(R10), R12
-	VMOVUPS     32(R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y1
+	VPMOVZXWD   (R9)(R12*1), Y1
+	VPSLLD      $0x10, Y1, Y1
+	VANDPS      32(R11), Y1, Y1
 	MOVQ        16(R10), R10
-	VMOVUPS     64(R11), Y6
-	VANDPS      (R9)(R10*1), Y6, Y2
+	VPMOVZXWD   (R9)(R10*1), Y2
+	VPSLLD      $0x10, Y2, Y2
+	VANDPS      64(R11), Y2, Y2
+	PREFETCHT0  32(R9)(R10*1)
 	PREFETCHT0  64(R9)(R10*1)
-	PREFETCHT0  128(R9)(R10*1)
-	PREFETCHT0  192(R9)(R10*1)
+	PREFETCHT0  96(R9)(R10*1)
 	VMOVAPS     Y0, Y6
 	VFMADD231PS Y10, Y2, Y6
 	VMULPS      Y11, Y1, Y7
@@ -2793,9 +4536,9 @@ wino3Gradientfetched:
 	VMOVUPS     Y8, 96(CX)
 	VMOVUPS     Y9, 128(CX)
 	VMOVUPS     Y2, 160(CX)
-	JMP         wino3Gradientrow0
+	JMP         wino3GradientHalfrow0
 
-wino3Gradientzero0:
+wino3GradientHalfzero0:
 	VXORPS  Y0, Y0, Y0
 	VMOVUPS Y0, (CX)
 	VMOVUPS Y0, 32(CX)
@@ -2804,25 +4547,28 @@ wino3Gradientzero0:
 	VMOVUPS Y0, 128(CX)
 	VMOVUPS Y0, 160(CX)
 
-wino3Gradientrow0:
+wino3GradientHalfrow0:
 	MOVQ        8(R8), R9
 	TESTQ       R9, R9
-	JS          wino3Gradientzero1
+	JS          wino3GradientHalfzero1
 	ADDQ        (SP), R9
 	MOVQ        40(AX), R10
 	MOVQ        48(AX), R11
 	MOVQ        (R10), R12
-	VMOVUPS     (R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y0
+	VPMOVZXWD   (R9)(R12*1), Y0
+	VPSLLD      $0x10, Y0, Y0
+	VANDPS      (R11), Y0, Y0
 	MOVQ        8(R10), R12
-	VMOVUPS     32(R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y1
+	VPMOVZXWD   (R9)(R12*1), Y1
+	VPSLLD      $0x10, Y1, Y1
+	VANDPS      32(R11), Y1, Y1
 	MOVQ        16(R10), R10
-	VMOVUPS     64(R11), Y6
-	VANDPS      (R9)(R10*1), Y6, Y2
+	VPMOVZXWD   (R9)(R10*1), Y2
+	VPSLLD      $0x10, Y2, Y2
+	VANDPS      64(R11), Y2, Y2
+	PREFETCHT0  32(R9)(R10*1)
 	PREFETCHT0  64(R9)(R10*1)
-	PREFETCHT0  128(R9)(R10*1)
-	PREFETCHT0  192(R9)(R10*1)
+	PREFETCHT0  96(R9)(R10*1)
 	VMOVAPS     Y0, Y6
 	VFMADD231PS Y10, Y2, Y6
 	VMULPS      Y11, Y1, Y7
@@ -2839,9 +4585,9 @@ wino3Gradientrow0:
 	VMOVUPS     Y8, 288(CX)
 	VMOVUPS     Y9, 320(CX)
 	VMOVUPS     Y2, 352(CX)
-	JMP         wino3Gradientrow1
+	JMP         wino3GradientHalfrow1
 
-wino3Gradientzero1:
+wino3GradientHalfzero1:
 	VXORPS  Y0, Y0, Y0
 	VMOVUPS Y0, 192(CX)
 	VMOVUPS Y0, 224(CX)
@@ -2850,25 +4596,28 @@ wino3Gradientzero1:
 	VMOVUPS Y0, 320(CX)
 	VMOVUPS Y0, 352(CX)
 
-wino3Gradientrow1:
+wino3GradientHalfrow1:
 	MOVQ        16(R8), R9
 	TESTQ       R9, R9
-	JS          wino3Gradientzero2
+	JS          wino3GradientHalfzero2
 	ADDQ        (SP), R9
 	MOVQ        40(AX), R10
 	MOVQ        48(AX), R11
 	MOVQ        (R10), R12
-	VMOVUPS     (R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y0
+	VPMOVZXWD   (R9)(R12*1), Y0
+	VPSLLD      $0x10, Y0, Y0
+	VANDPS      (R11), Y0, Y0
 	MOVQ        8(R10), R12
-	VMOVUPS     32(R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y1
+	VPMOVZXWD   (R9)(R12*1), Y1
+	VPSLLD      $0x10, Y1, Y1
+	VANDPS      32(R11), Y1, Y1
 	MOVQ        16(R10), R10
-	VMOVUPS     64(R11), Y6
-	VANDPS      (R9)(R10*1), Y6, Y2
+	VPMOVZXWD   (R9)(R10*1), Y2
+	VPSLLD      $0x10, Y2, Y2
+	VANDPS      64(R11), Y2, Y2
+	PREFETCHT0  32(R9)(R10*1)
 	PREFETCHT0  64(R9)(R10*1)
-	PREFETCHT0  128(R9)(R10*1)
-	PREFETCHT0  192(R9)(R10*1)
+	PREFETCHT0  96(R9)(R10*1)
 	VMOVAPS     Y0, Y6
 	VFMADD231PS Y10, Y2, Y6
 	VMULPS      Y11, Y1, Y7
@@ -2885,9 +4634,9 @@ wino3Gradientrow1:
 	VMOVUPS     Y8, 480(CX)
 	VMOVUPS     Y9, 512(CX)
 	VMOVUPS     Y2, 544(CX)
-	JMP         wino3Gradientrow2
+	JMP         wino3GradientHalfrow2
 
-wino3Gradientzero2:
+wino3GradientHalfzero2:
 	VXORPS  Y0, Y0, Y0
 	VMOVUPS Y0, 384(CX)
 	VMOVUPS Y0, 416(CX)
@@ -2896,7 +4645,7 @@ wino3Gradientzero2:
 	VMOVUPS Y0, 512(CX)
 	VMOVUPS Y0, 544(CX)
 
-wino3Gradientrow2:
+wino3GradientHalfrow2:
 	ADDQ        $0x18, R8
 	VMOVUPS     (CX), Y0
 	VMOVUPS     192(CX), Y1
@@ -3046,18 +4795,1401 @@ element:
 	ADDQ        $0x20, DX
 	DECQ        SI
 	JNZ         element
-	ADDQ        $0x20, (SP)
+	ADDQ        $0x10, (SP)
 	ADDQ        $0x20, 8(SP)
 	DECQ        16(SP)
 	JNZ         vector
 	VZEROUPPER
 	RET
 
-DATA wino3GradientConstants<>+0(SB)/4, $(0.5625)
-DATA wino3GradientConstants<>+4(SB)/4, $(0.75)
-DATA wino3GradientConstants<>+8(SB)/4, $(1.5)
-DATA wino3GradientConstants<>+12(SB)/4, $(2.25)
-GLOBL wino3GradientConstants<>(SB), RODATA|NOPTR, $16
+DATA wino3GradientHalfConstants<>+0(SB)/4, $(0.5625)
+DATA wino3GradientHalfConstants<>+4(SB)/4, $(0.75)
+DATA wino3GradientHalfConstants<>+8(SB)/4, $(1.5)
+DATA wino3GradientHalfConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3GradientHalfConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3OutputHalf(a *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·wino3OutputHalf(SB), $3568-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputHalfConstants<>+0(SB), Y10
+	VBROADCASTSS wino3OutputHalfConstants<>+4(SB), Y11
+	VBROADCASTSS wino3OutputHalfConstants<>+8(SB), Y12
+	VBROADCASTSS wino3OutputHalfConstants<>+12(SB), Y13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 16(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       32(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       64(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+	PREFETCHT0 64(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Y0
+	VMOVUPS     (DX)(SI*1), Y1
+	VMOVUPS     (DX)(SI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(SI*1), Y4
+	VMOVUPS     (R9)(SI*2), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (R8)
+	VMOVUPS     Y1, 1152(R8)
+	VMOVUPS     Y5, 2304(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x20, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVUPS     768(CX), Y4
+	VMOVUPS     960(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     Y5, 384(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVUPS     800(CX), Y4
+	VMOVUPS     992(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 224(CX)
+	VMOVUPS     Y5, 416(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVUPS     832(CX), Y4
+	VMOVUPS     1024(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 256(CX)
+	VMOVUPS     Y5, 448(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     864(CX), Y4
+	VMOVUPS     1056(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 288(CX)
+	VMOVUPS     Y5, 480(CX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVUPS     896(CX), Y4
+	VMOVUPS     1088(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 128(CX)
+	VMOVUPS     Y1, 320(CX)
+	VMOVUPS     Y5, 512(CX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVUPS     928(CX), Y4
+	VMOVUPS     1120(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 160(CX)
+	VMOVUPS     Y1, 352(CX)
+	VMOVUPS     Y5, 544(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputHalfrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VMOVUPS     128(CX), Y4
+	VMOVUPS     160(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputHalfrow0
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputHalfrow0
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+
+wino3OutputHalfrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputHalfrow1
+	VMOVUPS     192(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     288(CX), Y3
+	VMOVUPS     320(CX), Y4
+	VMOVUPS     352(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputHalfrow1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputHalfrow1
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+
+wino3OutputHalfrow1:
+	MOVQ        16(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputHalfrow2
+	VMOVUPS     384(CX), Y0
+	VMOVUPS     416(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VMOVUPS     512(CX), Y4
+	VMOVUPS     544(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputHalfrow2
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputHalfrow2
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+
+wino3OutputHalfrow2:
+	ADDQ $0x18, DX
+	ADDQ $0x00000480, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x10, 8(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputHalfConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputHalfConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputHalfConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputHalfConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputHalfConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3OutputNormHalf(a *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·wino3OutputNormHalf(SB), $3568-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputNormHalfConstants<>+0(SB), Y10
+	VBROADCASTSS wino3OutputNormHalfConstants<>+4(SB), Y11
+	VBROADCASTSS wino3OutputNormHalfConstants<>+8(SB), Y12
+	VBROADCASTSS wino3OutputNormHalfConstants<>+12(SB), Y13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 32(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       32(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       64(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+	PREFETCHT0 64(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Y0
+	VMOVUPS     (DX)(SI*1), Y1
+	VMOVUPS     (DX)(SI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(SI*1), Y4
+	VMOVUPS     (R9)(SI*2), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (R8)
+	VMOVUPS     Y1, 1152(R8)
+	VMOVUPS     Y5, 2304(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x20, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVUPS     768(CX), Y4
+	VMOVUPS     960(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     Y5, 384(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVUPS     800(CX), Y4
+	VMOVUPS     992(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 224(CX)
+	VMOVUPS     Y5, 416(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVUPS     832(CX), Y4
+	VMOVUPS     1024(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 256(CX)
+	VMOVUPS     Y5, 448(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     864(CX), Y4
+	VMOVUPS     1056(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 288(CX)
+	VMOVUPS     Y5, 480(CX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVUPS     896(CX), Y4
+	VMOVUPS     1088(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 128(CX)
+	VMOVUPS     Y1, 320(CX)
+	VMOVUPS     Y5, 512(CX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVUPS     928(CX), Y4
+	VMOVUPS     1120(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 160(CX)
+	VMOVUPS     Y1, 352(CX)
+	VMOVUPS     Y5, 544(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputNormHalfrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VMOVUPS     128(CX), Y4
+	VMOVUPS     160(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        32(SP), SI
+	VMOVUPS     (SI), Y7
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputNormHalfrow0
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputNormHalfrow0
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+
+wino3OutputNormHalfrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputNormHalfrow1
+	VMOVUPS     192(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     288(CX), Y3
+	VMOVUPS     320(CX), Y4
+	VMOVUPS     352(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        32(SP), SI
+	VMOVUPS     (SI), Y7
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputNormHalfrow1
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputNormHalfrow1
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+
+wino3OutputNormHalfrow1:
+	MOVQ        16(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputNormHalfrow2
+	VMOVUPS     384(CX), Y0
+	VMOVUPS     416(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VMOVUPS     512(CX), Y4
+	VMOVUPS     544(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        32(SP), SI
+	VMOVUPS     (SI), Y7
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputNormHalfrow2
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputNormHalfrow2
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+
+wino3OutputNormHalfrow2:
+	ADDQ $0x18, DX
+	ADDQ $0x00000480, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x10, 8(SP)
+	ADDQ $0x20, 24(SP)
+	ADDQ $0x20, 32(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputNormHalfConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputNormHalfConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputNormHalfConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputNormHalfConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputNormHalfConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3OutputNormAddHalf(a *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·wino3OutputNormAddHalf(SB), $3568-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputNormAddHalfConstants<>+0(SB), Y10
+	VBROADCASTSS wino3OutputNormAddHalfConstants<>+4(SB), Y11
+	VBROADCASTSS wino3OutputNormAddHalfConstants<>+8(SB), Y12
+	VBROADCASTSS wino3OutputNormAddHalfConstants<>+12(SB), Y13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 32(SP)
+	MOVQ         88(AX), CX
+	MOVQ         CX, 40(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       32(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	MOVQ       64(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+	PREFETCHT0 64(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Y0
+	VMOVUPS     (DX)(SI*1), Y1
+	VMOVUPS     (DX)(SI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(SI*1), Y4
+	VMOVUPS     (R9)(SI*2), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (R8)
+	VMOVUPS     Y1, 1152(R8)
+	VMOVUPS     Y5, 2304(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x20, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVUPS     768(CX), Y4
+	VMOVUPS     960(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     Y5, 384(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVUPS     800(CX), Y4
+	VMOVUPS     992(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 224(CX)
+	VMOVUPS     Y5, 416(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVUPS     832(CX), Y4
+	VMOVUPS     1024(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 256(CX)
+	VMOVUPS     Y5, 448(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     864(CX), Y4
+	VMOVUPS     1056(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 288(CX)
+	VMOVUPS     Y5, 480(CX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVUPS     896(CX), Y4
+	VMOVUPS     1088(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 128(CX)
+	VMOVUPS     Y1, 320(CX)
+	VMOVUPS     Y5, 512(CX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVUPS     928(CX), Y4
+	VMOVUPS     1120(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	VMOVUPS     Y0, 160(CX)
+	VMOVUPS     Y1, 352(CX)
+	VMOVUPS     Y5, 544(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputNormAddHalfrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VMOVUPS     128(CX), Y4
+	VMOVUPS     160(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VPMOVZXWD   (SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino3OutputNormAddHalfrow0
+	VFMADD213PS Y7, Y6, Y1
+	VPMOVZXWD   32(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        R8, $0x02
+	JLE         wino3OutputNormAddHalfrow0
+	VFMADD213PS Y7, Y6, Y5
+	VPMOVZXWD   64(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+
+wino3OutputNormAddHalfrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputNormAddHalfrow1
+	VMOVUPS     192(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     288(CX), Y3
+	VMOVUPS     320(CX), Y4
+	VMOVUPS     352(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VPMOVZXWD   (SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino3OutputNormAddHalfrow1
+	VFMADD213PS Y7, Y6, Y1
+	VPMOVZXWD   32(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        R8, $0x02
+	JLE         wino3OutputNormAddHalfrow1
+	VFMADD213PS Y7, Y6, Y5
+	VPMOVZXWD   64(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+
+wino3OutputNormAddHalfrow1:
+	MOVQ        16(DX), BX
+	TESTQ       BX, BX
+	JS          wino3OutputNormAddHalfrow2
+	VMOVUPS     384(CX), Y0
+	VMOVUPS     416(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VMOVUPS     512(CX), Y4
+	VMOVUPS     544(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VFMADD231PS Y10, Y6, Y5
+	VFMADD231PS Y13, Y8, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VPMOVZXWD   (SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino3OutputNormAddHalfrow2
+	VFMADD213PS Y7, Y6, Y1
+	VPMOVZXWD   32(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        R8, $0x02
+	JLE         wino3OutputNormAddHalfrow2
+	VFMADD213PS Y7, Y6, Y5
+	VPMOVZXWD   64(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+
+wino3OutputNormAddHalfrow2:
+	ADDQ $0x18, DX
+	ADDQ $0x00000480, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x10, 8(SP)
+	ADDQ $0x20, 24(SP)
+	ADDQ $0x20, 32(SP)
+	ADDQ $0x10, 40(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputNormAddHalfConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputNormAddHalfConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputNormAddHalfConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputNormAddHalfConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputNormAddHalfConstants<>(SB), RODATA|NOPTR, $16
 
 // func wino4Input(a *byte)
 // Requires: AVX, FMA3, MMX+
@@ -3799,6 +6931,557 @@ DATA wino4InputConstants<>+12(SB)/4, $(2.25)
 DATA wino4InputConstants<>+16(SB)/4, $(1.265625)
 DATA wino4InputConstants<>+20(SB)/4, $(2.8125)
 GLOBL wino4InputConstants<>(SB), RODATA|NOPTR, $24
+
+// func wino4Gradient(a *byte)
+// Requires: AVX, FMA3, MMX+
+TEXT ·wino4Gradient(SB), $5488-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino4GradientConstants<>+0(SB), Y10
+	VBROADCASTSS wino4GradientConstants<>+4(SB), Y11
+	VBROADCASTSS wino4GradientConstants<>+8(SB), Y12
+	VBROADCASTSS wino4GradientConstants<>+12(SB), Y13
+	VBROADCASTSS wino4GradientConstants<>+16(SB), Y14
+	VBROADCASTSS wino4GradientConstants<>+20(SB), Y15
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 16(SP)
+
+vector:
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
+	LEAQ 768(CX), DX
+	MOVQ DX, BX
+	MOVQ $0x00000004, SI
+	MOVQ 8(SP), DI
+	MOVQ 32(AX), R8
+
+plane:
+	TESTQ      $0x00000020, DI
+	JNZ        wino4Gradientfetched
+	MOVQ       24(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino4Gradientfetched:
+	MOVQ        (R8), R9
+	TESTQ       R9, R9
+	JS          wino4Gradientzero0
+	ADDQ        (SP), R9
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R12
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y2
+	MOVQ        24(R10), R10
+	VMOVUPS     96(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y3
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
+	PREFETCHT0  256(R9)(R10*1)
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y4, 32(CX)
+	VMOVUPS     Y5, 64(CX)
+	VMOVUPS     Y8, 96(CX)
+	VMOVUPS     Y9, 128(CX)
+	VMOVUPS     Y3, 160(CX)
+	JMP         wino4Gradientrow0
+
+wino4Gradientzero0:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y0, 32(CX)
+	VMOVUPS Y0, 64(CX)
+	VMOVUPS Y0, 96(CX)
+	VMOVUPS Y0, 128(CX)
+	VMOVUPS Y0, 160(CX)
+
+wino4Gradientrow0:
+	MOVQ        8(R8), R9
+	TESTQ       R9, R9
+	JS          wino4Gradientzero1
+	ADDQ        (SP), R9
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R12
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y2
+	MOVQ        24(R10), R10
+	VMOVUPS     96(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y3
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
+	PREFETCHT0  256(R9)(R10*1)
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 192(CX)
+	VMOVUPS     Y4, 224(CX)
+	VMOVUPS     Y5, 256(CX)
+	VMOVUPS     Y8, 288(CX)
+	VMOVUPS     Y9, 320(CX)
+	VMOVUPS     Y3, 352(CX)
+	JMP         wino4Gradientrow1
+
+wino4Gradientzero1:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 192(CX)
+	VMOVUPS Y0, 224(CX)
+	VMOVUPS Y0, 256(CX)
+	VMOVUPS Y0, 288(CX)
+	VMOVUPS Y0, 320(CX)
+	VMOVUPS Y0, 352(CX)
+
+wino4Gradientrow1:
+	MOVQ        16(R8), R9
+	TESTQ       R9, R9
+	JS          wino4Gradientzero2
+	ADDQ        (SP), R9
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R12
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y2
+	MOVQ        24(R10), R10
+	VMOVUPS     96(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y3
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
+	PREFETCHT0  256(R9)(R10*1)
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 384(CX)
+	VMOVUPS     Y4, 416(CX)
+	VMOVUPS     Y5, 448(CX)
+	VMOVUPS     Y8, 480(CX)
+	VMOVUPS     Y9, 512(CX)
+	VMOVUPS     Y3, 544(CX)
+	JMP         wino4Gradientrow2
+
+wino4Gradientzero2:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 384(CX)
+	VMOVUPS Y0, 416(CX)
+	VMOVUPS Y0, 448(CX)
+	VMOVUPS Y0, 480(CX)
+	VMOVUPS Y0, 512(CX)
+	VMOVUPS Y0, 544(CX)
+
+wino4Gradientrow2:
+	MOVQ        24(R8), R9
+	TESTQ       R9, R9
+	JS          wino4Gradientzero3
+	ADDQ        (SP), R9
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
+	MOVQ        (R10), R12
+	VMOVUPS     (R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y0
+	MOVQ        8(R10), R12
+	VMOVUPS     32(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y1
+	MOVQ        16(R10), R12
+	VMOVUPS     64(R11), Y6
+	VANDPS      (R9)(R12*1), Y6, Y2
+	MOVQ        24(R10), R10
+	VMOVUPS     96(R11), Y6
+	VANDPS      (R9)(R10*1), Y6, Y3
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	PREFETCHT0  192(R9)(R10*1)
+	PREFETCHT0  256(R9)(R10*1)
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 576(CX)
+	VMOVUPS     Y4, 608(CX)
+	VMOVUPS     Y5, 640(CX)
+	VMOVUPS     Y8, 672(CX)
+	VMOVUPS     Y9, 704(CX)
+	VMOVUPS     Y3, 736(CX)
+	JMP         wino4Gradientrow3
+
+wino4Gradientzero3:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 576(CX)
+	VMOVUPS Y0, 608(CX)
+	VMOVUPS Y0, 640(CX)
+	VMOVUPS Y0, 672(CX)
+	VMOVUPS Y0, 704(CX)
+	VMOVUPS Y0, 736(CX)
+
+wino4Gradientrow3:
+	ADDQ        $0x20, R8
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (BX)
+	VMOVUPS     Y4, 192(BX)
+	VMOVUPS     Y5, 384(BX)
+	VMOVUPS     Y8, 576(BX)
+	VMOVUPS     Y9, 768(BX)
+	VMOVUPS     Y3, 960(BX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 32(BX)
+	VMOVUPS     Y4, 224(BX)
+	VMOVUPS     Y5, 416(BX)
+	VMOVUPS     Y8, 608(BX)
+	VMOVUPS     Y9, 800(BX)
+	VMOVUPS     Y3, 992(BX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 64(BX)
+	VMOVUPS     Y4, 256(BX)
+	VMOVUPS     Y5, 448(BX)
+	VMOVUPS     Y8, 640(BX)
+	VMOVUPS     Y9, 832(BX)
+	VMOVUPS     Y3, 1024(BX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 96(BX)
+	VMOVUPS     Y4, 288(BX)
+	VMOVUPS     Y5, 480(BX)
+	VMOVUPS     Y8, 672(BX)
+	VMOVUPS     Y9, 864(BX)
+	VMOVUPS     Y3, 1056(BX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 128(BX)
+	VMOVUPS     Y4, 320(BX)
+	VMOVUPS     Y5, 512(BX)
+	VMOVUPS     Y8, 704(BX)
+	VMOVUPS     Y9, 896(BX)
+	VMOVUPS     Y3, 1088(BX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 160(BX)
+	VMOVUPS     Y4, 352(BX)
+	VMOVUPS     Y5, 544(BX)
+	VMOVUPS     Y8, 736(BX)
+	VMOVUPS     Y9, 928(BX)
+	VMOVUPS     Y3, 1120(BX)
+	ADDQ        $0x00000480, BX
+	DECQ        SI
+	JNZ         plane
+	MOVQ        8(SP), CX
+	MOVQ        24(AX), BX
+	IMUL3Q      $0x24, BX, DI
+	MOVQ        $0x00000024, SI
+
+element:
+	LEAQ        (CX)(DI*2), R8
+	ADDQ        DI, R8
+	VMOVUPS     (DX), Y0
+	VMOVUPS     1152(DX), Y1
+	VMOVUPS     2304(DX), Y2
+	VMOVUPS     3456(DX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y4, (CX)(DI*1)
+	VMOVUPS     Y5, (CX)(DI*2)
+	VMOVUPS     Y8, (R8)
+	VMOVUPS     Y9, (R8)(DI*1)
+	VMOVUPS     Y3, (R8)(DI*2)
+	ADDQ        BX, CX
+	ADDQ        $0x20, DX
+	DECQ        SI
+	JNZ         element
+	ADDQ        $0x20, (SP)
+	ADDQ        $0x20, 8(SP)
+	DECQ        16(SP)
+	JNZ         vector
+	VZEROUPPER
+	RET
+
+DATA wino4GradientConstants<>+0(SB)/4, $(0.5625)
+DATA wino4GradientConstants<>+4(SB)/4, $(0.75)
+DATA wino4GradientConstants<>+8(SB)/4, $(1.5)
+DATA wino4GradientConstants<>+12(SB)/4, $(2.25)
+DATA wino4GradientConstants<>+16(SB)/4, $(0.421875)
+DATA wino4GradientConstants<>+20(SB)/4, $(3.375)
+GLOBL wino4GradientConstants<>(SB), RODATA|NOPTR, $24
 
 // func wino4Output(a *byte)
 // Requires: AVX, FMA3, MMX+
@@ -5759,557 +9442,6 @@ DATA wino4WeightConstants<>+16(SB)/4, $(0.13168724)
 DATA wino4WeightConstants<>+20(SB)/4, $(0.19753087)
 GLOBL wino4WeightConstants<>(SB), RODATA|NOPTR, $24
 
-// func wino4Gradient(a *byte)
-// Requires: AVX, FMA3, MMX+
-TEXT ·wino4Gradient(SB), $5488-8
-	MOVQ         a+0(FP), AX
-	VBROADCASTSS wino4GradientConstants<>+0(SB), Y10
-	VBROADCASTSS wino4GradientConstants<>+4(SB), Y11
-	VBROADCASTSS wino4GradientConstants<>+8(SB), Y12
-	VBROADCASTSS wino4GradientConstants<>+12(SB), Y13
-	VBROADCASTSS wino4GradientConstants<>+16(SB), Y14
-	VBROADCASTSS wino4GradientConstants<>+20(SB), Y15
-	MOVQ         (AX), CX
-	MOVQ         CX, (SP)
-	MOVQ         8(AX), CX
-	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
-	MOVQ         CX, 16(SP)
-
-vector:
-	LEAQ 111(SP), CX
-	ANDQ $-64, CX
-	LEAQ 768(CX), DX
-	MOVQ DX, BX
-	MOVQ $0x00000004, SI
-	MOVQ 8(SP), DI
-	MOVQ 32(AX), R8
-
-plane:
-	TESTQ      $0x00000020, DI
-	JNZ        wino4Gradientfetched
-	MOVQ       24(AX), R9
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	LEAQ       (DI)(R9*2), R10
-	ADDQ       R9, R10
-	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R9*1)
-	PREFETCHT0 (DI)(R9*2)
-	PREFETCHT0 (R10)
-	PREFETCHT0 (R10)(R9*1)
-	PREFETCHT0 (R10)(R9*2)
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-	ADDQ       R9, DI
-
-wino4Gradientfetched:
-	MOVQ        (R8), R9
-	TESTQ       R9, R9
-	JS          wino4Gradientzero0
-	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
-	MOVQ        (R10), R12
-	VMOVUPS     (R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y0
-	MOVQ        8(R10), R12
-	VMOVUPS     32(R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y1
-	MOVQ        16(R10), R12
-	VMOVUPS     64(R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y2
-	MOVQ        24(R10), R10
-	VMOVUPS     96(R11), Y6
-	VANDPS      (R9)(R10*1), Y6, Y3
-	PREFETCHT0  64(R9)(R10*1)
-	PREFETCHT0  128(R9)(R10*1)
-	PREFETCHT0  192(R9)(R10*1)
-	PREFETCHT0  256(R9)(R10*1)
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y10, Y2, Y6
-	VMULPS      Y11, Y1, Y7
-	VFMADD231PS Y14, Y3, Y7
-	VADDPS      Y7, Y6, Y4
-	VSUBPS      Y7, Y6, Y5
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y13, Y2, Y6
-	VMULPS      Y12, Y1, Y7
-	VFMADD231PS Y15, Y3, Y7
-	VADDPS      Y7, Y6, Y8
-	VSUBPS      Y7, Y6, Y9
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y4, 32(CX)
-	VMOVUPS     Y5, 64(CX)
-	VMOVUPS     Y8, 96(CX)
-	VMOVUPS     Y9, 128(CX)
-	VMOVUPS     Y3, 160(CX)
-	JMP         wino4Gradientrow0
-
-wino4Gradientzero0:
-	VXORPS  Y0, Y0, Y0
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y0, 32(CX)
-	VMOVUPS Y0, 64(CX)
-	VMOVUPS Y0, 96(CX)
-	VMOVUPS Y0, 128(CX)
-	VMOVUPS Y0, 160(CX)
-
-wino4Gradientrow0:
-	MOVQ        8(R8), R9
-	TESTQ       R9, R9
-	JS          wino4Gradientzero1
-	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
-	MOVQ        (R10), R12
-	VMOVUPS     (R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y0
-	MOVQ        8(R10), R12
-	VMOVUPS     32(R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y1
-	MOVQ        16(R10), R12
-	VMOVUPS     64(R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y2
-	MOVQ        24(R10), R10
-	VMOVUPS     96(R11), Y6
-	VANDPS      (R9)(R10*1), Y6, Y3
-	PREFETCHT0  64(R9)(R10*1)
-	PREFETCHT0  128(R9)(R10*1)
-	PREFETCHT0  192(R9)(R10*1)
-	PREFETCHT0  256(R9)(R10*1)
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y10, Y2, Y6
-	VMULPS      Y11, Y1, Y7
-	VFMADD231PS Y14, Y3, Y7
-	VADDPS      Y7, Y6, Y4
-	VSUBPS      Y7, Y6, Y5
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y13, Y2, Y6
-	VMULPS      Y12, Y1, Y7
-	VFMADD231PS Y15, Y3, Y7
-	VADDPS      Y7, Y6, Y8
-	VSUBPS      Y7, Y6, Y9
-	VMOVUPS     Y0, 192(CX)
-	VMOVUPS     Y4, 224(CX)
-	VMOVUPS     Y5, 256(CX)
-	VMOVUPS     Y8, 288(CX)
-	VMOVUPS     Y9, 320(CX)
-	VMOVUPS     Y3, 352(CX)
-	JMP         wino4Gradientrow1
-
-wino4Gradientzero1:
-	VXORPS  Y0, Y0, Y0
-	VMOVUPS Y0, 192(CX)
-	VMOVUPS Y0, 224(CX)
-	VMOVUPS Y0, 256(CX)
-	VMOVUPS Y0, 288(CX)
-	VMOVUPS Y0, 320(CX)
-	VMOVUPS Y0, 352(CX)
-
-wino4Gradientrow1:
-	MOVQ        16(R8), R9
-	TESTQ       R9, R9
-	JS          wino4Gradientzero2
-	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
-	MOVQ        (R10), R12
-	VMOVUPS     (R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y0
-	MOVQ        8(R10), R12
-	VMOVUPS     32(R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y1
-	MOVQ        16(R10), R12
-	VMOVUPS     64(R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y2
-	MOVQ        24(R10), R10
-	VMOVUPS     96(R11), Y6
-	VANDPS      (R9)(R10*1), Y6, Y3
-	PREFETCHT0  64(R9)(R10*1)
-	PREFETCHT0  128(R9)(R10*1)
-	PREFETCHT0  192(R9)(R10*1)
-	PREFETCHT0  256(R9)(R10*1)
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y10, Y2, Y6
-	VMULPS      Y11, Y1, Y7
-	VFMADD231PS Y14, Y3, Y7
-	VADDPS      Y7, Y6, Y4
-	VSUBPS      Y7, Y6, Y5
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y13, Y2, Y6
-	VMULPS      Y12, Y1, Y7
-	VFMADD231PS Y15, Y3, Y7
-	VADDPS      Y7, Y6, Y8
-	VSUBPS      Y7, Y6, Y9
-	VMOVUPS     Y0, 384(CX)
-	VMOVUPS     Y4, 416(CX)
-	VMOVUPS     Y5, 448(CX)
-	VMOVUPS     Y8, 480(CX)
-	VMOVUPS     Y9, 512(CX)
-	VMOVUPS     Y3, 544(CX)
-	JMP         wino4Gradientrow2
-
-wino4Gradientzero2:
-	VXORPS  Y0, Y0, Y0
-	VMOVUPS Y0, 384(CX)
-	VMOVUPS Y0, 416(CX)
-	VMOVUPS Y0, 448(CX)
-	VMOVUPS Y0, 480(CX)
-	VMOVUPS Y0, 512(CX)
-	VMOVUPS Y0, 544(CX)
-
-wino4Gradientrow2:
-	MOVQ        24(R8), R9
-	TESTQ       R9, R9
-	JS          wino4Gradientzero3
-	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
-	MOVQ        (R10), R12
-	VMOVUPS     (R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y0
-	MOVQ        8(R10), R12
-	VMOVUPS     32(R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y1
-	MOVQ        16(R10), R12
-	VMOVUPS     64(R11), Y6
-	VANDPS      (R9)(R12*1), Y6, Y2
-	MOVQ        24(R10), R10
-	VMOVUPS     96(R11), Y6
-	VANDPS      (R9)(R10*1), Y6, Y3
-	PREFETCHT0  64(R9)(R10*1)
-	PREFETCHT0  128(R9)(R10*1)
-	PREFETCHT0  192(R9)(R10*1)
-	PREFETCHT0  256(R9)(R10*1)
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y10, Y2, Y6
-	VMULPS      Y11, Y1, Y7
-	VFMADD231PS Y14, Y3, Y7
-	VADDPS      Y7, Y6, Y4
-	VSUBPS      Y7, Y6, Y5
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y13, Y2, Y6
-	VMULPS      Y12, Y1, Y7
-	VFMADD231PS Y15, Y3, Y7
-	VADDPS      Y7, Y6, Y8
-	VSUBPS      Y7, Y6, Y9
-	VMOVUPS     Y0, 576(CX)
-	VMOVUPS     Y4, 608(CX)
-	VMOVUPS     Y5, 640(CX)
-	VMOVUPS     Y8, 672(CX)
-	VMOVUPS     Y9, 704(CX)
-	VMOVUPS     Y3, 736(CX)
-	JMP         wino4Gradientrow3
-
-wino4Gradientzero3:
-	VXORPS  Y0, Y0, Y0
-	VMOVUPS Y0, 576(CX)
-	VMOVUPS Y0, 608(CX)
-	VMOVUPS Y0, 640(CX)
-	VMOVUPS Y0, 672(CX)
-	VMOVUPS Y0, 704(CX)
-	VMOVUPS Y0, 736(CX)
-
-wino4Gradientrow3:
-	ADDQ        $0x20, R8
-	VMOVUPS     (CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     384(CX), Y2
-	VMOVUPS     576(CX), Y3
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y10, Y2, Y6
-	VMULPS      Y11, Y1, Y7
-	VFMADD231PS Y14, Y3, Y7
-	VADDPS      Y7, Y6, Y4
-	VSUBPS      Y7, Y6, Y5
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y13, Y2, Y6
-	VMULPS      Y12, Y1, Y7
-	VFMADD231PS Y15, Y3, Y7
-	VADDPS      Y7, Y6, Y8
-	VSUBPS      Y7, Y6, Y9
-	VMOVUPS     Y0, (BX)
-	VMOVUPS     Y4, 192(BX)
-	VMOVUPS     Y5, 384(BX)
-	VMOVUPS     Y8, 576(BX)
-	VMOVUPS     Y9, 768(BX)
-	VMOVUPS     Y3, 960(BX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     416(CX), Y2
-	VMOVUPS     608(CX), Y3
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y10, Y2, Y6
-	VMULPS      Y11, Y1, Y7
-	VFMADD231PS Y14, Y3, Y7
-	VADDPS      Y7, Y6, Y4
-	VSUBPS      Y7, Y6, Y5
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y13, Y2, Y6
-	VMULPS      Y12, Y1, Y7
-	VFMADD231PS Y15, Y3, Y7
-	VADDPS      Y7, Y6, Y8
-	VSUBPS      Y7, Y6, Y9
-	VMOVUPS     Y0, 32(BX)
-	VMOVUPS     Y4, 224(BX)
-	VMOVUPS     Y5, 416(BX)
-	VMOVUPS     Y8, 608(BX)
-	VMOVUPS     Y9, 800(BX)
-	VMOVUPS     Y3, 992(BX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     256(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     640(CX), Y3
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y10, Y2, Y6
-	VMULPS      Y11, Y1, Y7
-	VFMADD231PS Y14, Y3, Y7
-	VADDPS      Y7, Y6, Y4
-	VSUBPS      Y7, Y6, Y5
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y13, Y2, Y6
-	VMULPS      Y12, Y1, Y7
-	VFMADD231PS Y15, Y3, Y7
-	VADDPS      Y7, Y6, Y8
-	VSUBPS      Y7, Y6, Y9
-	VMOVUPS     Y0, 64(BX)
-	VMOVUPS     Y4, 256(BX)
-	VMOVUPS     Y5, 448(BX)
-	VMOVUPS     Y8, 640(BX)
-	VMOVUPS     Y9, 832(BX)
-	VMOVUPS     Y3, 1024(BX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     288(CX), Y1
-	VMOVUPS     480(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y10, Y2, Y6
-	VMULPS      Y11, Y1, Y7
-	VFMADD231PS Y14, Y3, Y7
-	VADDPS      Y7, Y6, Y4
-	VSUBPS      Y7, Y6, Y5
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y13, Y2, Y6
-	VMULPS      Y12, Y1, Y7
-	VFMADD231PS Y15, Y3, Y7
-	VADDPS      Y7, Y6, Y8
-	VSUBPS      Y7, Y6, Y9
-	VMOVUPS     Y0, 96(BX)
-	VMOVUPS     Y4, 288(BX)
-	VMOVUPS     Y5, 480(BX)
-	VMOVUPS     Y8, 672(BX)
-	VMOVUPS     Y9, 864(BX)
-	VMOVUPS     Y3, 1056(BX)
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     320(CX), Y1
-	VMOVUPS     512(CX), Y2
-	VMOVUPS     704(CX), Y3
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y10, Y2, Y6
-	VMULPS      Y11, Y1, Y7
-	VFMADD231PS Y14, Y3, Y7
-	VADDPS      Y7, Y6, Y4
-	VSUBPS      Y7, Y6, Y5
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y13, Y2, Y6
-	VMULPS      Y12, Y1, Y7
-	VFMADD231PS Y15, Y3, Y7
-	VADDPS      Y7, Y6, Y8
-	VSUBPS      Y7, Y6, Y9
-	VMOVUPS     Y0, 128(BX)
-	VMOVUPS     Y4, 320(BX)
-	VMOVUPS     Y5, 512(BX)
-	VMOVUPS     Y8, 704(BX)
-	VMOVUPS     Y9, 896(BX)
-	VMOVUPS     Y3, 1088(BX)
-	VMOVUPS     160(CX), Y0
-	VMOVUPS     352(CX), Y1
-	VMOVUPS     544(CX), Y2
-	VMOVUPS     736(CX), Y3
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y10, Y2, Y6
-	VMULPS      Y11, Y1, Y7
-	VFMADD231PS Y14, Y3, Y7
-	VADDPS      Y7, Y6, Y4
-	VSUBPS      Y7, Y6, Y5
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y13, Y2, Y6
-	VMULPS      Y12, Y1, Y7
-	VFMADD231PS Y15, Y3, Y7
-	VADDPS      Y7, Y6, Y8
-	VSUBPS      Y7, Y6, Y9
-	VMOVUPS     Y0, 160(BX)
-	VMOVUPS     Y4, 352(BX)
-	VMOVUPS     Y5, 544(BX)
-	VMOVUPS     Y8, 736(BX)
-	VMOVUPS     Y9, 928(BX)
-	VMOVUPS     Y3, 1120(BX)
-	ADDQ        $0x00000480, BX
-	DECQ        SI
-	JNZ         plane
-	MOVQ        8(SP), CX
-	MOVQ        24(AX), BX
-	IMUL3Q      $0x24, BX, DI
-	MOVQ        $0x00000024, SI
-
-element:
-	LEAQ        (CX)(DI*2), R8
-	ADDQ        DI, R8
-	VMOVUPS     (DX), Y0
-	VMOVUPS     1152(DX), Y1
-	VMOVUPS     2304(DX), Y2
-	VMOVUPS     3456(DX), Y3
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y10, Y2, Y6
-	VMULPS      Y11, Y1, Y7
-	VFMADD231PS Y14, Y3, Y7
-	VADDPS      Y7, Y6, Y4
-	VSUBPS      Y7, Y6, Y5
-	VMOVAPS     Y0, Y6
-	VFMADD231PS Y13, Y2, Y6
-	VMULPS      Y12, Y1, Y7
-	VFMADD231PS Y15, Y3, Y7
-	VADDPS      Y7, Y6, Y8
-	VSUBPS      Y7, Y6, Y9
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y4, (CX)(DI*1)
-	VMOVUPS     Y5, (CX)(DI*2)
-	VMOVUPS     Y8, (R8)
-	VMOVUPS     Y9, (R8)(DI*1)
-	VMOVUPS     Y3, (R8)(DI*2)
-	ADDQ        BX, CX
-	ADDQ        $0x20, DX
-	DECQ        SI
-	JNZ         element
-	ADDQ        $0x20, (SP)
-	ADDQ        $0x20, 8(SP)
-	DECQ        16(SP)
-	JNZ         vector
-	VZEROUPPER
-	RET
-
-DATA wino4GradientConstants<>+0(SB)/4, $(0.5625)
-DATA wino4GradientConstants<>+4(SB)/4, $(0.75)
-DATA wino4GradientConstants<>+8(SB)/4, $(1.5)
-DATA wino4GradientConstants<>+12(SB)/4, $(2.25)
-DATA wino4GradientConstants<>+16(SB)/4, $(0.421875)
-DATA wino4GradientConstants<>+20(SB)/4, $(3.375)
-GLOBL wino4GradientConstants<>(SB), RODATA|NOPTR, $24
-
 // func wino4WeightGradient(a *byte)
 // Requires: AVX, FMA3, MMX+
 TEXT ·wino4WeightGradient(SB), $2416-8
@@ -6624,3 +9756,3381 @@ DATA wino4WeightGradientConstants<>+12(SB)/4, $(-0.39506173)
 DATA wino4WeightGradientConstants<>+16(SB)/4, $(0.13168724)
 DATA wino4WeightGradientConstants<>+20(SB)/4, $(0.19753087)
 GLOBL wino4WeightGradientConstants<>(SB), RODATA|NOPTR, $24
+
+// func wino4InputHalf(a *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·wino4InputHalf(SB), $8176-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino4InputHalfConstants<>+0(SB), Y10
+	VBROADCASTSS wino4InputHalfConstants<>+4(SB), Y11
+	VBROADCASTSS wino4InputHalfConstants<>+8(SB), Y12
+	VBROADCASTSS wino4InputHalfConstants<>+12(SB), Y13
+	VBROADCASTSS wino4InputHalfConstants<>+16(SB), Y14
+	VBROADCASTSS wino4InputHalfConstants<>+20(SB), Y15
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 16(SP)
+
+vector:
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
+	LEAQ 1152(CX), DX
+	MOVQ DX, BX
+	MOVQ $0x00000006, SI
+	MOVQ 8(SP), DI
+	MOVQ 32(AX), R8
+
+plane:
+	TESTQ      $0x00000020, DI
+	JNZ        wino4InputHalffetched
+	MOVQ       24(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino4InputHalffetched:
+	MOVQ         (R8), R9
+	TESTQ        R9, R9
+	JS           wino4InputHalfzero0
+	ADDQ         (SP), R9
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
+	MOVQ         (R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y0
+	VPSLLD       $0x10, Y0, Y0
+	VANDPS       (R11), Y0, Y0
+	MOVQ         8(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y1
+	VPSLLD       $0x10, Y1, Y1
+	VANDPS       32(R11), Y1, Y1
+	MOVQ         16(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y2
+	VPSLLD       $0x10, Y2, Y2
+	VANDPS       64(R11), Y2, Y2
+	MOVQ         24(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y3
+	VPSLLD       $0x10, Y3, Y3
+	VANDPS       96(R11), Y3, Y3
+	MOVQ         32(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y4
+	VPSLLD       $0x10, Y4, Y4
+	VANDPS       128(R11), Y4, Y4
+	MOVQ         40(R10), R10
+	VPMOVZXWD    (R9)(R10*1), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VANDPS       160(R11), Y5, Y5
+	PREFETCHT0   32(R9)(R10*1)
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   96(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, (CX)
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y6, 64(CX)
+	VMOVUPS      Y1, 96(CX)
+	VMOVUPS      Y8, 128(CX)
+	VMOVUPS      Y5, 160(CX)
+	JMP          wino4InputHalfrow0
+
+wino4InputHalfzero0:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y0, 32(CX)
+	VMOVUPS Y0, 64(CX)
+	VMOVUPS Y0, 96(CX)
+	VMOVUPS Y0, 128(CX)
+	VMOVUPS Y0, 160(CX)
+
+wino4InputHalfrow0:
+	MOVQ         8(R8), R9
+	TESTQ        R9, R9
+	JS           wino4InputHalfzero1
+	ADDQ         (SP), R9
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
+	MOVQ         (R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y0
+	VPSLLD       $0x10, Y0, Y0
+	VANDPS       (R11), Y0, Y0
+	MOVQ         8(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y1
+	VPSLLD       $0x10, Y1, Y1
+	VANDPS       32(R11), Y1, Y1
+	MOVQ         16(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y2
+	VPSLLD       $0x10, Y2, Y2
+	VANDPS       64(R11), Y2, Y2
+	MOVQ         24(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y3
+	VPSLLD       $0x10, Y3, Y3
+	VANDPS       96(R11), Y3, Y3
+	MOVQ         32(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y4
+	VPSLLD       $0x10, Y4, Y4
+	VANDPS       128(R11), Y4, Y4
+	MOVQ         40(R10), R10
+	VPMOVZXWD    (R9)(R10*1), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VANDPS       160(R11), Y5, Y5
+	PREFETCHT0   32(R9)(R10*1)
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   96(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, 192(CX)
+	VMOVUPS      Y0, 224(CX)
+	VMOVUPS      Y6, 256(CX)
+	VMOVUPS      Y1, 288(CX)
+	VMOVUPS      Y8, 320(CX)
+	VMOVUPS      Y5, 352(CX)
+	JMP          wino4InputHalfrow1
+
+wino4InputHalfzero1:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 192(CX)
+	VMOVUPS Y0, 224(CX)
+	VMOVUPS Y0, 256(CX)
+	VMOVUPS Y0, 288(CX)
+	VMOVUPS Y0, 320(CX)
+	VMOVUPS Y0, 352(CX)
+
+wino4InputHalfrow1:
+	MOVQ         16(R8), R9
+	TESTQ        R9, R9
+	JS           wino4InputHalfzero2
+	ADDQ         (SP), R9
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
+	MOVQ         (R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y0
+	VPSLLD       $0x10, Y0, Y0
+	VANDPS       (R11), Y0, Y0
+	MOVQ         8(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y1
+	VPSLLD       $0x10, Y1, Y1
+	VANDPS       32(R11), Y1, Y1
+	MOVQ         16(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y2
+	VPSLLD       $0x10, Y2, Y2
+	VANDPS       64(R11), Y2, Y2
+	MOVQ         24(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y3
+	VPSLLD       $0x10, Y3, Y3
+	VANDPS       96(R11), Y3, Y3
+	MOVQ         32(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y4
+	VPSLLD       $0x10, Y4, Y4
+	VANDPS       128(R11), Y4, Y4
+	MOVQ         40(R10), R10
+	VPMOVZXWD    (R9)(R10*1), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VANDPS       160(R11), Y5, Y5
+	PREFETCHT0   32(R9)(R10*1)
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   96(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, 384(CX)
+	VMOVUPS      Y0, 416(CX)
+	VMOVUPS      Y6, 448(CX)
+	VMOVUPS      Y1, 480(CX)
+	VMOVUPS      Y8, 512(CX)
+	VMOVUPS      Y5, 544(CX)
+	JMP          wino4InputHalfrow2
+
+wino4InputHalfzero2:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 384(CX)
+	VMOVUPS Y0, 416(CX)
+	VMOVUPS Y0, 448(CX)
+	VMOVUPS Y0, 480(CX)
+	VMOVUPS Y0, 512(CX)
+	VMOVUPS Y0, 544(CX)
+
+wino4InputHalfrow2:
+	MOVQ         24(R8), R9
+	TESTQ        R9, R9
+	JS           wino4InputHalfzero3
+	ADDQ         (SP), R9
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
+	MOVQ         (R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y0
+	VPSLLD       $0x10, Y0, Y0
+	VANDPS       (R11), Y0, Y0
+	MOVQ         8(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y1
+	VPSLLD       $0x10, Y1, Y1
+	VANDPS       32(R11), Y1, Y1
+	MOVQ         16(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y2
+	VPSLLD       $0x10, Y2, Y2
+	VANDPS       64(R11), Y2, Y2
+	MOVQ         24(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y3
+	VPSLLD       $0x10, Y3, Y3
+	VANDPS       96(R11), Y3, Y3
+	MOVQ         32(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y4
+	VPSLLD       $0x10, Y4, Y4
+	VANDPS       128(R11), Y4, Y4
+	MOVQ         40(R10), R10
+	VPMOVZXWD    (R9)(R10*1), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VANDPS       160(R11), Y5, Y5
+	PREFETCHT0   32(R9)(R10*1)
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   96(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, 576(CX)
+	VMOVUPS      Y0, 608(CX)
+	VMOVUPS      Y6, 640(CX)
+	VMOVUPS      Y1, 672(CX)
+	VMOVUPS      Y8, 704(CX)
+	VMOVUPS      Y5, 736(CX)
+	JMP          wino4InputHalfrow3
+
+wino4InputHalfzero3:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 576(CX)
+	VMOVUPS Y0, 608(CX)
+	VMOVUPS Y0, 640(CX)
+	VMOVUPS Y0, 672(CX)
+	VMOVUPS Y0, 704(CX)
+	VMOVUPS Y0, 736(CX)
+
+wino4InputHalfrow3:
+	MOVQ         32(R8), R9
+	TESTQ        R9, R9
+	JS           wino4InputHalfzero4
+	ADDQ         (SP), R9
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
+	MOVQ         (R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y0
+	VPSLLD       $0x10, Y0, Y0
+	VANDPS       (R11), Y0, Y0
+	MOVQ         8(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y1
+	VPSLLD       $0x10, Y1, Y1
+	VANDPS       32(R11), Y1, Y1
+	MOVQ         16(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y2
+	VPSLLD       $0x10, Y2, Y2
+	VANDPS       64(R11), Y2, Y2
+	MOVQ         24(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y3
+	VPSLLD       $0x10, Y3, Y3
+	VANDPS       96(R11), Y3, Y3
+	MOVQ         32(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y4
+	VPSLLD       $0x10, Y4, Y4
+	VANDPS       128(R11), Y4, Y4
+	MOVQ         40(R10), R10
+	VPMOVZXWD    (R9)(R10*1), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VANDPS       160(R11), Y5, Y5
+	PREFETCHT0   32(R9)(R10*1)
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   96(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, 768(CX)
+	VMOVUPS      Y0, 800(CX)
+	VMOVUPS      Y6, 832(CX)
+	VMOVUPS      Y1, 864(CX)
+	VMOVUPS      Y8, 896(CX)
+	VMOVUPS      Y5, 928(CX)
+	JMP          wino4InputHalfrow4
+
+wino4InputHalfzero4:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 768(CX)
+	VMOVUPS Y0, 800(CX)
+	VMOVUPS Y0, 832(CX)
+	VMOVUPS Y0, 864(CX)
+	VMOVUPS Y0, 896(CX)
+	VMOVUPS Y0, 928(CX)
+
+wino4InputHalfrow4:
+	MOVQ         40(R8), R9
+	TESTQ        R9, R9
+	JS           wino4InputHalfzero5
+	ADDQ         (SP), R9
+	MOVQ         40(AX), R10
+	MOVQ         48(AX), R11
+	MOVQ         (R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y0
+	VPSLLD       $0x10, Y0, Y0
+	VANDPS       (R11), Y0, Y0
+	MOVQ         8(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y1
+	VPSLLD       $0x10, Y1, Y1
+	VANDPS       32(R11), Y1, Y1
+	MOVQ         16(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y2
+	VPSLLD       $0x10, Y2, Y2
+	VANDPS       64(R11), Y2, Y2
+	MOVQ         24(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y3
+	VPSLLD       $0x10, Y3, Y3
+	VANDPS       96(R11), Y3, Y3
+	MOVQ         32(R10), R12
+	VPMOVZXWD    (R9)(R12*1), Y4
+	VPSLLD       $0x10, Y4, Y4
+	VANDPS       128(R11), Y4, Y4
+	MOVQ         40(R10), R10
+	VPMOVZXWD    (R9)(R10*1), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VANDPS       160(R11), Y5, Y5
+	PREFETCHT0   32(R9)(R10*1)
+	PREFETCHT0   64(R9)(R10*1)
+	PREFETCHT0   96(R9)(R10*1)
+	PREFETCHT0   128(R9)(R10*1)
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, 960(CX)
+	VMOVUPS      Y0, 992(CX)
+	VMOVUPS      Y6, 1024(CX)
+	VMOVUPS      Y1, 1056(CX)
+	VMOVUPS      Y8, 1088(CX)
+	VMOVUPS      Y5, 1120(CX)
+	JMP          wino4InputHalfrow5
+
+wino4InputHalfzero5:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 960(CX)
+	VMOVUPS Y0, 992(CX)
+	VMOVUPS Y0, 1024(CX)
+	VMOVUPS Y0, 1056(CX)
+	VMOVUPS Y0, 1088(CX)
+	VMOVUPS Y0, 1120(CX)
+
+wino4InputHalfrow5:
+	ADDQ         $0x30, R8
+	VMOVUPS      (CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      384(CX), Y2
+	VMOVUPS      576(CX), Y3
+	VMOVUPS      768(CX), Y4
+	VMOVUPS      960(CX), Y5
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, (BX)
+	VMOVUPS      Y0, 192(BX)
+	VMOVUPS      Y6, 384(BX)
+	VMOVUPS      Y1, 576(BX)
+	VMOVUPS      Y8, 768(BX)
+	VMOVUPS      Y5, 960(BX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      416(CX), Y2
+	VMOVUPS      608(CX), Y3
+	VMOVUPS      800(CX), Y4
+	VMOVUPS      992(CX), Y5
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, 32(BX)
+	VMOVUPS      Y0, 224(BX)
+	VMOVUPS      Y6, 416(BX)
+	VMOVUPS      Y1, 608(BX)
+	VMOVUPS      Y8, 800(BX)
+	VMOVUPS      Y5, 992(BX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      256(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      640(CX), Y3
+	VMOVUPS      832(CX), Y4
+	VMOVUPS      1024(CX), Y5
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, 64(BX)
+	VMOVUPS      Y0, 256(BX)
+	VMOVUPS      Y6, 448(BX)
+	VMOVUPS      Y1, 640(BX)
+	VMOVUPS      Y8, 832(BX)
+	VMOVUPS      Y5, 1024(BX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      288(CX), Y1
+	VMOVUPS      480(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      864(CX), Y4
+	VMOVUPS      1056(CX), Y5
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, 96(BX)
+	VMOVUPS      Y0, 288(BX)
+	VMOVUPS      Y6, 480(BX)
+	VMOVUPS      Y1, 672(BX)
+	VMOVUPS      Y8, 864(BX)
+	VMOVUPS      Y5, 1056(BX)
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      320(CX), Y1
+	VMOVUPS      512(CX), Y2
+	VMOVUPS      704(CX), Y3
+	VMOVUPS      896(CX), Y4
+	VMOVUPS      1088(CX), Y5
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, 128(BX)
+	VMOVUPS      Y0, 320(BX)
+	VMOVUPS      Y6, 512(BX)
+	VMOVUPS      Y1, 704(BX)
+	VMOVUPS      Y8, 896(BX)
+	VMOVUPS      Y5, 1088(BX)
+	VMOVUPS      160(CX), Y0
+	VMOVUPS      352(CX), Y1
+	VMOVUPS      544(CX), Y2
+	VMOVUPS      736(CX), Y3
+	VMOVUPS      928(CX), Y4
+	VMOVUPS      1120(CX), Y5
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, 160(BX)
+	VMOVUPS      Y0, 352(BX)
+	VMOVUPS      Y6, 544(BX)
+	VMOVUPS      Y1, 736(BX)
+	VMOVUPS      Y8, 928(BX)
+	VMOVUPS      Y5, 1120(BX)
+	ADDQ         $0x00000480, BX
+	DECQ         SI
+	JNZ          plane
+	MOVQ         8(SP), CX
+	MOVQ         24(AX), BX
+	IMUL3Q       $0x24, BX, DI
+	MOVQ         $0x00000024, SI
+
+element:
+	LEAQ         (CX)(DI*2), R8
+	ADDQ         DI, R8
+	VMOVUPS      (DX), Y0
+	VMOVUPS      1152(DX), Y1
+	VMOVUPS      2304(DX), Y2
+	VMOVUPS      3456(DX), Y3
+	VMOVUPS      4608(DX), Y4
+	VMOVUPS      5760(DX), Y5
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y13, Y2, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y4, Y8
+	VFNMADD231PS Y10, Y2, Y8
+	VMOVAPS      Y3, Y9
+	VFNMADD231PS Y10, Y1, Y9
+	VFNMADD231PS Y15, Y2, Y4
+	VFMADD231PS  Y14, Y0, Y4
+	VFNMADD231PS Y15, Y3, Y5
+	VFMADD231PS  Y14, Y1, Y5
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  Y11, Y7, Y0
+	VFNMADD231PS Y11, Y7, Y6
+	VMOVAPS      Y8, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFNMADD231PS Y12, Y9, Y8
+	VMOVUPS      Y4, (CX)
+	VMOVUPS      Y0, (CX)(DI*1)
+	VMOVUPS      Y6, (CX)(DI*2)
+	VMOVUPS      Y1, (R8)
+	VMOVUPS      Y8, (R8)(DI*1)
+	VMOVUPS      Y5, (R8)(DI*2)
+	ADDQ         BX, CX
+	ADDQ         $0x20, DX
+	DECQ         SI
+	JNZ          element
+	ADDQ         $0x10, (SP)
+	ADDQ         $0x20, 8(SP)
+	DECQ         16(SP)
+	JNZ          vector
+	VZEROUPPER
+	RET
+
+DATA wino4InputHalfConstants<>+0(SB)/4, $(0.5625)
+DATA wino4InputHalfConstants<>+4(SB)/4, $(0.75)
+DATA wino4InputHalfConstants<>+8(SB)/4, $(1.5)
+DATA wino4InputHalfConstants<>+12(SB)/4, $(2.25)
+DATA wino4InputHalfConstants<>+16(SB)/4, $(1.265625)
+DATA wino4InputHalfConstants<>+20(SB)/4, $(2.8125)
+GLOBL wino4InputHalfConstants<>(SB), RODATA|NOPTR, $24
+
+// func wino4GradientHalf(a *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·wino4GradientHalf(SB), $5488-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino4GradientHalfConstants<>+0(SB), Y10
+	VBROADCASTSS wino4GradientHalfConstants<>+4(SB), Y11
+	VBROADCASTSS wino4GradientHalfConstants<>+8(SB), Y12
+	VBROADCASTSS wino4GradientHalfConstants<>+12(SB), Y13
+	VBROADCASTSS wino4GradientHalfConstants<>+16(SB), Y14
+	VBROADCASTSS wino4GradientHalfConstants<>+20(SB), Y15
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 16(SP)
+
+vector:
+	LEAQ 111(SP), CX
+	ANDQ $-64, CX
+	LEAQ 768(CX), DX
+	MOVQ DX, BX
+	MOVQ $0x00000004, SI
+	MOVQ 8(SP), DI
+	MOVQ 32(AX), R8
+
+plane:
+	TESTQ      $0x00000020, DI
+	JNZ        wino4GradientHalffetched
+	MOVQ       24(AX), R9
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	LEAQ       (DI)(R9*2), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (DI)
+	PREFETCHT0 (DI)(R9*1)
+	PREFETCHT0 (DI)(R9*2)
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(R9*1)
+	PREFETCHT0 (R10)(R9*2)
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+	ADDQ       R9, DI
+
+wino4GradientHalffetched:
+	MOVQ        (R8), R9
+	TESTQ       R9, R9
+	JS          wino4GradientHalfzero0
+	ADDQ        (SP), R9
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
+	MOVQ        (R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y0
+	VPSLLD      $0x10, Y0, Y0
+	VANDPS      (R11), Y0, Y0
+	MOVQ        8(R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y1
+	VPSLLD      $0x10, Y1, Y1
+	VANDPS      32(R11), Y1, Y1
+	MOVQ        16(R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y2
+	VPSLLD      $0x10, Y2, Y2
+	VANDPS      64(R11), Y2, Y2
+	MOVQ        24(R10), R10
+	VPMOVZXWD   (R9)(R10*1), Y3
+	VPSLLD      $0x10, Y3, Y3
+	VANDPS      96(R11), Y3, Y3
+	PREFETCHT0  32(R9)(R10*1)
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  96(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y4, 32(CX)
+	VMOVUPS     Y5, 64(CX)
+	VMOVUPS     Y8, 96(CX)
+	VMOVUPS     Y9, 128(CX)
+	VMOVUPS     Y3, 160(CX)
+	JMP         wino4GradientHalfrow0
+
+wino4GradientHalfzero0:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y0, 32(CX)
+	VMOVUPS Y0, 64(CX)
+	VMOVUPS Y0, 96(CX)
+	VMOVUPS Y0, 128(CX)
+	VMOVUPS Y0, 160(CX)
+
+wino4GradientHalfrow0:
+	MOVQ        8(R8), R9
+	TESTQ       R9, R9
+	JS          wino4GradientHalfzero1
+	ADDQ        (SP), R9
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
+	MOVQ        (R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y0
+	VPSLLD      $0x10, Y0, Y0
+	VANDPS      (R11), Y0, Y0
+	MOVQ        8(R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y1
+	VPSLLD      $0x10, Y1, Y1
+	VANDPS      32(R11), Y1, Y1
+	MOVQ        16(R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y2
+	VPSLLD      $0x10, Y2, Y2
+	VANDPS      64(R11), Y2, Y2
+	MOVQ        24(R10), R10
+	VPMOVZXWD   (R9)(R10*1), Y3
+	VPSLLD      $0x10, Y3, Y3
+	VANDPS      96(R11), Y3, Y3
+	PREFETCHT0  32(R9)(R10*1)
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  96(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 192(CX)
+	VMOVUPS     Y4, 224(CX)
+	VMOVUPS     Y5, 256(CX)
+	VMOVUPS     Y8, 288(CX)
+	VMOVUPS     Y9, 320(CX)
+	VMOVUPS     Y3, 352(CX)
+	JMP         wino4GradientHalfrow1
+
+wino4GradientHalfzero1:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 192(CX)
+	VMOVUPS Y0, 224(CX)
+	VMOVUPS Y0, 256(CX)
+	VMOVUPS Y0, 288(CX)
+	VMOVUPS Y0, 320(CX)
+	VMOVUPS Y0, 352(CX)
+
+wino4GradientHalfrow1:
+	MOVQ        16(R8), R9
+	TESTQ       R9, R9
+	JS          wino4GradientHalfzero2
+	ADDQ        (SP), R9
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
+	MOVQ        (R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y0
+	VPSLLD      $0x10, Y0, Y0
+	VANDPS      (R11), Y0, Y0
+	MOVQ        8(R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y1
+	VPSLLD      $0x10, Y1, Y1
+	VANDPS      32(R11), Y1, Y1
+	MOVQ        16(R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y2
+	VPSLLD      $0x10, Y2, Y2
+	VANDPS      64(R11), Y2, Y2
+	MOVQ        24(R10), R10
+	VPMOVZXWD   (R9)(R10*1), Y3
+	VPSLLD      $0x10, Y3, Y3
+	VANDPS      96(R11), Y3, Y3
+	PREFETCHT0  32(R9)(R10*1)
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  96(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 384(CX)
+	VMOVUPS     Y4, 416(CX)
+	VMOVUPS     Y5, 448(CX)
+	VMOVUPS     Y8, 480(CX)
+	VMOVUPS     Y9, 512(CX)
+	VMOVUPS     Y3, 544(CX)
+	JMP         wino4GradientHalfrow2
+
+wino4GradientHalfzero2:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 384(CX)
+	VMOVUPS Y0, 416(CX)
+	VMOVUPS Y0, 448(CX)
+	VMOVUPS Y0, 480(CX)
+	VMOVUPS Y0, 512(CX)
+	VMOVUPS Y0, 544(CX)
+
+wino4GradientHalfrow2:
+	MOVQ        24(R8), R9
+	TESTQ       R9, R9
+	JS          wino4GradientHalfzero3
+	ADDQ        (SP), R9
+	MOVQ        40(AX), R10
+	MOVQ        48(AX), R11
+	MOVQ        (R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y0
+	VPSLLD      $0x10, Y0, Y0
+	VANDPS      (R11), Y0, Y0
+	MOVQ        8(R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y1
+	VPSLLD      $0x10, Y1, Y1
+	VANDPS      32(R11), Y1, Y1
+	MOVQ        16(R10), R12
+	VPMOVZXWD   (R9)(R12*1), Y2
+	VPSLLD      $0x10, Y2, Y2
+	VANDPS      64(R11), Y2, Y2
+	MOVQ        24(R10), R10
+	VPMOVZXWD   (R9)(R10*1), Y3
+	VPSLLD      $0x10, Y3, Y3
+	VANDPS      96(R11), Y3, Y3
+	PREFETCHT0  32(R9)(R10*1)
+	PREFETCHT0  64(R9)(R10*1)
+	PREFETCHT0  96(R9)(R10*1)
+	PREFETCHT0  128(R9)(R10*1)
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 576(CX)
+	VMOVUPS     Y4, 608(CX)
+	VMOVUPS     Y5, 640(CX)
+	VMOVUPS     Y8, 672(CX)
+	VMOVUPS     Y9, 704(CX)
+	VMOVUPS     Y3, 736(CX)
+	JMP         wino4GradientHalfrow3
+
+wino4GradientHalfzero3:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, 576(CX)
+	VMOVUPS Y0, 608(CX)
+	VMOVUPS Y0, 640(CX)
+	VMOVUPS Y0, 672(CX)
+	VMOVUPS Y0, 704(CX)
+	VMOVUPS Y0, 736(CX)
+
+wino4GradientHalfrow3:
+	ADDQ        $0x20, R8
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (BX)
+	VMOVUPS     Y4, 192(BX)
+	VMOVUPS     Y5, 384(BX)
+	VMOVUPS     Y8, 576(BX)
+	VMOVUPS     Y9, 768(BX)
+	VMOVUPS     Y3, 960(BX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 32(BX)
+	VMOVUPS     Y4, 224(BX)
+	VMOVUPS     Y5, 416(BX)
+	VMOVUPS     Y8, 608(BX)
+	VMOVUPS     Y9, 800(BX)
+	VMOVUPS     Y3, 992(BX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 64(BX)
+	VMOVUPS     Y4, 256(BX)
+	VMOVUPS     Y5, 448(BX)
+	VMOVUPS     Y8, 640(BX)
+	VMOVUPS     Y9, 832(BX)
+	VMOVUPS     Y3, 1024(BX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 96(BX)
+	VMOVUPS     Y4, 288(BX)
+	VMOVUPS     Y5, 480(BX)
+	VMOVUPS     Y8, 672(BX)
+	VMOVUPS     Y9, 864(BX)
+	VMOVUPS     Y3, 1056(BX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 128(BX)
+	VMOVUPS     Y4, 320(BX)
+	VMOVUPS     Y5, 512(BX)
+	VMOVUPS     Y8, 704(BX)
+	VMOVUPS     Y9, 896(BX)
+	VMOVUPS     Y3, 1088(BX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, 160(BX)
+	VMOVUPS     Y4, 352(BX)
+	VMOVUPS     Y5, 544(BX)
+	VMOVUPS     Y8, 736(BX)
+	VMOVUPS     Y9, 928(BX)
+	VMOVUPS     Y3, 1120(BX)
+	ADDQ        $0x00000480, BX
+	DECQ        SI
+	JNZ         plane
+	MOVQ        8(SP), CX
+	MOVQ        24(AX), BX
+	IMUL3Q      $0x24, BX, DI
+	MOVQ        $0x00000024, SI
+
+element:
+	LEAQ        (CX)(DI*2), R8
+	ADDQ        DI, R8
+	VMOVUPS     (DX), Y0
+	VMOVUPS     1152(DX), Y1
+	VMOVUPS     2304(DX), Y2
+	VMOVUPS     3456(DX), Y3
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y10, Y2, Y6
+	VMULPS      Y11, Y1, Y7
+	VFMADD231PS Y14, Y3, Y7
+	VADDPS      Y7, Y6, Y4
+	VSUBPS      Y7, Y6, Y5
+	VMOVAPS     Y0, Y6
+	VFMADD231PS Y13, Y2, Y6
+	VMULPS      Y12, Y1, Y7
+	VFMADD231PS Y15, Y3, Y7
+	VADDPS      Y7, Y6, Y8
+	VSUBPS      Y7, Y6, Y9
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y4, (CX)(DI*1)
+	VMOVUPS     Y5, (CX)(DI*2)
+	VMOVUPS     Y8, (R8)
+	VMOVUPS     Y9, (R8)(DI*1)
+	VMOVUPS     Y3, (R8)(DI*2)
+	ADDQ        BX, CX
+	ADDQ        $0x20, DX
+	DECQ        SI
+	JNZ         element
+	ADDQ        $0x10, (SP)
+	ADDQ        $0x20, 8(SP)
+	DECQ        16(SP)
+	JNZ         vector
+	VZEROUPPER
+	RET
+
+DATA wino4GradientHalfConstants<>+0(SB)/4, $(0.5625)
+DATA wino4GradientHalfConstants<>+4(SB)/4, $(0.75)
+DATA wino4GradientHalfConstants<>+8(SB)/4, $(1.5)
+DATA wino4GradientHalfConstants<>+12(SB)/4, $(2.25)
+DATA wino4GradientHalfConstants<>+16(SB)/4, $(0.421875)
+DATA wino4GradientHalfConstants<>+20(SB)/4, $(3.375)
+GLOBL wino4GradientHalfConstants<>(SB), RODATA|NOPTR, $24
+
+// func wino4OutputHalf(a *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·wino4OutputHalf(SB), $4720-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino4OutputHalfConstants<>+0(SB), Y10
+	VBROADCASTSS wino4OutputHalfConstants<>+4(SB), Y11
+	VBROADCASTSS wino4OutputHalfConstants<>+8(SB), Y12
+	VBROADCASTSS wino4OutputHalfConstants<>+12(SB), Y13
+	VBROADCASTSS wino4OutputHalfConstants<>+16(SB), Y14
+	VBROADCASTSS wino4OutputHalfConstants<>+20(SB), Y15
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 16(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       32(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       64(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       72(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       80(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       88(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       96(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       104(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       112(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       120(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 96(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Y0
+	VMOVUPS     (DX)(SI*1), Y1
+	VMOVUPS     (DX)(SI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(SI*1), Y4
+	VMOVUPS     (R9)(SI*2), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, (R8)
+	VMOVUPS     Y1, 1152(R8)
+	VMOVUPS     Y2, 2304(R8)
+	VMOVUPS     Y5, 3456(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x20, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000004, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVUPS     768(CX), Y4
+	VMOVUPS     960(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     Y2, 384(CX)
+	VMOVUPS     Y5, 576(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVUPS     800(CX), Y4
+	VMOVUPS     992(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 224(CX)
+	VMOVUPS     Y2, 416(CX)
+	VMOVUPS     Y5, 608(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVUPS     832(CX), Y4
+	VMOVUPS     1024(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 256(CX)
+	VMOVUPS     Y2, 448(CX)
+	VMOVUPS     Y5, 640(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     864(CX), Y4
+	VMOVUPS     1056(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 288(CX)
+	VMOVUPS     Y2, 480(CX)
+	VMOVUPS     Y5, 672(CX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVUPS     896(CX), Y4
+	VMOVUPS     1088(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 128(CX)
+	VMOVUPS     Y1, 320(CX)
+	VMOVUPS     Y2, 512(CX)
+	VMOVUPS     Y5, 704(CX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVUPS     928(CX), Y4
+	VMOVUPS     1120(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 160(CX)
+	VMOVUPS     Y1, 352(CX)
+	VMOVUPS     Y2, 544(CX)
+	VMOVUPS     Y5, 736(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputHalfrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VMOVUPS     128(CX), Y4
+	VMOVUPS     160(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino4OutputHalfrow0
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino4OutputHalfrow0
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        SI, $0x03
+	JLE         wino4OutputHalfrow0
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputHalfrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputHalfrow1
+	VMOVUPS     192(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     288(CX), Y3
+	VMOVUPS     320(CX), Y4
+	VMOVUPS     352(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino4OutputHalfrow1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino4OutputHalfrow1
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        SI, $0x03
+	JLE         wino4OutputHalfrow1
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputHalfrow1:
+	MOVQ        16(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputHalfrow2
+	VMOVUPS     384(CX), Y0
+	VMOVUPS     416(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VMOVUPS     512(CX), Y4
+	VMOVUPS     544(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino4OutputHalfrow2
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino4OutputHalfrow2
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        SI, $0x03
+	JLE         wino4OutputHalfrow2
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputHalfrow2:
+	MOVQ        24(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputHalfrow3
+	VMOVUPS     576(CX), Y0
+	VMOVUPS     608(CX), Y1
+	VMOVUPS     640(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     704(CX), Y4
+	VMOVUPS     736(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino4OutputHalfrow3
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino4OutputHalfrow3
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        SI, $0x03
+	JLE         wino4OutputHalfrow3
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputHalfrow3:
+	ADDQ $0x20, DX
+	ADDQ $0x00000480, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x10, 8(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino4OutputHalfConstants<>+0(SB)/4, $(0.5625)
+DATA wino4OutputHalfConstants<>+4(SB)/4, $(0.75)
+DATA wino4OutputHalfConstants<>+8(SB)/4, $(1.5)
+DATA wino4OutputHalfConstants<>+12(SB)/4, $(2.25)
+DATA wino4OutputHalfConstants<>+16(SB)/4, $(0.421875)
+DATA wino4OutputHalfConstants<>+20(SB)/4, $(3.375)
+GLOBL wino4OutputHalfConstants<>(SB), RODATA|NOPTR, $24
+
+// func wino4OutputNormHalf(a *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·wino4OutputNormHalf(SB), $4720-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino4OutputNormHalfConstants<>+0(SB), Y10
+	VBROADCASTSS wino4OutputNormHalfConstants<>+4(SB), Y11
+	VBROADCASTSS wino4OutputNormHalfConstants<>+8(SB), Y12
+	VBROADCASTSS wino4OutputNormHalfConstants<>+12(SB), Y13
+	VBROADCASTSS wino4OutputNormHalfConstants<>+16(SB), Y14
+	VBROADCASTSS wino4OutputNormHalfConstants<>+20(SB), Y15
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 32(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       32(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       64(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       72(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       80(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       88(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       96(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       104(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       112(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       120(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 96(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Y0
+	VMOVUPS     (DX)(SI*1), Y1
+	VMOVUPS     (DX)(SI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(SI*1), Y4
+	VMOVUPS     (R9)(SI*2), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, (R8)
+	VMOVUPS     Y1, 1152(R8)
+	VMOVUPS     Y2, 2304(R8)
+	VMOVUPS     Y5, 3456(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x20, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000004, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVUPS     768(CX), Y4
+	VMOVUPS     960(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     Y2, 384(CX)
+	VMOVUPS     Y5, 576(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVUPS     800(CX), Y4
+	VMOVUPS     992(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 224(CX)
+	VMOVUPS     Y2, 416(CX)
+	VMOVUPS     Y5, 608(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVUPS     832(CX), Y4
+	VMOVUPS     1024(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 256(CX)
+	VMOVUPS     Y2, 448(CX)
+	VMOVUPS     Y5, 640(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     864(CX), Y4
+	VMOVUPS     1056(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 288(CX)
+	VMOVUPS     Y2, 480(CX)
+	VMOVUPS     Y5, 672(CX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVUPS     896(CX), Y4
+	VMOVUPS     1088(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 128(CX)
+	VMOVUPS     Y1, 320(CX)
+	VMOVUPS     Y2, 512(CX)
+	VMOVUPS     Y5, 704(CX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVUPS     928(CX), Y4
+	VMOVUPS     1120(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 160(CX)
+	VMOVUPS     Y1, 352(CX)
+	VMOVUPS     Y2, 544(CX)
+	VMOVUPS     Y5, 736(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormHalfrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VMOVUPS     128(CX), Y4
+	VMOVUPS     160(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        32(SP), SI
+	VMOVUPS     (SI), Y7
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino4OutputNormHalfrow0
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino4OutputNormHalfrow0
+	VFMADD213PS Y7, Y6, Y2
+	VMAXPS      Y2, Y8, Y2
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        SI, $0x03
+	JLE         wino4OutputNormHalfrow0
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputNormHalfrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormHalfrow1
+	VMOVUPS     192(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     288(CX), Y3
+	VMOVUPS     320(CX), Y4
+	VMOVUPS     352(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        32(SP), SI
+	VMOVUPS     (SI), Y7
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino4OutputNormHalfrow1
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino4OutputNormHalfrow1
+	VFMADD213PS Y7, Y6, Y2
+	VMAXPS      Y2, Y8, Y2
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        SI, $0x03
+	JLE         wino4OutputNormHalfrow1
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputNormHalfrow1:
+	MOVQ        16(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormHalfrow2
+	VMOVUPS     384(CX), Y0
+	VMOVUPS     416(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VMOVUPS     512(CX), Y4
+	VMOVUPS     544(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        32(SP), SI
+	VMOVUPS     (SI), Y7
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino4OutputNormHalfrow2
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino4OutputNormHalfrow2
+	VFMADD213PS Y7, Y6, Y2
+	VMAXPS      Y2, Y8, Y2
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        SI, $0x03
+	JLE         wino4OutputNormHalfrow2
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputNormHalfrow2:
+	MOVQ        24(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormHalfrow3
+	VMOVUPS     576(CX), Y0
+	VMOVUPS     608(CX), Y1
+	VMOVUPS     640(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     704(CX), Y4
+	VMOVUPS     736(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        24(SP), SI
+	VMOVUPS     (SI), Y6
+	MOVQ        32(SP), SI
+	VMOVUPS     (SI), Y7
+	MOVQ        96(AX), SI
+	VMOVUPS     (SI), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), SI
+	VFMADD213PS Y7, Y6, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino4OutputNormHalfrow3
+	VFMADD213PS Y7, Y6, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino4OutputNormHalfrow3
+	VFMADD213PS Y7, Y6, Y2
+	VMAXPS      Y2, Y8, Y2
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        SI, $0x03
+	JLE         wino4OutputNormHalfrow3
+	VFMADD213PS Y7, Y6, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputNormHalfrow3:
+	ADDQ $0x20, DX
+	ADDQ $0x00000480, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x10, 8(SP)
+	ADDQ $0x20, 24(SP)
+	ADDQ $0x20, 32(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino4OutputNormHalfConstants<>+0(SB)/4, $(0.5625)
+DATA wino4OutputNormHalfConstants<>+4(SB)/4, $(0.75)
+DATA wino4OutputNormHalfConstants<>+8(SB)/4, $(1.5)
+DATA wino4OutputNormHalfConstants<>+12(SB)/4, $(2.25)
+DATA wino4OutputNormHalfConstants<>+16(SB)/4, $(0.421875)
+DATA wino4OutputNormHalfConstants<>+20(SB)/4, $(3.375)
+GLOBL wino4OutputNormHalfConstants<>(SB), RODATA|NOPTR, $24
+
+// func wino4OutputNormAddHalf(a *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·wino4OutputNormAddHalf(SB), $4720-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino4OutputNormAddHalfConstants<>+0(SB), Y10
+	VBROADCASTSS wino4OutputNormAddHalfConstants<>+4(SB), Y11
+	VBROADCASTSS wino4OutputNormAddHalfConstants<>+8(SB), Y12
+	VBROADCASTSS wino4OutputNormAddHalfConstants<>+12(SB), Y13
+	VBROADCASTSS wino4OutputNormAddHalfConstants<>+16(SB), Y14
+	VBROADCASTSS wino4OutputNormAddHalfConstants<>+20(SB), Y15
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 32(SP)
+	MOVQ         88(AX), CX
+	MOVQ         CX, 40(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       32(AX), R10
+	MOVQ       (R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       8(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       16(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       24(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       32(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       40(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       48(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       56(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       64(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       72(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       80(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       88(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       96(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       104(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       112(R10), R11
+	ADDQ       R9, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 32(R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 96(R11)
+	MOVQ       120(R10), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 96(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Y0
+	VMOVUPS     (DX)(SI*1), Y1
+	VMOVUPS     (DX)(SI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(SI*1), Y4
+	VMOVUPS     (R9)(SI*2), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, (R8)
+	VMOVUPS     Y1, 1152(R8)
+	VMOVUPS     Y2, 2304(R8)
+	VMOVUPS     Y5, 3456(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x20, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000004, DI
+
+plane:
+	VMOVUPS     (CX), Y0
+	VMOVUPS     192(CX), Y1
+	VMOVUPS     384(CX), Y2
+	VMOVUPS     576(CX), Y3
+	VMOVUPS     768(CX), Y4
+	VMOVUPS     960(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, (CX)
+	VMOVUPS     Y1, 192(CX)
+	VMOVUPS     Y2, 384(CX)
+	VMOVUPS     Y5, 576(CX)
+	VMOVUPS     32(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     416(CX), Y2
+	VMOVUPS     608(CX), Y3
+	VMOVUPS     800(CX), Y4
+	VMOVUPS     992(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 32(CX)
+	VMOVUPS     Y1, 224(CX)
+	VMOVUPS     Y2, 416(CX)
+	VMOVUPS     Y5, 608(CX)
+	VMOVUPS     64(CX), Y0
+	VMOVUPS     256(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     640(CX), Y3
+	VMOVUPS     832(CX), Y4
+	VMOVUPS     1024(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 64(CX)
+	VMOVUPS     Y1, 256(CX)
+	VMOVUPS     Y2, 448(CX)
+	VMOVUPS     Y5, 640(CX)
+	VMOVUPS     96(CX), Y0
+	VMOVUPS     288(CX), Y1
+	VMOVUPS     480(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     864(CX), Y4
+	VMOVUPS     1056(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 96(CX)
+	VMOVUPS     Y1, 288(CX)
+	VMOVUPS     Y2, 480(CX)
+	VMOVUPS     Y5, 672(CX)
+	VMOVUPS     128(CX), Y0
+	VMOVUPS     320(CX), Y1
+	VMOVUPS     512(CX), Y2
+	VMOVUPS     704(CX), Y3
+	VMOVUPS     896(CX), Y4
+	VMOVUPS     1088(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 128(CX)
+	VMOVUPS     Y1, 320(CX)
+	VMOVUPS     Y2, 512(CX)
+	VMOVUPS     Y5, 704(CX)
+	VMOVUPS     160(CX), Y0
+	VMOVUPS     352(CX), Y1
+	VMOVUPS     544(CX), Y2
+	VMOVUPS     736(CX), Y3
+	VMOVUPS     928(CX), Y4
+	VMOVUPS     1120(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	VMOVUPS     Y0, 160(CX)
+	VMOVUPS     Y1, 352(CX)
+	VMOVUPS     Y2, 544(CX)
+	VMOVUPS     Y5, 736(CX)
+	MOVQ        (DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormAddHalfrow0
+	VMOVUPS     (CX), Y0
+	VMOVUPS     32(CX), Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     96(CX), Y3
+	VMOVUPS     128(CX), Y4
+	VMOVUPS     160(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VPMOVZXWD   (SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino4OutputNormAddHalfrow0
+	VFMADD213PS Y7, Y6, Y1
+	VPMOVZXWD   32(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        R8, $0x02
+	JLE         wino4OutputNormAddHalfrow0
+	VFMADD213PS Y7, Y6, Y2
+	VPMOVZXWD   64(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y2, Y2
+	VMAXPS      Y2, Y8, Y2
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        R8, $0x03
+	JLE         wino4OutputNormAddHalfrow0
+	VFMADD213PS Y7, Y6, Y5
+	VPMOVZXWD   96(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputNormAddHalfrow0:
+	MOVQ        8(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormAddHalfrow1
+	VMOVUPS     192(CX), Y0
+	VMOVUPS     224(CX), Y1
+	VMOVUPS     256(CX), Y2
+	VMOVUPS     288(CX), Y3
+	VMOVUPS     320(CX), Y4
+	VMOVUPS     352(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VPMOVZXWD   (SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino4OutputNormAddHalfrow1
+	VFMADD213PS Y7, Y6, Y1
+	VPMOVZXWD   32(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        R8, $0x02
+	JLE         wino4OutputNormAddHalfrow1
+	VFMADD213PS Y7, Y6, Y2
+	VPMOVZXWD   64(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y2, Y2
+	VMAXPS      Y2, Y8, Y2
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        R8, $0x03
+	JLE         wino4OutputNormAddHalfrow1
+	VFMADD213PS Y7, Y6, Y5
+	VPMOVZXWD   96(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputNormAddHalfrow1:
+	MOVQ        16(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormAddHalfrow2
+	VMOVUPS     384(CX), Y0
+	VMOVUPS     416(CX), Y1
+	VMOVUPS     448(CX), Y2
+	VMOVUPS     480(CX), Y3
+	VMOVUPS     512(CX), Y4
+	VMOVUPS     544(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VPMOVZXWD   (SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino4OutputNormAddHalfrow2
+	VFMADD213PS Y7, Y6, Y1
+	VPMOVZXWD   32(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        R8, $0x02
+	JLE         wino4OutputNormAddHalfrow2
+	VFMADD213PS Y7, Y6, Y2
+	VPMOVZXWD   64(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y2, Y2
+	VMAXPS      Y2, Y8, Y2
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        R8, $0x03
+	JLE         wino4OutputNormAddHalfrow2
+	VFMADD213PS Y7, Y6, Y5
+	VPMOVZXWD   96(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputNormAddHalfrow2:
+	MOVQ        24(DX), BX
+	TESTQ       BX, BX
+	JS          wino4OutputNormAddHalfrow3
+	VMOVUPS     576(CX), Y0
+	VMOVUPS     608(CX), Y1
+	VMOVUPS     640(CX), Y2
+	VMOVUPS     672(CX), Y3
+	VMOVUPS     704(CX), Y4
+	VMOVUPS     736(CX), Y5
+	VADDPS      Y2, Y1, Y6
+	VSUBPS      Y2, Y1, Y7
+	VADDPS      Y4, Y3, Y8
+	VSUBPS      Y4, Y3, Y9
+	VADDPS      Y6, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VMULPS      Y11, Y7, Y1
+	VFMADD231PS Y12, Y9, Y1
+	VMULPS      Y10, Y6, Y2
+	VFMADD231PS Y13, Y8, Y2
+	VFMADD231PS Y14, Y7, Y5
+	VFMADD231PS Y15, Y9, Y5
+	MOVQ        40(SP), SI
+	ADDQ        BX, SI
+	MOVQ        24(SP), R8
+	VMOVUPS     (R8), Y6
+	MOVQ        32(SP), R8
+	VMOVUPS     (R8), Y7
+	MOVQ        96(AX), R8
+	VMOVUPS     (R8), Y8
+	ADDQ        8(SP), BX
+	MOVQ        56(AX), R8
+	VFMADD213PS Y7, Y6, Y0
+	VPMOVZXWD   (SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y0, Y0
+	VMAXPS      Y0, Y8, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y3
+	VPOR        winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, (BX)
+	CMPQ        R8, $0x01
+	JLE         wino4OutputNormAddHalfrow3
+	VFMADD213PS Y7, Y6, Y1
+	VPMOVZXWD   32(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y1, Y1
+	VMAXPS      Y1, Y8, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y3
+	VPOR        winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 32(BX)
+	CMPQ        R8, $0x02
+	JLE         wino4OutputNormAddHalfrow3
+	VFMADD213PS Y7, Y6, Y2
+	VPMOVZXWD   64(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y2, Y2
+	VMAXPS      Y2, Y8, Y2
+	VPSRLD      $0x10, Y2, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y2, Y9, Y9
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VPOR        winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 64(BX)
+	CMPQ        R8, $0x03
+	JLE         wino4OutputNormAddHalfrow3
+	VFMADD213PS Y7, Y6, Y5
+	VPMOVZXWD   96(SI), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VADDPS      Y9, Y5, Y5
+	VMAXPS      Y5, Y8, Y5
+	VPSRLD      $0x10, Y5, Y9
+	VPAND       winoOdd<>+0(SB), Y9, Y9
+	VPADDD      winoHalf<>+0(SB), Y9, Y9
+	VPADDD      Y5, Y9, Y9
+	VCMPPS      $0x03, Y5, Y5, Y3
+	VPOR        winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS   Y3, Y4, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVUPS     X9, 96(BX)
+
+wino4OutputNormAddHalfrow3:
+	ADDQ $0x20, DX
+	ADDQ $0x00000480, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x20, (SP)
+	ADDQ $0x10, 8(SP)
+	ADDQ $0x20, 24(SP)
+	ADDQ $0x20, 32(SP)
+	ADDQ $0x10, 40(SP)
+	DECQ 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino4OutputNormAddHalfConstants<>+0(SB)/4, $(0.5625)
+DATA wino4OutputNormAddHalfConstants<>+4(SB)/4, $(0.75)
+DATA wino4OutputNormAddHalfConstants<>+8(SB)/4, $(1.5)
+DATA wino4OutputNormAddHalfConstants<>+12(SB)/4, $(2.25)
+DATA wino4OutputNormAddHalfConstants<>+16(SB)/4, $(0.421875)
+DATA wino4OutputNormAddHalfConstants<>+20(SB)/4, $(3.375)
+GLOBL wino4OutputNormAddHalfConstants<>(SB), RODATA|NOPTR, $24

@@ -16,6 +16,8 @@ const (
 	winoWeight                         // G: filters → elements
 	winoGradient                       // A: gradient of the output → elements
 	winoWeightGradient                 // Gᵀ: elements → gradient of the filters
+
+	winoHalf winoKind = 8 // to be added to the kind of a transform from or to a map of bfloat16
 )
 
 // winoLane is what a transform takes at a time: 8 channels.
@@ -113,7 +115,7 @@ func powers(p, f float64, n int) []float32 {
 
 // matrix returns the matrix of a kind.
 func (k *winoKernels) matrix(kind winoKind) [][]float32 {
-	switch kind {
+	switch kind &^ winoHalf {
 	case winoInput:
 		return k.matrices[0]
 	case winoOutput, winoOutputNorm, winoOutputNormAdd:
@@ -141,10 +143,12 @@ func transposed(a [][]float32) [][]float32 {
 func (k *winoKernels) winoGeneric(kind winoKind, a *winoArgs) {
 	matrix := k.matrix(kind)
 	n, m := len(matrix[0]), len(matrix)
+	voxels := winoVoxels{half: kind&winoHalf != 0}
+	kind &^= winoHalf
 	var x, y winoCube
 	for v := range a.Count {
 		at := v * int(unsafe.Sizeof(winoLane{}))
-		src, dst := unsafe.Add(a.Src, at), unsafe.Add(a.Dst, at)
+		src, dst := unsafe.Add(a.Src, at), unsafe.Add(a.Dst, at) // of elements
 		for i := range n * n * n {
 			switch {
 			case kind != winoInput && kind != winoGradient:
@@ -154,7 +158,7 @@ func (k *winoKernels) winoGeneric(kind winoKind, a *winoArgs) {
 				if row < 0 || a.Mask[i%n][0] == 0 {
 					x[i] = winoLane{}
 				} else {
-					x[i] = *(*winoLane)(unsafe.Add(src, row+a.Cols[i%n]))
+					x[i] = voxels.load(a.Src, at, row+a.Cols[i%n])
 				}
 			}
 		}
@@ -170,23 +174,53 @@ func (k *winoKernels) winoGeneric(kind winoKind, a *winoArgs) {
 			if row < 0 || i%m >= a.Width {
 				continue
 			}
-			offset := row + i%m*Block*4
+			offset := row + i%m*voxels.bytes()
 			if kind != winoOutput {
-				k.winoFinish(&y[i], a, at, offset, kind == winoOutputNormAdd)
+				k.winoFinish(&y[i], a, at, offset, voxels, kind == winoOutputNormAdd)
 			}
-			*(*winoLane)(unsafe.Add(dst, offset)) = y[i]
+			voxels.store(a.Dst, at, offset, &y[i])
 		}
 	}
 }
 
+// winoVoxels reads and writes 8 channels of voxels of a map: those that begin at bytes of float32 into the voxel at an offset.
+type winoVoxels struct{ half bool }
+
+func (v winoVoxels) bytes() int {
+	if v.half {
+		return Block * 2
+	}
+	return Block * 4
+}
+
+func (v winoVoxels) load(p unsafe.Pointer, at, offset int) (x winoLane) {
+	if !v.half {
+		return *(*winoLane)(unsafe.Add(p, at+offset))
+	}
+	ewWiden(x[:], (*[len(x)]uint16)(unsafe.Add(p, at/2+offset))[:])
+	return x
+}
+
+func (v winoVoxels) store(p unsafe.Pointer, at, offset int, x *winoLane) {
+	if !v.half {
+		*(*winoLane)(unsafe.Add(p, at+offset)) = *x
+		return
+	}
+	ewNarrow((*[len(x)]uint16)(unsafe.Add(p, at/2+offset))[:], x[:])
+}
+
 // winoFinish applies scale and shift, perhaps adds another map, and clamps from below.
-func (k *winoKernels) winoFinish(y *winoLane, a *winoArgs, at, offset int, add bool) {
+func (k *winoKernels) winoFinish(y *winoLane, a *winoArgs, at, offset int, voxels winoVoxels, add bool) {
 	scale, shift := (*winoLane)(unsafe.Add(a.Scale, at)), (*winoLane)(unsafe.Add(a.Shift, at))
 	floor := *(*float32)(a.Floor)
+	var other winoLane
+	if add {
+		other = voxels.load(a.Add, at, offset)
+	}
 	for l := range y {
 		y[l] = y[l]*scale[l] + shift[l]
 		if add {
-			y[l] += (*winoLane)(unsafe.Add(a.Add, at+offset))[l]
+			y[l] += other[l]
 		}
 		if y[l] < floor {
 			y[l] = floor

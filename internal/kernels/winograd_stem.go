@@ -233,7 +233,8 @@ func (m *Machine) stemPool(c *Conv, x Map, weights, u []float32, e *Epilogue, po
 			m.maxPoolPlanes(slab, planes, within, first, min(slab.D, planes.D-first))
 		}
 		one := y
-		one.N, one.Data = 1, y.Data[sample*y.Stride:]
+		v := y.Part(sample*y.Stride, y.CB*y.D*y.H*y.W*Block)
+		one.N, one.Data, one.Half = 1, v.F32, v.Half
 		m.MaxPool(planes, one, along.Kernel, along.Stride, along.Pad)
 	}
 }
@@ -247,7 +248,7 @@ func (p *winoStem) slab() Map {
 
 // pooledPlanes is the form of a sample of the output that is pooled to y within its planes only.
 func (p *winoStem) pooledPlanes(y Map) Map {
-	y.N, y.D = 1, p.out[0]
+	y.N, y.D, y.Half = 1, p.out[0], nil
 	y.Stride = y.CB * y.D * y.H * y.W * Block
 	return y
 }

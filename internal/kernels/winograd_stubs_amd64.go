@@ -9,6 +9,11 @@ package kernels
 //go:noescape
 func wino2Input(a *byte)
 
+// wino2Gradient is winoGeneric for the gradient of the output.
+//
+//go:noescape
+func wino2Gradient(a *byte)
+
 // wino2Output is winoGeneric for the output of a convolution.
 //
 //go:noescape
@@ -29,15 +34,40 @@ func wino2OutputNormAdd(a *byte)
 //go:noescape
 func wino2Weight(a *byte)
 
-// wino2Gradient is winoGeneric for the gradient of the output.
-//
-//go:noescape
-func wino2Gradient(a *byte)
-
 // wino2WeightGradient is winoGeneric for the gradient of the weights.
 //
 //go:noescape
 func wino2WeightGradient(a *byte)
+
+// wino2InputHalf is winoGeneric for the input of a convolution in bfloat16.
+//
+//go:noescape
+func wino2InputHalf(a *byte)
+
+// wino2GradientHalf is winoGeneric for the gradient of the output in bfloat16.
+//
+//go:noescape
+func wino2GradientHalf(a *byte)
+
+// wino2OutputHalf is winoGeneric for the output of a convolution in bfloat16.
+//
+//go:noescape
+func wino2OutputHalf(a *byte)
+
+// wino2OutputNormHalf is winoGeneric for the output of a convolution with a norm in bfloat16.
+//
+//go:noescape
+func wino2OutputNormHalf(a *byte)
+
+// wino2OutputNormAddHalf is winoGeneric for the output of a convolution with a norm and a sum in bfloat16.
+//
+//go:noescape
+func wino2OutputNormAddHalf(a *byte)
+
+// wino3Gradient is winoGeneric for the gradient of the output.
+//
+//go:noescape
+func wino3Gradient(a *byte)
 
 // wino3Output is winoGeneric for the output of a convolution.
 //
@@ -54,15 +84,35 @@ func wino3OutputNorm(a *byte)
 //go:noescape
 func wino3OutputNormAdd(a *byte)
 
-// wino3Gradient is winoGeneric for the gradient of the output.
+// wino3GradientHalf is winoGeneric for the gradient of the output in bfloat16.
 //
 //go:noescape
-func wino3Gradient(a *byte)
+func wino3GradientHalf(a *byte)
+
+// wino3OutputHalf is winoGeneric for the output of a convolution in bfloat16.
+//
+//go:noescape
+func wino3OutputHalf(a *byte)
+
+// wino3OutputNormHalf is winoGeneric for the output of a convolution with a norm in bfloat16.
+//
+//go:noescape
+func wino3OutputNormHalf(a *byte)
+
+// wino3OutputNormAddHalf is winoGeneric for the output of a convolution with a norm and a sum in bfloat16.
+//
+//go:noescape
+func wino3OutputNormAddHalf(a *byte)
 
 // wino4Input is winoGeneric for the input of a convolution.
 //
 //go:noescape
 func wino4Input(a *byte)
+
+// wino4Gradient is winoGeneric for the gradient of the output.
+//
+//go:noescape
+func wino4Gradient(a *byte)
 
 // wino4Output is winoGeneric for the output of a convolution.
 //
@@ -84,12 +134,32 @@ func wino4OutputNormAdd(a *byte)
 //go:noescape
 func wino4Weight(a *byte)
 
-// wino4Gradient is winoGeneric for the gradient of the output.
-//
-//go:noescape
-func wino4Gradient(a *byte)
-
 // wino4WeightGradient is winoGeneric for the gradient of the weights.
 //
 //go:noescape
 func wino4WeightGradient(a *byte)
+
+// wino4InputHalf is winoGeneric for the input of a convolution in bfloat16.
+//
+//go:noescape
+func wino4InputHalf(a *byte)
+
+// wino4GradientHalf is winoGeneric for the gradient of the output in bfloat16.
+//
+//go:noescape
+func wino4GradientHalf(a *byte)
+
+// wino4OutputHalf is winoGeneric for the output of a convolution in bfloat16.
+//
+//go:noescape
+func wino4OutputHalf(a *byte)
+
+// wino4OutputNormHalf is winoGeneric for the output of a convolution with a norm in bfloat16.
+//
+//go:noescape
+func wino4OutputNormHalf(a *byte)
+
+// wino4OutputNormAddHalf is winoGeneric for the output of a convolution with a norm and a sum in bfloat16.
+//
+//go:noescape
+func wino4OutputNormAddHalf(a *byte)

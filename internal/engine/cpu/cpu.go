@@ -388,7 +388,7 @@ func (d *Device) Kernel(op graph.Op, in, out []engine.Layout) (engine.Kernel, er
 
 // bind returns the kernel of an operation and its workspace, nil where there is none.
 func (d *Device) bind(op graph.Op, in, out []engine.Layout) (run, int) {
-	if anyHalf(in, out) && !d.takesHalf(op, in) {
+	if anyHalf(in, out) && !d.takesHalf(op, in, out) {
 		return d.widened(op, in, out)
 	}
 	for _, bind := range []func(graph.Op, []engine.Layout, []engine.Layout) (run, int){

@@ -28,7 +28,7 @@ func storesHalf(op graph.Op, i int, in []engine.Layout, t graph.Type) bool {
 }
 
 // takesHalf says whether the kernel of an operation reads and writes bfloat16 itself.
-func (d *Device) takesHalf(op graph.Op, in []engine.Layout) bool {
+func (d *Device) takesHalf(op graph.Op, in, out []engine.Layout) bool {
 	switch op := op.(type) {
 	case ops.ReLU, ops.ReLUBackward, ops.Add, graph.Sum, ops.Scale, ops.Dropout, ops.DropPath, ops.Concat, ops.ChannelSlice,
 		ops.BNStats, ops.BNNorm, ops.BNReduce, ops.BNBackward, ops.BNFrozenBackward,
@@ -37,6 +37,16 @@ func (d *Device) takesHalf(op graph.Op, in []engine.Layout) bool {
 		return true
 	case ops.Linear, ops.LinearBackwardData, ops.LinearBackwardWeights:
 		return d.m.Pairs && pairsFit(op, in)
+	case ops.Conv3D:
+		return d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad).TakesHalf(kernels.Forward)
+	case ops.ConvNorm:
+		return d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad).TakesHalf(kernels.Forward)
+	case ops.ConvNormPool:
+		return d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad).TakesHalf(kernels.Forward)
+	case ops.Conv3DBackwardData:
+		return d.conv(out[0], in[0].Type.Shape, op.Stride, op.Pad).TakesHalf(kernels.BackwardData)
+	case ops.Conv3DBackwardWeights:
+		return d.conv(in[0], op.WShape, op.Stride, op.Pad).TakesHalf(kernels.BackwardWeights)
 	case ops.Attention:
 		return d.m.Pairs && attentionShape(op.Heads, in[0]).PairsFit()
 	case ops.AttentionBackward:

@@ -55,6 +55,7 @@ type cube struct {
 	toMap   bool // writes rows of a map: row offsets, negative ones are left out, and a number of columns
 	norm    bool // multiplies by a scale per channel, adds a shift and clamps from below
 	add     bool // adds another map before that
+	half    bool // the maps are bfloat16
 	stride  int  // columns from one tile to the next, of a transform that reads a map
 
 	src, dst, count, scaleAt, shiftAt, addAt Mem // arguments that change from vector to vector
@@ -185,11 +186,16 @@ func (c cube) toElements(p reg.Register) {
 			cols, mask := load(p, argCols), load(p, argMask)
 			for w := range n {
 				at := load(cols, 8*w)
-				VMOVUPS(field(mask, w*vector), ymm[temps])
-				VANDPS(Mem{Base: row, Index: at, Scale: 1}, ymm[temps], ymm[w])
+				if c.half {
+					widened(Mem{Base: row, Index: at, Scale: 1}, ymm[w])
+					VANDPS(field(mask, w*vector), ymm[w], ymm[w])
+				} else {
+					VMOVUPS(field(mask, w*vector), ymm[temps])
+					VANDPS(Mem{Base: row, Index: at, Scale: 1}, ymm[temps], ymm[w])
+				}
 				if w == n-1 { // the next tile of the row
 					for i := range c.stride {
-						PREFETCHT0(Mem{Base: row, Index: at, Scale: 1, Disp: 64 * (i + 1)})
+						PREFETCHT0(Mem{Base: row, Index: at, Scale: 1, Disp: c.voxel() * (i + 1)})
 					}
 				}
 			}
@@ -262,17 +268,33 @@ func (c cube) fetchElements(p reg.Register, ahead reg.GPVirtual) {
 
 // next goes on to the next vector, which follows in memory at both ends.
 func (c cube) next() {
-	ADDQ(U8(vector), c.src)
-	ADDQ(U8(vector), c.dst)
+	ADDQ(U8(c.step(c.fromMap)), c.src)
+	ADDQ(U8(c.step(c.toMap)), c.dst)
 	if c.norm {
 		ADDQ(U8(vector), c.scaleAt)
 		ADDQ(U8(vector), c.shiftAt)
 	}
 	if c.add {
-		ADDQ(U8(vector), c.addAt)
+		ADDQ(U8(c.step(true)), c.addAt)
 	}
 	DECQ(c.count)
 	JNZ(LabelRef("vector"))
+}
+
+// voxel is the number of bytes of a voxel of a map.
+func (c cube) voxel() int {
+	if c.half {
+		return 32
+	}
+	return 64
+}
+
+// step is the number of bytes from one vector to the next, of a map or of elements.
+func (c cube) step(ofMap bool) uint8 {
+	if ofMap && c.half {
+		return vector / 2
+	}
+	return vector
 }
 
 // elementsToMap goes along d, then along h and w in each plane, and writes rows of a map.
@@ -285,7 +307,7 @@ func (c cube) elementsToMap(p reg.Register) {
 	count, at := GP64(), GP64()
 	MOVQ(U32(uint32(n*n)), count)
 	MOVQ(scratch, at)
-	fetchRows(p, get(c.dst), m)
+	fetchRows(p, get(c.dst), m, c.voxel())
 	Label("element")
 	far := GP64()
 	LEAQ(Mem{Base: src, Index: step, Scale: 8}, far)
@@ -326,20 +348,20 @@ func (c cube) elementsToMap(p reg.Register) {
 }
 
 // fetchRows asks for the lines that m·m rows of m columns will be written to. Those of rows outside the map are none.
-func fetchRows(p reg.Register, dst reg.GPVirtual, m int) {
+func fetchRows(p reg.Register, dst reg.GPVirtual, m, voxel int) {
 	rows := load(p, argRows)
 	for i := range m * m {
 		row := load(rows, 8*i)
 		ADDQ(dst, row)
 		for w := range m {
-			PREFETCHT0(field(row, w*64))
+			PREFETCHT0(field(row, w*voxel))
 		}
 	}
 }
 
 // store writes the results to as many columns of a row of the map as it has.
 func (c cube) store(p reg.Register, row reg.GPVirtual, out []int, done string) {
-	const scale, shift, floor = temps, temps + 1, temps + 2
+	const scale, shift, floor, free = temps, temps + 1, temps + 2, temps + 3
 	var add reg.GPVirtual
 	if c.add {
 		add = get(c.addAt)
@@ -360,28 +382,86 @@ func (c cube) store(p reg.Register, row reg.GPVirtual, out []int, done string) {
 		if c.norm {
 			VFMADD213PS(ymm[shift], ymm[scale], ymm[r])
 		}
-		if c.add {
-			VADDPS(field(add, w*64), ymm[r], ymm[r])
+		switch {
+		case c.add && c.half:
+			widened(field(add, w*c.voxel()), ymm[free])
+			VADDPS(ymm[free], ymm[r], ymm[r])
+		case c.add:
+			VADDPS(field(add, w*c.voxel()), ymm[r], ymm[r])
 		}
 		if c.norm {
 			VMAXPS(ymm[r], ymm[floor], ymm[r]) // not-a-number stays
 		}
-		VMOVUPS(ymm[r], field(row, w*64))
+		if c.half {
+			narrowed(ymm[r], ymm[free], ymm[3], ymm[4]) // the transforms leave the last two to us
+			VMOVUPS(ymm[free].AsX(), field(row, w*c.voxel()))
+		} else {
+			VMOVUPS(ymm[r], field(row, w*c.voxel()))
+		}
 	}
 }
 
 func digit(i int) string { return string(rune('0' + i)) }
 
+// widened loads 8 bfloat16 values.
+func widened(from Mem, to reg.VecPhysical) {
+	VPMOVZXWD(from, to)
+	VPSLLD(U8(16), to, to)
+}
+
+// narrowed rounds 8 values to bfloat16, to the nearest, a tie to even, in the lower half of to. A NaN stays one.
+func narrowed(v, to, mask, quiet reg.VecPhysical) {
+	const unordered = 3
+	VPSRLD(U8(16), v, to)
+	VPAND(lanes("winoOdd", 1), to, to)
+	VPADDD(lanes("winoHalf", 0x7fff), to, to)
+	VPADDD(v, to, to)
+	VCMPPS(U8(unordered), v, v, mask)
+	VPOR(lanes("winoQuiet", 0x400000), v, quiet)
+	VBLENDVPS(mask, quiet, to, to)
+	VPSRLD(U8(16), to, to)
+	VPACKUSDW(to, to, to)
+	VPERMQ(U8(0b1000), to, to)
+}
+
+var tables = map[string]Mem{}
+
+// lanes returns a constant of 8 equal lanes.
+func lanes(name string, bits uint32) Mem {
+	m, ok := tables[name]
+	if !ok {
+		m = GLOBL(name, RODATA|NOPTR)
+		for i := range 8 {
+			DATA(4*i, U32(bits))
+		}
+		tables[name] = m
+	}
+	return m
+}
+
 func main() {
 	ConstraintExpr("!noasm")
 	for _, s := range sizes() {
-		cube{name: "wino" + s.name + "Input", doc: "is winoGeneric for the input of a convolution.", line: s.input, fromMap: true, stride: s.output.out}.generate()
-		cube{name: "wino" + s.name + "Output", doc: "is winoGeneric for the output of a convolution.", line: s.output, toMap: true}.generate()
-		cube{name: "wino" + s.name + "OutputNorm", doc: "is winoGeneric for the output of a convolution with a norm.", line: s.output, toMap: true, norm: true}.generate()
-		cube{name: "wino" + s.name + "OutputNormAdd", doc: "is winoGeneric for the output of a convolution with a norm and a sum.", line: s.output, toMap: true, norm: true, add: true}.generate()
-		cube{name: "wino" + s.name + "Weight", doc: "is winoGeneric for the weights.", line: s.weight}.generate()
-		cube{name: "wino" + s.name + "Gradient", doc: "is winoGeneric for the gradient of the output.", line: s.gradient, fromMap: true, stride: s.output.out}.generate()
-		cube{name: "wino" + s.name + "WeightGradient", doc: "is winoGeneric for the gradient of the weights.", line: s.weightGradient}.generate()
+		for _, half := range []bool{false, true} {
+			c := func(kind, doc string, l line) cube {
+				name := "wino" + s.name + kind
+				if half {
+					name, doc = name+"Half", doc+" in bfloat16"
+				}
+				return cube{name: name, doc: "is winoGeneric for " + doc + ".", line: l, half: half}
+			}
+			from := func(c cube) { c.fromMap, c.stride = true, s.output.out; c.generate() }
+			to := func(c cube, norm, add bool) { c.toMap, c.norm, c.add = true, norm, add; c.generate() }
+			from(c("Input", "the input of a convolution", s.input))
+			from(c("Gradient", "the gradient of the output", s.gradient))
+			to(c("Output", "the output of a convolution", s.output), false, false)
+			to(c("OutputNorm", "the output of a convolution with a norm", s.output), true, false)
+			to(c("OutputNormAdd", "the output of a convolution with a norm and a sum", s.output), true, true)
+			if !half {
+				c("Weight", "the weights", s.weight).generate()
+				c("WeightGradient", "the gradient of the weights", s.weightGradient).generate()
+			}
+		}
 	}
 	Generate()
 }
