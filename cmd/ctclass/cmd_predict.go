@@ -11,6 +11,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/data/scan"
 	"github.com/ctclass/ctclass/internal/exitcode"
 	"github.com/ctclass/ctclass/internal/explain"
@@ -20,21 +21,22 @@ import (
 )
 
 type predictOptions struct {
-	models  []string
-	paths   []string
-	flip    []string
-	mean    string
-	point   string
-	json    bool
-	csv     string
-	jsonl   string
-	resume  bool
-	series  string
-	strict  bool
-	threads int
-	batch   int
-	explain predict.Explain
-	sr, sc  string
+	models    []string
+	paths     []string
+	flip      []string
+	mean      string
+	point     string
+	json      bool
+	csv       string
+	jsonl     string
+	resume    bool
+	series    string
+	strict    bool
+	threads   int
+	precision string
+	batch     int
+	explain   predict.Explain
+	sr, sc    string
 }
 
 func newPredictCommand(app *app) *cobra.Command {
@@ -93,6 +95,7 @@ accession number and study are those of the series. Nothing else that ctclass wr
 	f.StringVar(&opts.series, "series", "", "series to take from each path: a series `UID or number`, \"largest\" or \"all\"")
 	f.BoolVar(&opts.strict, "strict", false, "treat a scan with a warning as one that cannot be used")
 	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 means all cores")
+	f.StringVar(&opts.precision, "precision", config.FP32, "of the network: "+config.FP32+", or "+config.BF16+", which takes less memory and for vision transformers less time; probabilities differ a little")
 	f.IntVar(&opts.batch, "batch", 1, "scans that go through the network together; it changes no result")
 	f.StringSliceVar(&opts.flip, "flip", nil, "`axes` (d, h, w) along which scans are mirrored too (test-time augmentation)")
 	f.StringVar(&opts.mean, "mean", predict.MeanProbabilities, "what several models average: "+predict.MeanProbabilities+" or "+predict.MeanLogits)
@@ -126,6 +129,9 @@ func (o predictOptions) check() error {
 	}
 	if o.threads < 0 {
 		return exitcode.Errorf(exitcode.Usage, "--threads is %d, want 0 or more", o.threads)
+	}
+	if o.precision != config.FP32 && o.precision != config.BF16 {
+		return exitcode.Errorf(exitcode.Usage, "--precision is %q, allowed: %s, %s", o.precision, config.FP32, config.BF16)
 	}
 	for flag, path := range map[string]string{"--csv": o.csv, "--jsonl": o.jsonl} {
 		if path != "" {
@@ -163,7 +169,7 @@ func runPredict(ctx context.Context, app *app, opts predictOptions) error {
 	var journal *predict.Journal
 	settings := predict.Options{
 		Threads: opts.threads, Batch: opts.batch, Series: opts.series, Strict: opts.strict,
-		Flip: flip, Mean: opts.mean, Point: opts.point,
+		Flip: flip, Mean: opts.mean, Half: opts.precision == config.BF16, Point: opts.point,
 		Found: func(n int) {
 			if n > 1 && opts.series != scan.All { // all gives more answers than there are scans
 				bar = app.progress.Start("scans", int64(n))

@@ -159,6 +159,12 @@ type Loss struct {
 	Reduction      string    `yaml:"reduction"` // mean | sum
 }
 
+// The values of train.precision.
+const (
+	FP32 = "fp32" // float32 throughout
+	BF16 = "bf16" // hybrid: activations in bfloat16
+)
+
 // Train sets the training loop.
 type Train struct {
 	Epochs        int       `yaml:"epochs"`

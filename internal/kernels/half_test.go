@@ -33,10 +33,19 @@ func TestNarrow(t *testing.T) {
 		x    float32
 		want uint16
 	}{
-		{0, 0}, {float32(math.Copysign(0, -1)), 0x8000}, {1, 0x3f80}, {-2, 0xc000},
-		{1 + 1.0/256, 0x3f80}, {1 + 3.0/256, 0x3f82}, {1 + 1.0/256 + 1e-6, 0x3f81}, // ties and beside one
-		{math.MaxFloat32, 0x7f80}, {float32(math.Inf(-1)), 0xff80}, {1e-40, 0x0001},
-		{math.Float32frombits(0x7fffffff), 0x7fff}, {math.Float32frombits(0x7f800001), 0x7fc0}, {math.Float32frombits(0xffc00000), 0xffc0},
+		{0, 0},
+		{float32(math.Copysign(0, -1)), 0x8000},
+		{1, 0x3f80},
+		{-2, 0xc000},
+		{1 + 1.0/256, 0x3f80},
+		{1 + 3.0/256, 0x3f82},
+		{1 + 1.0/256 + 1e-6, 0x3f81}, // ties and beside one
+		{math.MaxFloat32, 0x7f80},
+		{float32(math.Inf(-1)), 0xff80},
+		{1e-40, 0x0001},
+		{math.Float32frombits(0x7fffffff), 0x7fff},
+		{math.Float32frombits(0x7f800001), 0x7fc0},
+		{math.Float32frombits(0xffc00000), 0xffc0},
 	}
 	for name, m := range halfMachines(t, 1) {
 		x := make([]float32, 37)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ctclass/ctclass/internal/config"
 	"github.com/ctclass/ctclass/internal/data/preprocess"
 	"github.com/ctclass/ctclass/internal/data/scan"
 	"github.com/ctclass/ctclass/internal/engine/cpu"
@@ -17,11 +18,12 @@ import (
 	"github.com/ctclass/ctclass/internal/train"
 )
 
-// Options say how predictions are made. Series, Flip and Mean change probabilities, nothing else does.
+// Options say how predictions are made. Series, Flip, Mean and Half change probabilities, nothing else does.
 type Options struct {
 	Threads int     // of the numeric kernels; 0: all cores
 	Flip    [3]bool // axes d, h, w of test-time augmentation, see Views
 	Mean    string  // of several models, see Combine
+	Half    bool    // hybrid precision: activations in bfloat16
 	Point   string  // operating point whose thresholds decide; "": the first one of each label
 	Batch   int     // scans that go through the network together; 0: one
 	Series  string  // which volumes of a scan are answered for, see scan.Selection
@@ -110,7 +112,7 @@ func New(models []*Model, opt Options) (*Predictor, error) {
 			return nil, err
 		}
 	}
-	p.dev = cpu.New(train.Threads(opt.Threads))
+	p.dev = cpu.NewWith(train.Threads(opt.Threads), cpu.Options{Half: opt.Half})
 	if p.ensemble, err = StartEnsemble(p.dev, models, settings); err != nil {
 		p.dev.Close()
 		return nil, err
@@ -148,6 +150,9 @@ func (p *Predictor) ID() string {
 	}
 	if p.opt.Mean == MeanLogits && len(p.models) > 1 {
 		id += "/mean=" + p.opt.Mean
+	}
+	if p.opt.Half {
+		id += "/precision=" + config.BF16
 	}
 	if p.opt.Point != "" {
 		id += "/point=" + p.opt.Point

@@ -38,7 +38,7 @@ func (r *run) openDevice() (*cpu.Device, error) {
 }
 
 func device(c *config.Config, threads int, t *kerneltable.Table) *cpu.Device {
-	return cpu.NewWith(threads, cpu.Options{Tuning: t.Tuning(), Half: c.Train.Precision == "bf16"})
+	return cpu.NewWith(threads, cpu.Options{Tuning: t.Tuning(), Half: c.Train.Precision == config.BF16})
 }
 
 func (r *run) kernelTable() (*kerneltable.Table, error) {

@@ -33,10 +33,10 @@ type ProfileRow struct {
 
 // profiler adds up the times of instructions.
 type profiler struct {
-	dev         engine.Device
-	steps       int
-	kinds       map[string]*ProfileRow
-	layers      map[[2]string]*ProfileRow
+	dev    engine.Device
+	steps  int
+	kinds  map[string]*ProfileRow
+	layers map[[2]string]*ProfileRow
 }
 
 func newProfiler(dev engine.Device) *profiler {
