@@ -1,6 +1,7 @@
 package memplan
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -124,6 +125,37 @@ func TestRefusal(t *testing.T) {
 	}
 	if _, err := w.compile(r.PromisedPeakBytes); err != nil {
 		t.Errorf("the smallest plan is said to take %d bytes: %v", r.PromisedPeakBytes, err)
+	}
+}
+
+// TestHybridAdvice: between what either precision needs at least, the other one is the first advice, and it holds.
+func TestHybridAdvice(t *testing.T) {
+	w := tiny(t, "66MiB")
+	h, ok := w.hybrid()
+	if !ok {
+		t.Fatal("there is no other precision")
+	}
+	least := func(w *Workload) int64 {
+		_, err := w.compile(1)
+		var none *session.BudgetError
+		if !errors.As(err, &none) {
+			t.Fatal(err)
+		}
+		return none.Smallest
+	}
+	single, half := least(w), least(h)
+	if half >= single {
+		t.Fatalf("bfloat16 needs %d bytes, float32 %d", half, single)
+	}
+	w.Budget = (single + half) / 2
+	if _, err := w.Plan(t.Context()); err == nil || !strings.Contains(err.Error(), "what fits: "+hybridSetting) {
+		t.Errorf("a budget that bfloat16 meets is refused with %v", err)
+	}
+	if _, err := h.compile(w.Budget); err != nil {
+		t.Errorf("the advice does not hold: %v", err)
+	}
+	if _, again := h.hybrid(); again {
+		t.Error("bfloat16 has another precision")
 	}
 }
 

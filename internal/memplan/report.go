@@ -124,7 +124,7 @@ func (w *Workload) Report(ctx context.Context, rate Rate, progress func()) (*Rep
 	return r, ctx.Err()
 }
 
-// neighbours plans the manual savers, none of them, and budgets between the least and what that takes.
+// neighbours plans the manual savers, none of them, the other precision, and budgets between the least and what that takes.
 func (w *Workload) neighbours(ctx context.Context, add func(name string, p *session.Plan)) error {
 	yes, no := true, false
 	var free int64 // without savers
@@ -161,6 +161,13 @@ func (w *Workload) neighbours(ctx context.Context, add func(name string, p *sess
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+	}
+	if h, ok := w.hybrid(); ok {
+		p, err := h.compile(0)
+		if err != nil {
+			return err
+		}
+		add(hybridSetting, p)
 	}
 	_, err := w.compile(1)
 	var none *session.BudgetError

@@ -111,6 +111,11 @@ func (w *Workload) refuse(ctx context.Context, none *session.BudgetError) error 
 // advice lists changes of the configuration that fit the budget.
 func (w *Workload) advice(ctx context.Context) (list []string) {
 	batch := w.Batch()
+	if h, ok := w.hybrid(); ok {
+		if bytes, ok := h.need(ctx, batch, w.Options.ShapeDHW); ok && bytes <= w.Budget {
+			list = append(list, hybridSetting)
+		}
+	}
 	if n := w.largestBatch(ctx, batch-1); n > 0 && w.Options.Training == nil {
 		list = append(list, fmt.Sprintf("eval.batch_size: %d", n))
 	} else if n > 0 {
@@ -124,6 +129,20 @@ func (w *Workload) advice(ctx context.Context) (list []string) {
 		list = append(list, fmt.Sprintf("preprocess.shape_dhw: [%d, %d, %d]", shape[0], shape[1], shape[2]))
 	}
 	return list
+}
+
+// hybridSetting is the one that halves the memory of activations.
+const hybridSetting = "train.precision: " + config.BF16
+
+// hybrid is the workload in hybrid precision, where that is another one and training has it.
+func (w *Workload) hybrid() (*Workload, bool) {
+	d, ok := w.Device.(interface{ Hybrid() (engine.Device, bool) })
+	if !ok || w.Options.Training == nil {
+		return nil, false
+	}
+	other := *w
+	other.Device, ok = d.Hybrid()
+	return &other, ok
 }
 
 // Batch is the largest number of volumes in a pass.

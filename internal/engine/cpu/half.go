@@ -12,6 +12,11 @@ import (
 // Hybrid precision: feature maps, tokens and their gradients are stored as bfloat16; parameters, their gradients,
 // statistics, logits and all sums are float32.
 
+// Hybrid returns the device in hybrid precision, on the same threads; false: it is that one already.
+func (d *Device) Hybrid() (engine.Device, bool) {
+	return On(d.m, Options{Tuning: d.tuning, Half: true}), !d.half
+}
+
 // storesHalf says whether output number i of an operation is an activation that hybrid precision stores as bfloat16.
 func storesHalf(op graph.Op, i int, in []engine.Layout, t graph.Type) bool {
 	if t.Class == graph.Volume {
