@@ -48,26 +48,31 @@ func (m *Machine) multiply(p *pairProducts) {
 	})
 }
 
-// LinearHalfWorkspace returns the floats of workspace that LinearHalf needs.
-func (m *Machine) LinearHalfWorkspace(in, out int) int {
-	return in*out/2 + m.Threads()*Block*in/2 + 2*Block
-}
+// PairedLen returns the floats of what PairLinear makes of the weights of a linear layer.
+func PairedLen(in, out int) int { return in * out / 2 }
 
-// LinearHalf sets y [rows][out] to x [rows][in] times the transpose of w [out][in] plus bias. x and y are bfloat16.
-func (m *Machine) LinearHalf(x Vec, rows, in int, w []float32, out int, bias []float32, y Vec, ws []float32) {
+// PairLinearWorkspace returns the floats of workspace that PairLinear needs.
+func (m *Machine) PairLinearWorkspace(in int) int { return m.Threads()*Block*in/2 + Block }
+
+// PairLinear makes of the weights w [out][in] of a linear layer the panels that LinearHalf takes.
+func (m *Machine) PairLinear(w []float32, in, out int, paired, ws []float32) {
 	k, t := convKernelsFor(m.ISA), m.ewTable()
-	b, ws := takeAligned(ws, in*out/2)
 	scratch, _ := takeAligned(ws, m.Threads()*Block*in/2)
 	m.Run(out/panelWidth, func(worker, panel int) {
 		rounded := unsafe.Slice((*uint16)(unsafe.Pointer(&scratch[worker*Block*in/2])), Block*in)
-		k.packColumns(t, b[panel*in/2*panelWidth:], Floats(w), panel*panelWidth*in, in, in, rounded)
+		k.packColumns(t, paired[panel*in/2*panelWidth:], Floats(w), panel*panelWidth*in, in, in, rounded)
 	})
+}
+
+// LinearHalf sets y [rows][out] to x [rows][in] times the transpose of the paired weights [out][in] plus bias. x and y are
+// bfloat16.
+func (m *Machine) LinearHalf(x Vec, rows, in int, paired []float32, out int, bias []float32, y Vec) {
 	m.multiply(&pairProducts{
 		args: pairArgs{
 			A: unsafe.Pointer(&x.Half[0]), C: unsafe.Pointer(&y.Half[0]), Bias: unsafe.Pointer(&bias[0]),
 			Pairs: in / 2, ARow: 2 * in, ACol: 4, CRow: 2 * out, Mode: pairHalf,
 		},
-		aTile: pairTile * 2 * in, b: b, m: rows, n: out,
+		aTile: pairTile * 2 * in, b: paired, m: rows, n: out,
 	})
 }
 

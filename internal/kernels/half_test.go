@@ -116,7 +116,9 @@ func TestLinearHalf(t *testing.T) {
 		run := func(m *Machine, rows int) (y, dx []uint16, dw []float32) {
 			y, dx, dw = make([]uint16, rows*size.out), make([]uint16, rows*size.in), make([]float32, len(w))
 			xs, gs := x.Slice((size.rows-rows)*size.in, size.rows*size.in), dy.Slice((size.rows-rows)*size.out, size.rows*size.out)
-			m.LinearHalf(xs, rows, size.in, w, size.out, bias, Vec{Half: y}, make([]float32, m.LinearHalfWorkspace(size.in, size.out)))
+			paired := make([]float32, PairedLen(size.in, size.out))
+			m.PairLinear(w, size.in, size.out, paired, make([]float32, m.PairLinearWorkspace(size.in)))
+			m.LinearHalf(xs, rows, size.in, paired, size.out, bias, Vec{Half: y})
 			m.LinearBackwardDataHalf(gs, rows, size.out, w, size.in, Vec{Half: dx}, make([]float32, m.LinearBackwardDataHalfWorkspace(size.in, size.out)))
 			m.LinearBackwardWeightsHalf(gs, xs, rows, size.out, size.in, dw, make([]float32, m.LinearBackwardWeightsHalfWorkspace(rows, size.in, size.out)))
 			return y, dx, dw

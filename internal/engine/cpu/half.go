@@ -80,6 +80,15 @@ func linearSizes(op graph.Op, in []engine.Layout) (rows, i, o int) {
 	return rows, b.Elements() / rows, last // dy, x
 }
 
+// linearKept returns the elements of the paired weights of a linear layer, 0 where its products are not taken in pairs.
+func (d *Device) linearKept(op ops.Linear, in []engine.Layout) int {
+	if !in[0].Half || !d.takesHalf(op, in, nil) {
+		return 0
+	}
+	_, i, o := linearSizes(op, in)
+	return kernels.PairedLen(i, o)
+}
+
 // linearPairs binds the products of a linear layer to those of bfloat16 pairs.
 func (d *Device) linearPairs(op graph.Op, in []engine.Layout) (run, int) {
 	m := d.m
@@ -87,8 +96,11 @@ func (d *Device) linearPairs(op graph.Op, in []engine.Layout) (run, int) {
 	case ops.Linear:
 		rows, i, o := linearSizes(op, in)
 		return func(a *args) {
-			m.LinearHalf(a.in[0], rows, i, a.in[1].F32, o, a.in[2].F32, a.out[0], a.work)
-		}, m.LinearHalfWorkspace(i, o)
+			if !a.fresh {
+				m.PairLinear(a.in[1].F32, i, o, a.kept, a.work)
+			}
+			m.LinearHalf(a.in[0], rows, i, a.kept, o, a.in[2].F32, a.out[0])
+		}, m.PairLinearWorkspace(i)
 	case ops.LinearBackwardData:
 		rows, i, o := linearSizes(op, in)
 		return func(a *args) {

@@ -211,10 +211,12 @@ func (d *Device) convNormPoolKernel(op ops.ConvNormPool, in, out []engine.Layout
 	}, 2*n + d.m.ConvPoolWorkspace(c, feature(out[0], kernels.Vec{})) - kept
 }
 
-// keptOf returns the elements that the kernel of an operation keeps: what a convolution makes of its weights.
+// keptOf returns the elements that the kernel of an operation keeps: what it makes of its weights.
 func (d *Device) keptOf(op graph.Op, in []engine.Layout) int {
 	var c *kernels.Conv
 	switch op := op.(type) {
+	case ops.Linear:
+		return d.linearKept(op, in)
 	case ops.Conv3D:
 		c = d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
 	case ops.ConvNorm:
