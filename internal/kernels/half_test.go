@@ -151,17 +151,6 @@ func TestLinearHalf(t *testing.T) {
 	}
 }
 
-// wantHalf compares bfloat16 values with what they should be before rounding.
-func wantHalf(t *testing.T, name string, got []uint16, want []float64) {
-	t.Helper()
-	rms := rmsOf(want)
-	for i, w := range want {
-		if g := float64(widenBF16(got[i])); !(math.Abs(g-w) <= math.Abs(w)/256+1e-5*rms) {
-			t.Fatalf("%s: value %d is %g, want %g", name, i, g, w)
-		}
-	}
-}
-
 func rmsOf(x []float64) float64 {
 	sum := 0.0
 	for _, v := range x {
@@ -215,13 +204,28 @@ func TestAttentionHalf(t *testing.T) {
 	}
 }
 
+// wantHalf compares bfloat16 values with what they should be before rounding.
+func wantHalf(t *testing.T, name string, got []uint16, want []float64) {
+	t.Helper()
+	wantWithin(t, name, got, want, 1e-5, 1.0/256)
+}
+
 // wantClose compares bfloat16 values with what they should be, to a share of the rms.
 func wantClose(t *testing.T, name string, got []uint16, want []float64, tol float64) {
 	t.Helper()
-	rms := rmsOf(want)
+	wantWithin(t, name, got, want, tol, 1.0/128)
+}
+
+// wantWithin compares to a share of the rms and one of the value itself.
+func wantWithin(t *testing.T, name string, got []uint16, want []float64, ofRMS, ofValue float64) {
+	t.Helper()
+	rms, most := rmsOf(want), 0.0
 	for i, w := range want {
-		if g := float64(widenBF16(got[i])); !(math.Abs(g-w) <= tol*rms+math.Abs(w)/128) {
+		g := float64(widenBF16(got[i]))
+		if !(math.Abs(g-w) <= ofRMS*rms+ofValue*math.Abs(w)) {
 			t.Fatalf("%s: value %d is %g, want %g (rms %g)", name, i, g, w, rms)
 		}
+		most = max(most, math.Abs(g-w)/rms)
 	}
+	t.Logf("%s: largest error %.1e of the rms", name, most)
 }
