@@ -136,3 +136,19 @@ func TestCommandsAreComplete(t *testing.T) {
 	}
 	check(commands(newApp(&errw, &errw, nil)))
 }
+
+// TestReadyConfigurations checks every file of configs as ctclass config check does: a change of one that others include
+// must fit those too.
+func TestReadyConfigurations(t *testing.T) {
+	files, err := filepath.Glob("../../configs/*.yaml")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("%d configurations, %v", len(files), err)
+	}
+	for _, file := range files {
+		var out, errw bytes.Buffer
+		app := newApp(&out, &errw, nil)
+		if code := execute(t.Context(), app, []string{"config", "check", file}, commands(app)...); code != 0 {
+			t.Errorf("%s: exit code %d: %s", filepath.Base(file), code, errw.String())
+		}
+	}
+}
