@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/ctclass/ctclass/internal/data/files"
+	"github.com/ctclass/ctclass/internal/data/gunzip"
 	"github.com/ctclass/ctclass/internal/volume"
 )
 
@@ -210,7 +211,7 @@ func newSource(f files.File) (*source, error) {
 	s := &source{file: f, r: buffered, size: f.Size()}
 	if magic, err := buffered.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
 		s.packed = true
-		if s.r, err = gzip.NewReader(buffered); err != nil {
+		if s.r, err = gunzip.NewReader(buffered); err != nil {
 			return nil, fmt.Errorf("the gzip data are damaged: %w", noEOF(err))
 		}
 	}
