@@ -12,10 +12,12 @@ import (
 	"math"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/ctclass/ctclass/internal/data/files"
+	"github.com/ctclass/ctclass/internal/data/gunzip"
 	"github.com/ctclass/ctclass/internal/volume"
 )
 
@@ -28,6 +30,8 @@ const (
 	firstVoxels = 128 << 20
 	// chunkBytes is how much is read and converted at a time.
 	chunkBytes = 256 << 10
+	// besideFrom is from how many bytes of voxels on a gzip file is converted beside its inflating.
+	besideFrom = 1 << 20
 	// maxTail is how much may follow the voxels of a gzip file and still be checked against its checksum.
 	maxTail = 16 << 20
 )
@@ -139,25 +143,32 @@ func (h *header) readVoxels(s *source) (hu []float32, bad int, err error) {
 	if s.packed {
 		first = min(first, firstVoxels)
 	}
-	hu = make([]float32, 0, first)
-	chunk := make([]byte, chunkBytes)
-	for len(hu) < h.voxels {
-		n := min(chunkBytes/h.voxelBytes, h.voxels-len(hu))
-		src := chunk[:n*h.voxelBytes]
-		if _, err := io.ReadFull(s, src); err != nil {
-			return nil, 0, fmt.Errorf("the voxels cannot be read to their end (%d bytes from byte %d on); the file is cut or damaged: %w", need, h.offset, noEOF(err))
-		}
-		hu = grow(hu, n, h.voxels)
-		dst := hu[len(hu) : len(hu)+n]
-		h.convert(dst, src)
-		for _, x := range dst {
-			if x-x != 0 {
-				bad++
-			}
-		}
-		hu = hu[:len(hu)+n]
+	v := converted{header: h, hu: make([]float32, 0, first)}
+	if err := s.inChunks(need, v.add); err != nil {
+		return nil, 0, fmt.Errorf("the voxels cannot be read to their end (%d bytes from byte %d on); the file is cut or damaged: %w", need, h.offset, noEOF(err))
 	}
-	return hu, bad, s.checkTail()
+	return v.hu, v.bad, s.checkTail()
+}
+
+// converted are the voxels of a header's volume, so far.
+type converted struct {
+	*header
+	hu  []float32
+	bad int // how many are NaN or infinite
+}
+
+// add converts the next stored ones. It may reorder src.
+func (v *converted) add(src []byte) {
+	n := len(src) / v.voxelBytes
+	v.hu = grow(v.hu, n, v.voxels)
+	dst := v.hu[len(v.hu) : len(v.hu)+n]
+	v.convert(dst, src)
+	for _, x := range dst {
+		if x-x != 0 {
+			v.bad++
+		}
+	}
+	v.hu = v.hu[:len(v.hu)+n]
 }
 
 // grow makes room for n more values, at most doubling the room each time and never beyond limit.
@@ -200,7 +211,7 @@ func newSource(f files.File) (*source, error) {
 	s := &source{file: f, r: buffered, size: f.Size()}
 	if magic, err := buffered.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
 		s.packed = true
-		if s.r, err = gzip.NewReader(buffered); err != nil {
+		if s.r, err = gunzip.NewReader(buffered); err != nil {
 			return nil, fmt.Errorf("the gzip data are damaged: %w", noEOF(err))
 		}
 	}
@@ -211,6 +222,42 @@ func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.read += int64(n)
 	return n, err
+}
+
+// inChunks reads n bytes and calls use for each chunk of them, in order. use must not keep the chunk. For a
+// large gzip file it is called on a second goroutine, while the next chunks are inflated; that one has ended
+// when inChunks returns.
+func (s *source) inChunks(n int64, use func(chunk []byte)) error {
+	chunk := make([]byte, chunkBytes)
+	next, give := func() []byte { return chunk }, use
+	if s.packed && n >= besideFrom {
+		const chunks = 4
+		free, full := make(chan []byte, chunks), make(chan []byte, chunks)
+		free <- chunk
+		for range chunks - 1 {
+			free <- make([]byte, chunkBytes)
+		}
+		var second sync.WaitGroup
+		second.Go(func() {
+			for c := range full {
+				use(c)
+				free <- c[:chunkBytes]
+			}
+		})
+		defer second.Wait()
+		defer close(full)
+		next, give = func() []byte { return <-free }, func(c []byte) { full <- c }
+	}
+	for n > 0 {
+		c := next()
+		c = c[:min(n, chunkBytes)]
+		if _, err := io.ReadFull(s, c); err != nil {
+			return err
+		}
+		give(c)
+		n -= int64(len(c))
+	}
+	return nil
 }
 
 func (s *source) close() {

@@ -4,13 +4,19 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
+	"github.com/ctclass/ctclass/internal/data/files"
 	"github.com/ctclass/ctclass/internal/volume"
 )
 
@@ -403,6 +409,136 @@ func TestNotFinite(t *testing.T) {
 	if v.HU[8] != -992.5 {
 		t.Errorf("voxel 8 is %g, want -992.5", v.HU[8])
 	}
+}
+
+// TestInChunks reads more and less than is converted on a second goroutine.
+func TestInChunks(t *testing.T) {
+	stored := make([]byte, besideFrom+3*chunkBytes+1000)
+	for i := range stored {
+		stored[i] = byte(i * i >> 8)
+	}
+	tests := []struct {
+		name    string
+		content []byte
+		n       int
+		second  bool
+	}{
+		{"large packed", pack(stored), len(stored), true},
+		{"least packed on two", pack(stored), besideFrom, true},
+		{"small packed", pack(stored), besideFrom - 1, false},
+		{"large plain", stored, len(stored), false},
+		{"nothing", pack(stored), 0, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := open(files.Disk{}, save(t, "x.nii", tt.content))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.close()
+			var got []byte
+			before, second := runtime.NumGoroutine(), false
+			err = s.inChunks(int64(tt.n), func(chunk []byte) {
+				second = second || runtime.NumGoroutine() > before
+				got = append(got, chunk...)
+			})
+			if err != nil || !bytes.Equal(got, stored[:tt.n]) {
+				t.Errorf("got %d bytes, equal %t, error %v", len(got), bytes.Equal(got, stored[:tt.n]), err)
+			}
+			if second != tt.second {
+				t.Errorf("on a second goroutine: %t, want %t", second, tt.second)
+			}
+		})
+	}
+}
+
+// TestLarge reads files of several chunks: the same voxels packed and plain, and faults in their middle.
+func TestLarge(t *testing.T) {
+	f := ct(Int16, nil)
+	f.dim, f.slope, f.inter, f.order = []int64{3, 512, 512, 5}, 0.3, -7.1, binary.BigEndian
+	stored := make([]int16, 512*512*5)
+	noise := uint32(1)
+	for i := range stored {
+		noise = noise*1664525 + 1013904223
+		stored[i] = int16(noise >> 22)
+	}
+	f.voxels = stored
+	plain := f.bytes()
+	packed := pack(plain)
+	want, _, err := Read(save(t, "x.nii", plain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged, unsummed := bytes.Clone(packed), bytes.Clone(packed)
+	copy(damaged[len(packed)/2:], bytes.Repeat([]byte{0xff}, 64))
+	unsummed[len(packed)-6] ^= 1
+	tests := []struct {
+		name    string
+		content []byte
+		err     string
+	}{
+		{"sound", packed, ""},
+		{"several members", pack(plain[:1<<20], plain[1<<20:]), ""},
+		{"cut in the middle", packed[:len(packed)/2], "the voxels cannot be read to their end (2621440 bytes from byte 352 on); the file is cut or damaged: unexpected EOF"},
+		{"damaged in the middle", damaged, "the file is cut or damaged: flate: corrupt input"},
+		{"a voxel short", pack(plain[:len(plain)-2]), "the file is cut or damaged: unexpected EOF"},
+		{"wrong checksum", unsummed, "the gzip data are damaged or cut: gzip: invalid checksum"},
+		{"wrong checksum in the middle", append(unsummed[:len(unsummed):len(unsummed)], packed...), "the gzip data are damaged or cut: gzip: invalid checksum"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			v, _, err := Read(save(t, "x.nii.gz", tt.content))
+			if tt.err != "" {
+				wantError(t, err, tt.err)
+			} else if err != nil || !slices.Equal(v.HU, want.HU) {
+				t.Errorf("error %v, or other voxels than the plain file's", err)
+			}
+			goleak.VerifyNone(t)
+		})
+	}
+	for _, fault := range []any{errors.New("the disk is gone"), "a fault of the decoder"} {
+		t.Run(fmt.Sprint(fault), func(t *testing.T) {
+			defer goleak.VerifyNone(t)
+			defer func() {
+				if r := recover(); r != nil && r != fault {
+					t.Errorf("panic %v, want %v", r, fault)
+				}
+			}()
+			_, _, err := ReadIn(faulty{fault: fault, after: len(packed) / 2}, save(t, "x.nii.gz", packed))
+			if cause, ok := fault.(error); !ok || !errors.Is(err, cause) {
+				t.Errorf("error %v, want %v", err, fault)
+			}
+		})
+	}
+}
+
+// faulty are files that fail after some bytes: with an error, or with a panic over anything else.
+type faulty struct {
+	files.Disk
+	fault any
+	after int
+}
+
+func (f faulty) Open(path string) (files.File, error) {
+	file, err := f.Disk.Open(path)
+	return &faultyFile{file, f}, err
+}
+
+type faultyFile struct {
+	files.File
+	faulty
+}
+
+func (f *faultyFile) Read(p []byte) (int, error) {
+	if f.after == 0 {
+		if err, ok := f.fault.(error); ok {
+			return 0, err
+		}
+		panic(f.fault)
+	}
+	n, err := f.File.Read(p[:min(len(p), f.after)])
+	f.after -= n
+	return n, err
 }
 
 func TestGrow(t *testing.T) {
