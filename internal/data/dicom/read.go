@@ -253,7 +253,8 @@ func (s *Series) checkDuplicates() error {
 }
 
 // parallel calls a task for 0..n-1 on GOMAXPROCS goroutines, each with its own task from newTask and its own
-// contiguous range. It returns the error of the smallest index among those met; the rest is then left undone.
+// contiguous range. It returns the error of the smallest index among those met; the rest is then left undone. A panic of a
+// task is one: on a goroutine of its own it would end the process.
 func parallel(n int, newTask func() func(int) error) error {
 	workers := min(n, runtime.GOMAXPROCS(0))
 	errs := make([]error, workers)
@@ -263,7 +264,7 @@ func parallel(n int, newTask func() func(int) error) error {
 		wg.Go(func() {
 			task := newTask()
 			for i := n * w / workers; i < n*(w+1)/workers && !failed.Load(); i++ {
-				if errs[w] = task(i); errs[w] != nil {
+				if errs[w] = guarded(task, i); errs[w] != nil {
 					failed.Store(true)
 					return
 				}
@@ -277,4 +278,14 @@ func parallel(n int, newTask func() func(int) error) error {
 		}
 	}
 	return nil
+}
+
+// guarded calls a task and makes an error of a panic.
+func guarded(task func(int) error, i int) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error while reading: %v", p)
+		}
+	}()
+	return task(i)
 }

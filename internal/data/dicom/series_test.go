@@ -399,3 +399,18 @@ func TestOrderOfFilesDoesNotMatter(t *testing.T) {
 		}
 	})
 }
+
+// TestParallelFault: a panic on one of the goroutines is an error of its slice.
+func TestParallelFault(t *testing.T) {
+	err := parallel(8, func() func(int) error {
+		return func(i int) error {
+			if i == 5 {
+				panic("no such table")
+			}
+			return nil
+		}
+	})
+	if err == nil || err.Error() != "internal error while reading: no such table" {
+		t.Errorf("got %v", err)
+	}
+}

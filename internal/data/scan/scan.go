@@ -184,8 +184,23 @@ type finding struct {
 	skip   Skipped
 }
 
+// guard makes an error of a fault of ctclass in reading path: it costs this file or volume only. It is to be deferred.
+func guard(path string, err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%s: internal error while reading: %v", path, p)
+	}
+}
+
 // inspect finds out what a file is, by its content first.
-func inspect(in files.Files, path string) finding {
+func inspect(in files.Files, path string) (f finding) {
+	var fault error
+	defer func() {
+		if fault != nil {
+			f = damaged(path, fault)
+		}
+	}()
+	defer guard(path, &fault)
+
 	k, err := sniff(in, path)
 	if err != nil {
 		return damaged(path, err)
@@ -259,7 +274,8 @@ func (c *Candidate) Name() string {
 // Open reads a candidate's volume and returns it with all warnings, those of Candidate included. With
 // asStored it is the plain rescaled stack without geometric corrections and padding. The Contents that the
 // candidate comes from must not be closed.
-func Open(c Candidate, asStored bool) (*volume.Volume, []string, error) {
+func Open(c Candidate, asStored bool) (v *volume.Volume, warnings []string, err error) {
+	defer guard(c.Path, &err)
 	if c.Err != nil {
 		return nil, nil, c.Err
 	}

@@ -397,3 +397,13 @@ func TestCheckHU(t *testing.T) {
 		}
 	}
 }
+
+// TestFaults: a panic while reading costs one file or volume and is told as an error.
+func TestFaults(t *testing.T) {
+	if _, _, err := Open(Candidate{Path: "study", Format: "dicom"}, false); err == nil || !strings.HasPrefix(err.Error(), "study: internal error while reading: ") {
+		t.Errorf("a candidate without a series: %v", err)
+	}
+	if f := inspect(nil, "file"); !f.skip.Damaged || !strings.HasPrefix(f.skip.Reason, "internal error while reading: ") {
+		t.Errorf("a file of nowhere: %+v", f.skip)
+	}
+}
