@@ -90,7 +90,7 @@ func (m *Machine) ConvForwardWorkspace(c *Conv, n int) int {
 	case c.plain != nil:
 		return c.plain.workspace(n)
 	case w != nil:
-		return w.weightFloats() + w.forward.workspace(n)
+		return w.weightFloats() + w.forward.workspace(m.Threads(), n)
 	}
 	return c.forward.workspace(m.Threads())
 }
@@ -200,7 +200,7 @@ func (m *Machine) ConvBackwardDataWorkspace(c *Conv, n int) int {
 		return 0
 	}
 	if w := c.wino[BackwardData]; w != nil {
-		return w.weightFloats() + m.Threads()*winoTransposeFloats + w.back.workspace(n)
+		return w.weightFloats() + m.Threads()*winoTransposeFloats + w.back.workspace(m.Threads(), n)
 	}
 	transposed := c.WeightLen()
 	if c.transposeChunks() {
@@ -242,7 +242,7 @@ func (m *Machine) ConvBackwardData(c *Conv, w []float32, dy Map, dx Map, ws []fl
 func (m *Machine) ConvBackwardWeightsWorkspace(c *Conv, n int) int {
 	switch w := c.wino[BackwardWeights]; {
 	case c.useStem(BackwardWeights):
-		return c.stem.gradientWorkspace()
+		return c.stem.gradientWorkspace(m.Threads())
 	case c.plain != nil:
 		return c.plain.workspace(n)
 	case w != nil:

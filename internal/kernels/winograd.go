@@ -6,7 +6,8 @@ import "unsafe"
 // has one for each of the (m+2)³ elements of the transformed tile: V = BᵀxB, M = V·U over the input channels with
 // U the transformed weights, y = AᵀMA. For F(4, 3) that is an eighth of the multiplications of the direct
 // algorithm. Tiles of all samples are taken in blocks; the phases of a block share V and M between the workers,
-// and every result is a sum in an order that depends on neither.
+// and every result is a sum in an order that depends on neither. Where the weights are few, each worker takes blocks of
+// its own instead (apart).
 
 // winograd is the plan of the three passes of a 3³ convolution of stride 1.
 type winograd struct {
@@ -122,10 +123,27 @@ func (w *winograd) blockTiles(all int) int {
 
 func (p *winoPass) blockFor(n int) int { return p.blockTiles(n * volume3(p.tiles)) }
 
+// apartTiles is how many tiles a worker takes where each takes its own all the way: what lies between stays in its
+// second-level cache. A multiple of the rows of every micro-kernel.
+const apartTiles = 12
+
+// apart says whether the workers take tiles of their own rather than share the phases of a block. They do where all of
+// them find the transformed weights in the last cache and there are tiles enough. It does not affect results.
+func (p *winoPass) apart(threads, n int) bool {
+	return threads > 1 && p.weightFloats() <= 1<<20 && ceilDiv(n*volume3(p.tiles), apartTiles) >= 2*threads
+}
+
+// blockFloats is what V and M of t tiles take.
+func (p *winoPass) blockFloats(t int) int {
+	return p.elements()*(winoStride(p.inBlocks*t*Block)+winoStride(p.outBlocks*t*Block)) + 2*Block
+}
+
 // workspace is what the pass takes beside the transformed weights.
-func (p *winoPass) workspace(n int) int {
-	t := p.blockFor(n)
-	return p.elements()*(winoStride(p.inBlocks*t*Block)+winoStride(p.outBlocks*t*Block)) + 3*Block
+func (p *winoPass) workspace(threads, n int) int {
+	if p.apart(threads, n) {
+		return threads*p.blockFloats(apartTiles) + Block
+	}
+	return p.blockFloats(p.blockFor(n)) + Block
 }
 
 // Epilogue is what happens to the output of a convolution before it is written: y·Scale + Shift, plus Add where that
@@ -139,7 +157,7 @@ type Epilogue struct {
 // winoRun is one execution of a pass.
 type winoRun struct {
 	*winoPass
-	machine  *Machine
+	kernels  *convKernels
 	x, y     Map
 	u        []float32 // transformed weights
 	v, m     []float32
@@ -153,15 +171,43 @@ type winoRun struct {
 // runWinograd computes y from x with the transformed weights u.
 func (m *Machine) runWinograd(p *winoPass, x, y Map, u []float32, e *Epilogue, ws []float32) {
 	all := x.N * volume3(p.tiles)
-	r := &winoRun{winoPass: p, machine: m, x: x, y: y, u: u, epilogue: e, block: p.blockFor(x.N), strideU: p.weightStride()}
-	r.strideV, r.strideM = winoStride(p.inBlocks*r.block*Block), winoStride(p.outBlocks*r.block*Block)
-	r.v, ws = takeAligned(ws, p.elements()*r.strideV)
-	r.m, _ = takeAligned(ws, p.elements()*r.strideM)
-	for first := 0; first < all; first += r.block {
-		n := min(r.block, all-first)
-		m.runGrouped(n*p.inBlocks, func(i int) { r.input(first, i%n, i/n) })
-		r.products(n)
-		m.runGrouped(n*p.outBlocks, func(i int) { r.output(first, i%n, i/n) })
+	r := winoRun{winoPass: p, kernels: convKernelsFor(p.k.isa), x: x, y: y, u: u, epilogue: e, strideU: p.weightStride()}
+	if !p.apart(m.Threads(), x.N) {
+		r.setBlock(p.blockFor(x.N), ws)
+		for first := 0; first < all; first += r.block {
+			r.take(first, min(r.block, all-first), m.runGrouped)
+		}
+		return
+	}
+	own := make([]winoRun, m.Threads())
+	for i := range own {
+		own[i] = r
+		own[i].setBlock(apartTiles, ws[i*p.blockFloats(apartTiles):])
+	}
+	m.Run(ceilDiv(all, apartTiles), func(worker, i int) {
+		first := i * apartTiles
+		own[worker].take(first, min(apartTiles, all-first), inTurn)
+	})
+}
+
+// setBlock gives the run room for blocks of t tiles.
+func (r *winoRun) setBlock(t int, ws []float32) {
+	r.block, r.strideV, r.strideM = t, winoStride(r.inBlocks*t*Block), winoStride(r.outBlocks*t*Block)
+	r.v, ws = takeAligned(ws, r.elements()*r.strideV)
+	r.m, _ = takeAligned(ws, r.elements()*r.strideM)
+}
+
+// take computes n tiles from the first on; each phase calls its parts by each.
+func (r *winoRun) take(first, n int, each func(n int, f func(i int))) {
+	each(n*r.inBlocks, func(i int) { r.input(first, i%n, i/n) })
+	each(r.elements()*ceilDiv(r.outBlocks, 2), func(i int) { r.product(i, n) })
+	each(n*r.outBlocks, func(i int) { r.output(first, i%n, i/n) })
+}
+
+// inTurn calls f for every i in [0, n).
+func inTurn(n int, f func(i int)) {
+	for i := range n {
+		f(i)
 	}
 }
 
@@ -237,24 +283,21 @@ func (r *winoRun) input(first, i, block int) {
 	r.toElements(winoInput, r.x, sample, block, r.from, at, &r.v[(block*r.block+i)*Block], r.strideV)
 }
 
-// products multiplies for each element the first n tiles with the weights.
-func (r *winoRun) products(n int) {
+// product multiplies the first n tiles with the weights, for an element and a panel of output channels.
+func (r *winoRun) product(i, n int) {
 	panels := ceilDiv(r.outBlocks, 2)
-	k := convKernelsFor(r.k.isa)
-	r.machine.runGrouped(r.elements()*panels, func(i int) {
-		e, panel := i/panels, i%panels
-		width := widthOfPanel(panel, r.outBlocks)
-		a := denseArgs{
-			X:      unsafe.Pointer(&r.v[e*r.strideV]),
-			W:      unsafe.Pointer(&r.u[e*r.strideU+panel*r.inBlocks*Block*panelWidth]),
-			Y:      unsafe.Pointer(&r.m[e*r.strideM+panel*2*r.block*Block]),
-			Blocks: r.inBlocks,
-			XStep:  r.block * Block * 4,
-			WStep:  Block * width * 4,
-			YBlock: r.block * Block * 4,
-		}
-		k.denseRows(&a, n, width == panelWidth)
-	})
+	e, panel := i/panels, i%panels
+	width := widthOfPanel(panel, r.outBlocks)
+	a := denseArgs{
+		X:      unsafe.Pointer(&r.v[e*r.strideV]),
+		W:      unsafe.Pointer(&r.u[e*r.strideU+panel*r.inBlocks*Block*panelWidth]),
+		Y:      unsafe.Pointer(&r.m[e*r.strideM+panel*2*r.block*Block]),
+		Blocks: r.inBlocks,
+		XStep:  r.block * Block * 4,
+		WStep:  Block * width * 4,
+		YBlock: r.block * Block * 4,
+	}
+	r.kernels.denseRows(&a, n, width == panelWidth)
 }
 
 // output writes one block of channels of tile first+i.

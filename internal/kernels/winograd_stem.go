@@ -54,18 +54,33 @@ func (p *winoStem) workspace(threads int) int {
 	return p.weightFloats() + p.phaseFloats() + threads*p.taskFloats() + 3*Block
 }
 
+// The pass by the weights cuts the tiles of a sample into chunks, each with a sum of its own, so that workers share
+// nothing: gradientChunks of them, whatever the number of threads, for it decides the order of the sums. A worker takes
+// gradientTiles tiles together.
+const (
+	gradientChunks = 16
+	gradientTiles  = 12
+)
+
+// The floats from one element to the next of those tiles, as stemStrideV has them.
+const gradientStrideV = (gradientTiles*stemPhases/Block | 1) * Block
+
+// strideM is that of the gradient of the output.
+func (p *winoStem) strideM() int { return winoStride(p.outBlocks * gradientTiles * Block) }
+
 // strideU is that of the gradient by the transformed weights: for each panel a row for each phase.
 func (p *winoStem) strideU() int { return winoStride(stemPhases * p.outBlocks * Block) }
 
-// gradientBlock returns how many tiles the pass by the weights takes together.
-func (p *winoStem) gradientBlock(all int) int {
-	const most = 48
-	return ceilDiv(all, ceilDiv(all, most))
+// chunks returns the number of chunks and of the tiles of each.
+func (p *winoStem) chunks() (n, tiles int) {
+	all := volume3(p.tiles)
+	tiles = ceilDiv(ceilDiv(all, gradientChunks), gradientTiles) * gradientTiles
+	return ceilDiv(all, tiles), tiles
 }
 
-func (p *winoStem) gradientWorkspace() int {
-	t := p.gradientBlock(volume3(p.tiles))
-	return p.phaseFloats() + p.elements()*(p.strideU()+winoStride(stemPhases*t)+winoStride(p.outBlocks*t*Block)) + 4*Block
+func (p *winoStem) gradientWorkspace(threads int) int {
+	n, _ := p.chunks()
+	return p.phaseFloats() + p.elements()*(n*p.strideU()+threads*(gradientStrideV+p.strideM())) + 4*Block
 }
 
 // stemTap returns the tap of the kernel that is tap j (d, h, w) of a phase, or -1.
@@ -260,47 +275,70 @@ func (p *winoStem) poolWorkspace(threads int, y Map) int {
 
 func (m *Machine) stemBackwardWeights(c *Conv, x, dy Map, dw, ws []float32) {
 	p := c.stem
-	all := volume3(p.tiles)
-	block := p.gradientBlock(all)
-	strideU, strideV, strideM := p.strideU(), winoStride(stemPhases*block), winoStride(p.outBlocks*block*Block)
-	phases, ws := takeAligned(ws, p.phaseFloats())
-	du, ws := takeAligned(ws, p.elements()*strideU)
-	v, ws := takeAligned(ws, p.elements()*strideV)
-	dm, _ := takeAligned(ws, p.elements()*strideM)
-	panels := ceilDiv(p.outBlocks, 2)
-	for sample := range x.N {
-		m.stemInput(p, phases, x, sample)
-		for first := 0; first < all; first += block {
-			n := min(block, all-first)
-			m.runGrouped(n*(1+p.outBlocks), func(i int) {
-				_, at := p.tileAt(first + i%n)
-				if i < n {
-					p.input(phases, at, &v[i*stemPhases], strideV)
-					return
-				}
-				b := i/n - 1
-				p.toElements(winoGradient, dy, sample, b, p.to, at, &dm[(b*block+i%n)*Block], strideM)
-			})
-			m.runGrouped(p.elements()*panels, func(i int) {
-				e, panel := i/panels, i%panels
-				width := widthOfPanel(panel, p.outBlocks)
-				to := du[e*strideU+panel*stemPhases*panelWidth:][:stemPhases*width]
-				if sample == 0 && first == 0 {
-					clear(to)
-				}
-				a := outerArgs{
-					DY: unsafe.Pointer(&dm[e*strideM+panel*2*block*Block]),
-					N:  [3]int{n, 1, 1}, XStep: [3]int{stemPhases * 4}, DYStep: [3]int{Block * 4},
-					DYBlock: block * Block * 4, DWStep: width * 4,
-				}
-				for row := 0; row < stemPhases; row += 4 {
-					a.X, a.DW = unsafe.Pointer(&v[e*strideV+row]), unsafe.Pointer(&to[row*width])
-					c.kernels.outer(&a, 4, width == panelWidth)
-				}
-			})
+	chunks, tiles := p.chunks()
+	r := stemGradient{winoStem: p, kernels: c.kernels, dy: dy, strideM: p.strideM(), strideU: p.strideU()}
+	perChunk, perV, perM := p.elements()*r.strideU, p.elements()*gradientStrideV, p.elements()*r.strideM
+	r.phases, ws = takeAligned(ws, p.phaseFloats())
+	du, ws := takeAligned(ws, chunks*perChunk)
+	v, ws := takeAligned(ws, m.Threads()*perV)
+	dm, _ := takeAligned(ws, m.Threads()*perM)
+	for r.sample = range x.N {
+		m.stemInput(p, r.phases, x, r.sample)
+		m.Run(chunks, func(worker, i int) {
+			sum := du[i*perChunk:][:perChunk]
+			if r.sample == 0 {
+				clear(sum)
+			}
+			end := min((i+1)*tiles, volume3(p.tiles))
+			for first := i * tiles; first < end; first += gradientTiles {
+				r.add(sum, v[worker*perV:][:perV], dm[worker*perM:][:perM], first, min(gradientTiles, end-first))
+			}
+		})
+	}
+	k := m.ewTable()
+	m.Run(p.elements(), func(_, e int) { // the chunks in order
+		to := du[e*r.strideU:][:r.strideU]
+		for i := 1; i < chunks; i++ {
+			k.axpy(to, du[i*perChunk+e*r.strideU:][:r.strideU], 1)
+		}
+	})
+	m.stemWeightGradient(p, dw, du)
+}
+
+// stemGradient is one execution of the pass by the weights.
+type stemGradient struct {
+	*winoStem
+	kernels          *convKernels
+	phases           []float32 // the sample's voxels by phase
+	dy               Map
+	sample           int // of dy
+	strideM, strideU int
+}
+
+// add adds to du the products of n tiles, whose elements go through v and dm.
+func (r *stemGradient) add(du, v, dm []float32, first, n int) {
+	for i := range n {
+		_, at := r.tileAt(first + i)
+		r.input(r.phases, at, &v[i*stemPhases], gradientStrideV)
+		for b := range r.outBlocks {
+			r.toElements(winoGradient, r.dy, r.sample, b, r.to, at, &dm[(b*gradientTiles+i)*Block], r.strideM)
 		}
 	}
-	m.stemWeightGradient(p, dw, du)
+	for e := range r.elements() {
+		for panel := range ceilDiv(r.outBlocks, 2) {
+			width := widthOfPanel(panel, r.outBlocks)
+			to := du[e*r.strideU+panel*stemPhases*panelWidth:]
+			a := outerArgs{
+				DY: unsafe.Pointer(&dm[e*r.strideM+panel*2*gradientTiles*Block]),
+				N:  [3]int{n, 1, 1}, XStep: [3]int{stemPhases * 4}, DYStep: [3]int{Block * 4},
+				DYBlock: gradientTiles * Block * 4, DWStep: width * 4,
+			}
+			for row := 0; row < stemPhases; row += 4 {
+				a.X, a.DW = unsafe.Pointer(&v[e*gradientStrideV+row]), unsafe.Pointer(&to[row*width])
+				r.kernels.outer(&a, 4, width == panelWidth)
+			}
+		}
+	}
 }
 
 // stemWeightGradient writes dw [panel][tap][width] from the gradient of the transformed weights. Each tap lies in one
