@@ -122,12 +122,24 @@ func (t Tuning) Choice(s ConvSpec, isa ISA) ConvChoice {
 	return c
 }
 
-// Inference is Choice for a convolution that nothing is differentiated through, so that coarser rounding does no harm: a
-// stem then takes the larger tiles from smaller maps on.
+// Inference is Choice for a convolution that nothing is differentiated through, so that coarser rounding does no harm,
+// and whose transformed weights are kept: larger tiles are taken from smaller maps on, as far as the weights stay small.
 func (t Tuning) Inference(s ConvSpec, isa ISA) ConvChoice {
 	c := t.Choice(s, isa)
-	if _, tuned := t[s.Key()]; !tuned && stemFits(s) && volume3(s.OutSize()) >= 20*20*20 {
+	if _, tuned := t[s.Key()]; tuned {
+		return c
+	}
+	voxels, channels := volume3(s.OutSize()), s.channelProducts()
+	switch {
+	case stemFits(s):
+		if voxels >= 20*20*20 {
+			c[Forward] = Winograd4
+		}
+	case !winogradFits(s):
+	case c[Forward] == Winograd2 && voxels >= 7*7*7 && channels >= narrow && channels <= 128*128:
 		c[Forward] = Winograd4
+	case c[Forward] == Direct && voxels >= 4*4*4 && channels <= 256*256:
+		c[Forward] = Winograd2
 	}
 	return c
 }
