@@ -228,13 +228,14 @@ func (r *stemRun) task(worker, first, end int) {
 // there, and along D in the end: the map between is never stored.
 func (m *Machine) stemPool(c *Conv, x Map, weights, u []float32, e *Epilogue, pool Window, y Map, ws []float32) {
 	r, ws := m.newStemRun(c, weights, u, e, ws)
-	slab, planes := r.slab(), r.pooledPlanes(y)
+	rows := r.slabRows(m.Threads())
+	slab, planes := r.slab(rows), r.pooledPlanes(y)
 	slab.Data, ws = takeAligned(ws, slab.Stride)
 	planes.Data, _ = takeAligned(ws, planes.Stride)
 	r.y, r.to = slab, newWinoTiles(r.winoStem.tiles, r.winograd.m, r.winograd.m, [3]int{}, r.out, Block*4)
 	for i, o := range r.to.rows[0] {
 		if o >= 0 {
-			r.to.rows[0][i] = i % r.winograd.m * slab.H * slab.W * Block * 4
+			r.to.rows[0][i] = i % slab.D * slab.H * slab.W * Block * 4
 		}
 	}
 	within, along := pool, pool
@@ -242,9 +243,9 @@ func (m *Machine) stemPool(c *Conv, x Map, weights, u []float32, e *Epilogue, po
 	along.Kernel, along.Stride, along.Pad = [3]int{pool.Kernel[0], 1, 1}, [3]int{pool.Stride[0], 1, 1}, [3]int{pool.Pad[0]}
 	for sample := range x.N {
 		m.stemInput(c.stem, r.phases, x, sample)
-		for row := range r.winoStem.tiles[0] {
-			m.stemRows(r, row, row+1)
-			first := row * slab.D
+		for row := 0; row < r.winoStem.tiles[0]; row += rows {
+			m.stemRows(r, row, min(row+rows, r.winoStem.tiles[0]))
+			first := row * r.winograd.m
 			m.maxPoolPlanes(slab, planes, within, first, min(slab.D, planes.D-first))
 		}
 		one := y
@@ -254,9 +255,14 @@ func (m *Machine) stemPool(c *Conv, x Map, weights, u []float32, e *Epilogue, po
 	}
 }
 
-// slab is the form of a row of tiles along D.
-func (p *winoStem) slab() Map {
-	s := Map{N: 1, CB: p.outBlocks, D: p.m, H: p.out[1], W: p.out[2]}
+// slabRows returns how many rows of tiles along D are pooled together: enough for the threads to end at about one time.
+func (p *winoStem) slabRows(threads int) int {
+	return min(p.tiles[0], ceilDiv(8*threads*stemTiles, p.tiles[1]*p.tiles[2]))
+}
+
+// slab is the form of rows of tiles along D.
+func (p *winoStem) slab(rows int) Map {
+	s := Map{N: 1, CB: p.outBlocks, D: rows * p.m, H: p.out[1], W: p.out[2]}
 	s.Stride = s.CB * s.D * s.H * s.W * Block
 	return s
 }
@@ -270,7 +276,7 @@ func (p *winoStem) pooledPlanes(y Map) Map {
 
 // poolWorkspace is what stemPool needs.
 func (p *winoStem) poolWorkspace(threads int, y Map) int {
-	return p.workspace(threads) + p.slab().Stride + p.pooledPlanes(y).Stride + 2*Block
+	return p.workspace(threads) + p.slab(p.slabRows(threads)).Stride + p.pooledPlanes(y).Stride + 2*Block
 }
 
 func (m *Machine) stemBackwardWeights(c *Conv, x, dy Map, dw, ws []float32) {
