@@ -1,6 +1,6 @@
 """Checks that ctclass keeps the memory that it promises, on this machine.
 
-    memory.py --ctclass ./ctclass promise [--cases resnet]   promised and measured peak of training steps
+    memory.py --ctclass ./ctclass promise [--cases resnet] [--precision bf16]   promised and measured peak of training steps
     memory.py --ctclass ./ctclass budget                     a large DenseNet under 8 GiB and under 3.5 GiB
     memory.py --ctclass ./ctclass weights                    the same weights whatever is recomputed
     memory.py --ctclass ./ctclass plan                       the time of planning the deepest DenseNet
@@ -55,7 +55,7 @@ def promise(args):
     for model, shape, batch in cases:
         if args.cases and args.cases not in f"{model} {batch}x{shape}":
             continue
-        b = bench(args, model, shape, batch, ["memory.budget=none"])
+        b = bench(args, model, shape, batch, ["memory.budget=none", f"train.precision={args.precision}"])
         p, m = b["promised_peak_bytes"], b["measured_peak_bytes"]
         print(f"| {model}, {batch} × {'×'.join(map(str, shape))} | {p / MIB:.0f} | {m / MIB:.0f} | {'holds' if holds(p, m) else 'DOES NOT HOLD'} |", flush=True)
 
@@ -156,6 +156,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ctclass", default="./ctclass", help="the program to check")
     parser.add_argument("--cases", default="", help="only cases of promise whose name contains this")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="of the training steps of promise")
     checks = {f.__name__: f for f in (promise, budget, weights, plan, group)}
     parser.add_argument("check", choices=checks)
     args = parser.parse_args()
