@@ -15,5 +15,5 @@ func detect() ISA {
 	return Generic
 }
 
-// detectPairs reports whether the processor multiplies bfloat16 pairs.
-func detectPairs() bool { return detect() == AVX512 && cpu.X86.HasAVX512BF16 }
+// HasPairs reports whether the processor multiplies bfloat16 pairs.
+func HasPairs() bool { return detect() == AVX512 && cpu.X86.HasAVX512BF16 }

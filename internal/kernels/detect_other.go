@@ -4,4 +4,5 @@ package kernels
 
 func detect() ISA { return Generic }
 
-func detectPairs() bool { return false }
+// HasPairs reports whether the processor multiplies bfloat16 pairs.
+func HasPairs() bool { return false }

@@ -21,7 +21,7 @@ func halfMachines(t *testing.T, threads int) map[string]*Machine {
 		add(isa.String(), isa, false)
 	}
 	add("generic pairs", Generic, true)
-	if detectPairs() {
+	if HasPairs() {
 		add("avx512 pairs", AVX512, true)
 	}
 	return all

@@ -28,7 +28,7 @@ type Machine struct {
 
 // NewMachine returns a Machine with the best instruction set of this processor and a pool of threads workers.
 func NewMachine(threads int) *Machine {
-	return &Machine{Pool: NewPool(threads), ISA: detect(), Pairs: detectPairs()}
+	return &Machine{Pool: NewPool(threads), ISA: detect(), Pairs: HasPairs()}
 }
 
 // Best returns the best instruction set of this processor and build.

@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -30,6 +31,12 @@ func netCases() map[string]func(j *job, g *graph.Graph) *graph.Value {
 			}
 			return g.Apply(ops.GlobalAvgPool3D{}, g.Apply(ops.Dropout{P: 0.4, Key: "b"}, x))
 		},
+		"wide tokens": func(j *job, g *graph.Graph) *graph.Value {
+			x := g.Apply(ops.Linear{}, j.values(g, "wide x", 0, 2, 7, 64), j.values(g, "wide w0", 0, 96, 64), j.values(g, "wide b0", 0, 96))
+			y := g.Apply(ops.EmbedTokens{}, x, j.values(g, "wide cls", 0, 1, 1, 96), j.values(g, "wide pos", 0, 1, 8, 96))
+			z := g.Apply(ops.Linear{}, y, j.values(g, "wide w1", 0, 288, 96), j.values(g, "wide b1", 0, 288))
+			return g.Apply(ops.FirstToken{}, g.Apply(ops.Add{}, y, g.Apply(ops.Attention{Heads: 3}, z)))
+		},
 		"tokens": func(j *job, g *graph.Graph) *graph.Value {
 			y := g.Apply(ops.EmbedTokens{}, j.values(g, "x", 0, 2, 9, 24), j.values(g, "cls", 0, 1, 1, 24), j.values(g, "pos", 0, 1, 10, 24))
 			y = g.Apply(ops.Dropout{P: 0.25, Key: "c"}, y)
@@ -39,6 +46,25 @@ func netCases() map[string]func(j *job, g *graph.Graph) *graph.Value {
 			return g.Apply(ops.FirstToken{}, g.Apply(ops.Add{}, y, z))
 		},
 	}
+}
+
+// halfMachines are those of every instruction set, and one that multiplies pairs in Go.
+func halfMachines() []kernels.Machine {
+	all := []kernels.Machine{{ISA: kernels.Generic, Pairs: true}}
+	for _, isa := range kernels.Supported() {
+		all = append(all, kernels.Machine{ISA: isa, Pairs: isa == kernels.AVX512 && kernels.HasPairs()})
+	}
+	return all
+}
+
+// distance is the norm of the difference over that of want.
+func distance(got, want []float64) float64 {
+	var d, w float64
+	for i, v := range want {
+		d += (got[i] - v) * (got[i] - v)
+		w += v * v
+	}
+	return math.Sqrt(d / w)
 }
 
 // values adds a parameter of uniform values around centre.
@@ -68,7 +94,7 @@ func (j *job) normed(g *graph.Graph, name string, x *graph.Value, train bool) *g
 }
 
 // TestNets compares networks on every instruction set with the float64 reference: outputs and all gradients
-// to within 1e-4 of their rms, and the same bits for any number of threads.
+// to within 1e-4 of their rms, in hybrid precision to within 0.08 of their norm, and the same bits for any number of threads.
 func TestNets(t *testing.T) {
 	for name, build := range netCases() {
 		t.Run(name, func(t *testing.T) {
@@ -94,6 +120,23 @@ func TestNets(t *testing.T) {
 					}
 				}
 				one.check(t, fmt.Sprintf("%s on %s", name, isa), 1e-4)
+			}
+			for _, m := range halfMachines() {
+				half := func(threads int) *job {
+					return on(newCPUProbeOn(t, &kernels.Machine{Pool: kernels.NewPool(threads), ISA: m.ISA, Pairs: m.Pairs}, Options{Half: true}))
+				}
+				one, three := half(1), half(3)
+				for i := range one.results {
+					one.results[i].want = want.results[i].got
+					if !slices.Equal(one.results[i].got, three.results[i].got) {
+						t.Errorf("%s in hybrid precision: %s depends on the number of threads", m.ISA, one.results[i].name)
+					}
+				}
+				for _, r := range one.results { // rounding turns the sign of a few values before a ReLU: no bound for single ones
+					if e := distance(r.got, r.want); !(e <= 0.08) {
+						t.Errorf("%s in hybrid precision: %s is off by %.3f of its norm", m.ISA, r.name, e)
+					}
+				}
 			}
 		})
 	}

@@ -136,7 +136,12 @@ type cpuProbe struct {
 
 // newCPUProbe returns a device of one instruction set; it is closed with the test.
 func newCPUProbe(t *testing.T, isa kernels.ISA, threads int) probed {
-	d := On(&kernels.Machine{Pool: kernels.NewPool(threads), ISA: isa}, Options{})
+	return newCPUProbeOn(t, &kernels.Machine{Pool: kernels.NewPool(threads), ISA: isa}, Options{})
+}
+
+// newCPUProbeOn is newCPUProbe on a machine of one's own.
+func newCPUProbeOn(t *testing.T, m *kernels.Machine, o Options) probed {
+	d := On(m, o)
 	t.Cleanup(d.Close)
 	return cpuProbe{d, &last{}}
 }
@@ -145,12 +150,18 @@ func (d cpuProbe) OutputLayout(op graph.Op, i int, in []engine.Layout, t graph.T
 	if e, ok := op.(enter); ok {
 		switch {
 		case len(in) == 2:
-			return mapLayout(t, in[1].Segments)
+			return d.activation(mapLayout(t, in[1].Segments))
 		case e.segments != nil:
-			return mapLayout(t, e.segments)
+			return d.activation(mapLayout(t, e.segments))
 		}
 	}
 	return d.Device.OutputLayout(op, i, in, t)
+}
+
+// activation is the layout of a map in the device's precision.
+func (d cpuProbe) activation(l engine.Layout) engine.Layout {
+	l.Half = d.half
+	return l
 }
 
 func (d cpuProbe) Kernel(op graph.Op, in, out []engine.Layout) (engine.Kernel, error) {
