@@ -171,7 +171,7 @@ func TestProblems(t *testing.T) {
 			name:  "sections and null",
 			files: map[string]string{"c.yaml": "train: 3\ndata: [1]\nloss:\n  alpha:\n  gamma: 0.5\npreprocess:\n  spacing_mm: [1, 0, 1]\n"},
 			want: []string{
-				`$/c.yaml:1: train: got 3, allowed: a mapping with the keys epochs, batch_size, accumulate, drop_last, sampler, mixup, seed, threads, kernels, optimizer, layer_decay, schedule, clip_norm, ema, on_nan, early_stop, monitor, validate_every, save_every_minutes, freeze`,
+				`$/c.yaml:1: train: got 3, allowed: a mapping with the keys epochs, batch_size, accumulate, drop_last, sampler, mixup, seed, threads, kernels, precision, optimizer, layer_decay, schedule, clip_norm, ema, on_nan, early_stop, monitor, validate_every, save_every_minutes, freeze`,
 				`$/c.yaml:2: data: got [1], allowed: a mapping with the keys format, table, root, index, join_key, metadata, task, labels, label_column, path_column, series_column, group_column, group_pattern, split_column, split_file, fold, val_fraction, fraction, flip, workers, on_error, strict, cache, augment`,
 				`$/c.yaml:4: loss.alpha: got nothing, allowed: a number above 0`,
 				`$/c.yaml:5: loss.gamma: got 0.5, allowed: 0, or a number of at least 1`,
