@@ -5,9 +5,12 @@
 Each case runs in rounds. In a round every program measures its steps once, one after the other, while the others
 sleep; a round gives one ratio, peer time / ctclass time, and the table shows the median of the ratios, their spread
 and the median times. --clock cpu takes the processor time of all threads instead of the clock: on a machine that has
-other work, with --threads 1, that is what is left of a timing. Peers live in processes of their own, so peak memory is that of one program. PyTorch runs with
-the faster of its two memory formats, found in a trial before the first round; in bf16 inference also with the faster of
-autocast and a network of bfloat16 weights. Training in bf16 is autocast: ctclass, too, keeps fp32 weights.
+other work, with --threads 1, that is what is left of a timing. Peers live in processes of their own, so peak memory is
+that of one program.
+
+PyTorch runs with the faster of its two memory formats, found in a trial before the first round; with --compile that one
+is also tried compiled (torch.compile) and kept so where it is faster. In bf16, inference takes the faster of autocast
+and a network of bfloat16 weights. Training in bf16 is autocast: ctclass, too, keeps fp32 weights.
 """
 
 import argparse
@@ -48,11 +51,13 @@ def torch_step(spec, threads):
     shape, batch, mode = tuple(spec["shape"]), spec["batch"], spec["mode"]
     bf16 = spec["precision"] == "bf16"
 
-    def make(channels_last, whole):
+    def make(channels_last, whole, compiled=False):
         net = reference.build(spec["model"], CLASSES, shape)
         x = torch.randn(batch, 1, *shape)
         if whole:
             net, x = net.bfloat16(), x.bfloat16()
+        if compiled:
+            net = torch.compile(net.eval() if mode == "infer" else net)
         autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16 and not whole)
         if channels_last:
             net, x = net.to(memory_format=torch.channels_last_3d), x.to(memory_format=torch.channels_last_3d)
@@ -77,17 +82,31 @@ def torch_step(spec, threads):
 
         return step
 
-    best = None
-    for channels_last, whole in itertools.product((False, True), (False, True) if bf16 and mode == "infer" else (False,)):
-        step = make(channels_last, whole)
+    def trial(step):
+        step()
         step()
         start = time.perf_counter()
         step()
-        took = time.perf_counter() - start
+        return time.perf_counter() - start
+
+    best = None
+    for channels_last, whole in itertools.product((False, True), (False, True) if bf16 and mode == "infer" else (False,)):
+        step = make(channels_last, whole)
+        took = trial(step)
         if best is None or took < best[0]:
             best = (took, step, "channels_last_3d" if channels_last else "contiguous")
             if bf16:
                 best = (*best[:2], best[2] + (", bf16 weights" if whole else ", bf16 autocast"))
+            way = (channels_last, whole)
+    if spec["compile"]:
+        try:
+            step = make(*way, compiled=True)
+            took = trial(step)
+            print(f"{spec['model']} {mode}: compiled {took * 1000:.0f} ms, eager {best[0] * 1000:.0f} ms", file=sys.stderr)
+            if took < best[0]:
+                best = (took, step, best[2] + ", compiled")
+        except Exception as e:  # no C++ compiler, or a network that it cannot take
+            print(f"{spec['model']} {mode}: torch.compile failed: {str(e).splitlines()[0]}", file=sys.stderr)
     return best[1], f"torch {torch.__version__}, {best[2]}"
 
 
@@ -210,7 +229,7 @@ def race(case, mode, args, folder):
     title, model, shape, batch, infer_steps, train_steps, aim_infer, aim_train = case
     steps, aim = (infer_steps, aim_infer) if mode == "infer" else (train_steps, aim_train)
     precision = "bf16" if title.endswith("bf16") else "fp32"
-    spec = {"model": model, "shape": shape, "batch": batch, "mode": mode, "folder": folder, "precision": precision}
+    spec = {"model": model, "shape": shape, "batch": batch, "mode": mode, "folder": folder, "precision": precision, "compile": args.compile}
     peers = {}
     rows = []
     for name in args.peers:
@@ -269,6 +288,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="what a step takes: time by the clock, or of the processor")
+    parser.add_argument("--compile", action="store_true", help="let PyTorch try torch.compile too, which takes a C++ compiler and minutes")
     parser.add_argument("--json", help="also write all numbers to this file")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--spec", help=argparse.SUPPRESS)
