@@ -92,9 +92,9 @@ func runDemo(ctx context.Context, app *app, opts demoOptions) error {
 
 	step("4. Predicting the DICOM series in %s", folder)
 	fmt.Fprintf(app.out, "present in truth: %s\n", truth)
-	if err := runPredict(ctx, app, predictOptions{
-		models: []string{res.ModelPath}, paths: []string{folder}, threads: opts.threads, batch: 1, mean: predict.MeanProbabilities,
-	}); err != nil {
+	answer := predictDefaults()
+	answer.models, answer.paths, answer.threads = []string{res.ModelPath}, []string{folder}, opts.threads
+	if err := runPredict(ctx, app, answer); err != nil {
 		return err
 	}
 	step(`Everything lies in %s. Next, try:

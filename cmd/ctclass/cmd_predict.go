@@ -40,7 +40,7 @@ type predictOptions struct {
 }
 
 func newPredictCommand(app *app) *cobra.Command {
-	var opts predictOptions
+	opts := predictDefaults()
 	cmd := &cobra.Command{
 		Use:   "predict MODEL... PATH...",
 		Short: "Apply a trained model, or several, to scans",
@@ -95,10 +95,10 @@ accession number and study are those of the series. Nothing else that ctclass wr
 	f.StringVar(&opts.series, "series", "", "series to take from each path: a series `UID or number`, \"largest\" or \"all\"")
 	f.BoolVar(&opts.strict, "strict", false, "treat a scan with a warning as one that cannot be used")
 	f.IntVar(&opts.threads, "threads", 0, "threads of the numeric kernels; 0 means all cores")
-	f.StringVar(&opts.precision, "precision", config.FP32, "of the network: "+config.FP32+", or "+config.BF16+", which takes less memory and for vision transformers less time; probabilities differ a little")
-	f.IntVar(&opts.batch, "batch", 1, "scans that go through the network together; it changes no result")
+	f.StringVar(&opts.precision, "precision", opts.precision, "of the network: "+config.FP32+", or "+config.BF16+", which takes less memory and for vision transformers less time; probabilities differ a little")
+	f.IntVar(&opts.batch, "batch", opts.batch, "scans that go through the network together; it changes no result")
 	f.StringSliceVar(&opts.flip, "flip", nil, "`axes` (d, h, w) along which scans are mirrored too (test-time augmentation)")
-	f.StringVar(&opts.mean, "mean", predict.MeanProbabilities, "what several models average: "+predict.MeanProbabilities+" or "+predict.MeanLogits)
+	f.StringVar(&opts.mean, "mean", opts.mean, "what several models average: "+predict.MeanProbabilities+" or "+predict.MeanLogits)
 	f.StringVar(&opts.point, "point", "", "operating point whose thresholds decide, such as youden; by default the first one of each label")
 	f.StringVar(&opts.explain.Dir, "explain", "", "`folder` for heat maps that show where the answers come from")
 	f.StringVar(&opts.explain.Label, "explain-label", predict.ExplainFound, "`labels` to explain: names separated by commas, or \"all\"; by default those found, else the most probable one")
@@ -107,6 +107,11 @@ accession number and study are those of the series. Nothing else that ctclass wr
 	f.StringVar(&opts.sr, "sr", "", "`folder` for DICOM Structured Reports, which identify the patient")
 	f.StringVar(&opts.sc, "sc", "", "`folder` for DICOM Secondary Captures of the heat maps, which identify the patient")
 	return cmd
+}
+
+// predictDefaults are the options where nothing else is said.
+func predictDefaults() predictOptions {
+	return predictOptions{batch: 1, mean: predict.MeanProbabilities, precision: config.FP32}
 }
 
 // countModels returns how many of the arguments name models: the first one, and those behind it that are model files

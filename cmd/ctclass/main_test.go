@@ -152,3 +152,10 @@ func TestReadyConfigurations(t *testing.T) {
 		}
 	}
 }
+
+// TestPredictDefaults: what the demo predicts with is what the command accepts.
+func TestPredictDefaults(t *testing.T) {
+	if err := predictDefaults().check(); err != nil {
+		t.Error(err)
+	}
+}
