@@ -61,11 +61,15 @@ func (d *Device) Threads() int { return d.m.Threads() }
 // Ceilings measures what the device can do at most, in a fraction of a second.
 func (d *Device) Ceilings() kernels.Ceilings { return d.m.MeasureCeilings() }
 
-// Name names the device, its instruction set and its precision where that is not float32.
+// Name names the device, its instruction set and its precision where that is not float32: bf16, or bf16-storage where the
+// processor does not multiply bfloat16.
 func (d *Device) Name() string {
 	name := "cpu-" + d.m.ISA.String()
-	if d.half {
+	switch {
+	case d.half && d.m.Pairs:
 		name += "-bf16"
+	case d.half:
+		name += "-bf16-storage"
 	}
 	return name
 }
@@ -374,7 +378,7 @@ func (d *Device) Kernel(op graph.Op, in, out []engine.Layout) (engine.Kernel, er
 	if f == nil {
 		return engine.Kernel{}, fmt.Errorf("the CPU device has no kernel for %s", op.Kind())
 	}
-	return engine.Kernel{Workspace: work, Kept: d.keptOf(op, in), Run: func(c *engine.Call) {
+	return engine.Kernel{Workspace: work, Kept: d.keptOf(op, in, out), Run: func(c *engine.Call) {
 		a := &args{work: engine.F32(c.Work), kept: engine.F32(c.Kept), fresh: c.Fresh, info: c.Info}
 		for i, b := range c.In {
 			a.in = append(a.in, vec(in[i], b))
@@ -392,7 +396,7 @@ func (d *Device) bind(op graph.Op, in, out []engine.Layout) (run, int) {
 		return d.widened(op, in, out)
 	}
 	for _, bind := range []func(graph.Op, []engine.Layout, []engine.Layout) (run, int){
-		d.convKernel, d.volumeKernel, d.denseKernel, d.tokenKernel, d.stateKernel,
+		d.convKernel, d.volumeKernel, d.pairKernel, d.denseKernel, d.tokenKernel, d.stateKernel,
 	} {
 		if f, work := bind(op, in, out); f != nil {
 			return f, work

@@ -78,11 +78,6 @@ func widen(x []float32) []float64 {
 
 // linearKernel binds linear layers to matrix products.
 func (d *Device) linearKernel(op graph.Op, in []engine.Layout) (run, int) {
-	if in[0].Half {
-		if f, work := d.linearPairs(op, in); f != nil {
-			return f, work
-		}
-	}
 	m := d.m
 	rowsCols := func(l engine.Layout) (int, int) {
 		s := l.Type.Shape

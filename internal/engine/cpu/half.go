@@ -42,22 +42,13 @@ func (d *Device) takesHalf(op graph.Op, in, out []engine.Layout) bool {
 		return true
 	case ops.Linear, ops.LinearBackwardData, ops.LinearBackwardWeights:
 		return d.m.Pairs && pairsFit(op, in)
-	case ops.Conv3D:
-		return d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad).TakesHalf(kernels.Forward)
-	case ops.ConvNorm:
-		return d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad).TakesHalf(kernels.Forward)
-	case ops.ConvNormPool:
-		return d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad).TakesHalf(kernels.Forward)
-	case ops.Conv3DBackwardData:
-		return d.conv(out[0], in[0].Type.Shape, op.Stride, op.Pad).TakesHalf(kernels.BackwardData)
-	case ops.Conv3DBackwardWeights:
-		return d.conv(in[0], op.WShape, op.Stride, op.Pad).TakesHalf(kernels.BackwardWeights)
 	case ops.Attention:
 		return d.m.Pairs && attentionShape(op.Heads, in[0]).PairsFit()
 	case ops.AttentionBackward:
 		return d.m.Pairs && attentionShape(op.Heads, in[0]).PairsFit()
 	}
-	return false
+	c, pass := d.convOf(op, in, out)
+	return c != nil && c.TakesHalf(pass)
 }
 
 // pairsFit reports whether a linear layer has sizes whose products are taken in pairs.
@@ -89,9 +80,12 @@ func (d *Device) linearKept(op ops.Linear, in []engine.Layout) int {
 	return kernels.PairedLen(i, o)
 }
 
-// linearPairs binds the products of a linear layer to those of bfloat16 pairs.
-func (d *Device) linearPairs(op graph.Op, in []engine.Layout) (run, int) {
+// pairKernel binds the products of linear layers on bfloat16 to those of pairs.
+func (d *Device) pairKernel(op graph.Op, in, _ []engine.Layout) (run, int) {
 	m := d.m
+	if !in[0].Half {
+		return nil, 0
+	}
 	switch op.(type) {
 	case ops.Linear:
 		rows, i, o := linearSizes(op, in)

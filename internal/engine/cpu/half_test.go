@@ -186,7 +186,7 @@ func testHalfKernel(t *testing.T, d *Device, c halfCase) {
 	}
 	run := func(f run, work int) (results []engine.Buf) {
 		a := &args{
-			in: operands, work: make([]float32, work), kept: make([]float32, d.keptOf(c.op, in)),
+			in: operands, work: make([]float32, work), kept: make([]float32, d.keptOf(c.op, in, out)),
 			info: &engine.RunInfo{SampleIDs: []uint64{3, 4}},
 		}
 		for _, l := range out {

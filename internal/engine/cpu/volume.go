@@ -11,9 +11,9 @@ import (
 
 func (d *Device) convKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 	m := d.m
+	c, _ := d.convOf(op, in, out)
 	switch op := op.(type) {
 	case ops.Conv3D:
-		c := d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
 		kept := c.Prepared(in[0].Type.Shape[0])
 		return func(a *args) {
 			x, y := feature(in[0], a.in[0]), feature(out[0], a.out[0])
@@ -24,16 +24,14 @@ func (d *Device) convKernel(op graph.Op, in, out []engine.Layout) (run, int) {
 			m.ConvForward(c, x, a.in[1].F32, y, a.work)
 		}, m.ConvForwardWorkspace(c, in[0].Type.Shape[0]) - kept
 	case ops.ConvNorm:
-		return d.convNormKernel(op, in, out)
+		return d.convNormKernel(c, op, in, out)
 	case ops.ConvNormPool:
-		return d.convNormPoolKernel(op, in, out)
+		return d.convNormPoolKernel(c, op, in, out)
 	case ops.Conv3DBackwardData:
-		c := d.conv(out[0], in[0].Type.Shape, op.Stride, op.Pad)
 		return func(a *args) {
 			m.ConvBackwardData(c, a.in[0].F32, feature(in[1], a.in[1]), feature(out[0], a.out[0]), a.work)
 		}, m.ConvBackwardDataWorkspace(c, in[1].Type.Shape[0])
 	case ops.Conv3DBackwardWeights:
-		c := d.conv(in[0], op.WShape, op.Stride, op.Pad)
 		return func(a *args) {
 			m.ConvBackwardWeights(c, feature(in[0], a.in[0]), feature(in[1], a.in[1]), a.out[0].F32, a.work)
 		}, m.ConvBackwardWeightsWorkspace(c, in[0].Type.Shape[0])
@@ -178,8 +176,7 @@ func foldedNorm(op ops.ConvNorm, a *args, index []int, n int) kernels.Epilogue {
 }
 
 // convNormKernel binds a convolution with the batch norm behind it.
-func (d *Device) convNormKernel(op ops.ConvNorm, in, out []engine.Layout) (run, int) {
-	c := d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
+func (d *Device) convNormKernel(c *kernels.Conv, op ops.ConvNorm, in, out []engine.Layout) (run, int) {
 	index, n := lanes(out[0])
 	kept := c.Prepared(in[0].Type.Shape[0])
 	return func(a *args) {
@@ -197,8 +194,7 @@ func (d *Device) convNormKernel(op ops.ConvNorm, in, out []engine.Layout) (run, 
 }
 
 // convNormPoolKernel binds a convolution with the batch norm and the max-pool behind it.
-func (d *Device) convNormPoolKernel(op ops.ConvNormPool, in, out []engine.Layout) (run, int) {
-	c := d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
+func (d *Device) convNormPoolKernel(c *kernels.Conv, op ops.ConvNormPool, in, out []engine.Layout) (run, int) {
 	index, n := lanes(out[0])
 	kept := c.Prepared(in[0].Type.Shape[0])
 	return func(a *args) {
@@ -212,21 +208,31 @@ func (d *Device) convNormPoolKernel(op ops.ConvNormPool, in, out []engine.Layout
 }
 
 // keptOf returns the elements that the kernel of an operation keeps: what it makes of its weights.
-func (d *Device) keptOf(op graph.Op, in []engine.Layout) int {
-	var c *kernels.Conv
-	switch op := op.(type) {
-	case ops.Linear:
+func (d *Device) keptOf(op graph.Op, in, out []engine.Layout) int {
+	if op, ok := op.(ops.Linear); ok {
 		return d.linearKept(op, in)
-	case ops.Conv3D:
-		c = d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
-	case ops.ConvNorm:
-		c = d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
-	case ops.ConvNormPool:
-		c = d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad)
-	default:
-		return 0
 	}
-	return c.Prepared(in[0].Type.Shape[0])
+	if c, pass := d.convOf(op, in, out); c != nil && pass == kernels.Forward {
+		return c.Prepared(in[0].Type.Shape[0])
+	}
+	return 0
+}
+
+// convOf returns the convolution of an operation and which pass of it that is; nil: it is none.
+func (d *Device) convOf(op graph.Op, in, out []engine.Layout) (c *kernels.Conv, pass int) {
+	switch op := op.(type) {
+	case ops.Conv3D:
+		return d.conv(in[0], in[1].Type.Shape, op.Stride, op.Pad), kernels.Forward
+	case ops.ConvNorm:
+		return d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad), kernels.Forward
+	case ops.ConvNormPool:
+		return d.inferenceConv(in[0], in[1].Type.Shape, op.Stride, op.Pad), kernels.Forward
+	case ops.Conv3DBackwardData:
+		return d.conv(out[0], in[0].Type.Shape, op.Stride, op.Pad), kernels.BackwardData
+	case ops.Conv3DBackwardWeights:
+		return d.conv(in[0], op.WShape, op.Stride, op.Pad), kernels.BackwardWeights
+	}
+	return nil, 0
 }
 
 // prepared returns what the convolution makes of its weights, made now unless that was kept.
