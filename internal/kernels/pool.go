@@ -120,14 +120,19 @@ func (w *worker) give(j *job) {
 
 // take waits for the next job.
 func (w *worker) take(spin bool) *job {
-	if spin && spinUntil(func() bool { return w.job.Load() != nil }) {
-		return w.job.Swap(nil)
+	for {
+		if spin && spinUntil(func() bool { return w.job.Load() != nil }) {
+			return w.job.Swap(nil)
+		}
+		w.asleep.Store(true)
+		if w.job.Load() == nil || !w.asleep.CompareAndSwap(true, false) { // nothing came meanwhile, or it came with a call
+			<-w.wake
+		}
+		if j := w.job.Swap(nil); j != nil {
+			return j
+		}
+		// The call was late: who gave the last job, taken and done long since, was held up before it.
 	}
-	w.asleep.Store(true)
-	if w.job.Load() == nil || !w.asleep.CompareAndSwap(true, false) { // nothing came meanwhile, or it came with a call
-		<-w.wake
-	}
-	return w.job.Swap(nil)
 }
 
 // spinUntil looks for a while whether something has come, and lets others run in between.

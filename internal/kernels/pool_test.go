@@ -40,6 +40,27 @@ func TestWorkers(t *testing.T) {
 	}
 }
 
+// TestLateCall: a worker that is woken for a job it has already taken waits for the next one. That happens where Run is
+// held up between giving a job and calling the worker.
+func TestLateCall(t *testing.T) {
+	for _, spin := range []bool{false, true} {
+		w := &worker{wake: make(chan struct{}, 1)}
+		taken := make(chan *job)
+		go func() { taken <- w.take(spin) }()
+		for range 3 { // calls without a job
+			for !w.asleep.CompareAndSwap(true, false) {
+				runtime.Gosched()
+			}
+			w.wake <- struct{}{}
+		}
+		want := &job{n: 1}
+		w.give(want)
+		if got := <-taken; got != want {
+			t.Fatalf("spin %v: the worker took %v", spin, got)
+		}
+	}
+}
+
 // BenchmarkRun is the time of a job of two tasks of 20 µs.
 func BenchmarkRun(b *testing.B) {
 	p := NewPool(2)
