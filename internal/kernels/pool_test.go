@@ -49,7 +49,12 @@ func TestLateCall(t *testing.T) {
 		go func() { taken <- w.take(spin) }()
 		for range 3 { // calls without a job
 			for !w.asleep.CompareAndSwap(true, false) {
-				runtime.Gosched()
+				select {
+				case got := <-taken:
+					t.Fatalf("spin %v: the worker took %v without being given a job", spin, got)
+				default:
+					runtime.Gosched()
+				}
 			}
 			w.wake <- struct{}{}
 		}
