@@ -5,6 +5,9 @@ import "math"
 // attTile is the number of queries and of keys in a tile: a multiple of 12 and of 32, as tileProduct asks.
 const attTile = 96
 
+// attGroup is how many tiles of queries at most share the keys and values that a task gathers. It does not affect results.
+const attGroup = 4
+
 // AttentionShape is the size of a multi-head self-attention. Its input qkv is [N][T][3*Heads*HeadDim]: for
 // each token the queries of all heads, then the keys, then the values. Its output is [N][T][Heads*HeadDim],
 // with a row stride that the caller chooses.
@@ -15,12 +18,12 @@ func (s AttentionShape) width() int { return (s.HeadDim + 31) / 32 * 32 }
 
 // Workspace returns how many floats of work memory Attention needs for each thread.
 func (s AttentionShape) Workspace() int {
-	return attTile * (4*s.width() + attTile + 3)
+	return attTile * (2*s.width() + attTile + attGroup*(2*s.width()+3))
 }
 
 // BackwardWorkspace returns how many floats of work memory AttentionBackward needs for each thread.
 func (s AttentionShape) BackwardWorkspace() int {
-	return attTile*(7*s.width()+2*attTile) + s.tiles()*attTile*(s.width()+1)
+	return attTile*(5*s.width()+2*attTile) + s.tiles()*attTile*(3*s.width()+1)
 }
 
 // tiles returns the number of tiles that T is cut into.
@@ -45,74 +48,113 @@ func attGather(tile, src []float32, rows, stride, dim, width int) {
 	}
 }
 
-// attTranspose sets dst [width][attTile] from src [attTile][width].
-func attTranspose(dst, src []float32, width int) {
-	for r := range attTile {
-		for i, v := range src[r*width:][:width] {
-			dst[i*attTile+r] = v
+// attTranspose sets dst [width][rows] from src [rows][width]; both are multiples of 16.
+func attTranspose(c *convKernels, dst, src []float32, rows, width int) {
+	for r := 0; r < rows; r += Block {
+		for i := 0; i < width; i += Block {
+			c.transpose(&dst[i*rows+r], &src[r*width+i], rows, width)
 		}
 	}
 }
+
+// attRows and attLanes return n rounded up to what a tile product takes of rows, and of columns.
+func attRows(n int) int  { return ceilDiv(n, 12) * 12 }
+func attLanes(n int) int { return ceilDiv(n, 32) * 32 }
 
 // Attention computes softmax(q k^T / sqrt(HeadDim)) v for every head, tile by tile with the online softmax
 // (Milakov and Gimelshein, 2018; Dao et al., FlashAttention, 2022), so that no T x T matrix exists. Row
 // (n, t) of the output starts at out[(n*T+t)*stride]. lse [N][Heads][T] gets the logarithm of each query's
 // sum of exponentials, for the backward pass. work holds Threads()*s.Workspace() floats.
 func (m *Machine) Attention(qkv []float32, s AttentionShape, out []float32, stride int, lse, work []float32) {
-	k := m.ewTable()
-	e, dim, w := s.Heads*s.HeadDim, s.HeadDim, s.width()
+	c, k, w := convKernelsFor(m.ISA), m.ewTable(), s.width()
 	tiles, per := s.tiles(), s.Workspace()
-	scale := float32(1 / math.Sqrt(float64(dim)))
-	m.Run(s.N*s.Heads*tiles, func(worker, i int) {
-		n, head, t0 := i/tiles/s.Heads, i/tiles%s.Heads, i%tiles*attTile
+	group := min(attGroup, max(1, s.N*s.Heads*tiles/(4*m.Threads())))
+	groups := ceilDiv(tiles, group)
+	m.Run(s.N*s.Heads*groups, func(worker, i int) {
+		head, first := i/groups, i%groups*group // head is counted through all samples
 		mem := work[worker*per:][:per]
-		q, keys, values, acc := attCarve(&mem, attTile*w), attCarve(&mem, attTile*w), attCarve(&mem, attTile*w), attCarve(&mem, attTile*w)
-		probs := attCarve(&mem, attTile*attTile)
-		best, sum, corr := attCarve(&mem, attTile), attCarve(&mem, attTile), attCarve(&mem, attTile)
-
-		base := qkv[n*s.T*3*e+head*dim:]
-		queries := min(attTile, s.T-t0)
-		attGather(keys, base[t0*3*e:], queries, 3*e, dim, w)
-		k.scale(keys, keys, scale)
-		attTranspose(q, keys, w)
-		clear(acc)
-		clear(sum)
-		for j := range best {
-			best[j] = float32(math.Inf(-1))
+		keys, values, probs := attCarve(&mem, attTile*w), attCarve(&mem, attTile*w), attCarve(&mem, attTile*attTile)
+		qs := make([]attQueryTile, 0, attGroup)
+		for t := first; t < min(first+group, tiles); t++ {
+			qs = append(qs, newAttQueryTile(c, k, qkv, s, head, t*attTile, keys, &mem))
 		}
-		// Scores have a row for each key: then lanes are queries and the softmax needs no sums across lanes.
-		score := tileProduct{m: attTile, n: attTile, k: dim, aRow: w, aCol: 1, b: attTile, c: attTile}
-		weigh := tileProduct{m: attTile, n: w, aRow: 1, aCol: attTile, b: w, c: w, add: 1}
+		e := s.Heads * s.HeadDim
+		base := qkv[head/s.Heads*s.T*3*e+head%s.Heads*s.HeadDim:]
 		for k0 := 0; k0 < s.T; k0 += attTile {
 			count := min(attTile, s.T-k0)
-			attGather(keys, base[k0*3*e+e:], count, 3*e, dim, w)
-			attGather(values, base[k0*3*e+2*e:], count, 3*e, dim, w)
-			k.tileProduct(probs, keys, q, &score)
-			k.softmaxTile(probs, best, sum, corr, count)
-			for j, f := range corr {
-				if f != 1 {
-					k.scale(acc[j*w:][:w], acc[j*w:][:w], f)
-				}
+			attGather(keys, base[k0*3*e+e:], count, 3*e, s.HeadDim, w)
+			attGather(values, base[k0*3*e+2*e:], count, 3*e, s.HeadDim, w)
+			for j := range qs {
+				qs[j].add(k, keys, values, probs, count)
 			}
-			weigh.k = count
-			k.tileProduct(acc, probs, values, &weigh)
 		}
-		for j := range queries {
-			lse[(n*s.Heads+head)*s.T+t0+j] = best[j] + float32(math.Log(float64(sum[j])))
-			row := out[(n*s.T+t0+j)*stride+head*dim:][:dim]
-			inv := 1 / sum[j]
-			for c, v := range acc[j*w:][:dim] {
-				row[c] = v * inv
-			}
+		for j := range qs {
+			qs[j].finish(out[(head/s.Heads*s.T+qs[j].first)*stride+head%s.Heads*s.HeadDim:], stride, lse[head*s.T+qs[j].first:])
 		}
 	})
+}
+
+// attQueryTile is a tile of queries on its way through the keys.
+type attQueryTile struct {
+	first, count    int // tokens
+	dim, w          int
+	score, weigh    tileProduct
+	q, acc          []float32 // queries, scaled, [w][lanes]; sums of values [attTile][w]
+	best, sum, corr []float32
+}
+
+// newAttQueryTile takes the queries from token first on. rows is scratch for a tile.
+func newAttQueryTile(c *convKernels, k *ewTable, qkv []float32, s AttentionShape, head, first int, rows []float32, mem *[]float32) attQueryTile {
+	w, e := s.width(), s.Heads*s.HeadDim
+	t := attQueryTile{first: first, count: min(attTile, s.T-first), dim: s.HeadDim, w: w}
+	lanes := attLanes(t.count)
+	// Scores have a row for each key: then lanes are queries and the softmax needs no sums across lanes.
+	t.score = tileProduct{n: lanes, k: s.HeadDim, aRow: w, aCol: 1, b: lanes, c: lanes}
+	t.weigh = tileProduct{m: attRows(t.count), n: w, aRow: 1, aCol: lanes, b: w, c: w, add: 1}
+	t.q, t.acc = attCarve(mem, attTile*w), attCarve(mem, attTile*w)
+	t.best, t.sum, t.corr = attCarve(mem, lanes), attCarve(mem, lanes), attCarve(mem, lanes)
+	attGather(rows, qkv[(head/s.Heads*s.T+first)*3*e+head%s.Heads*s.HeadDim:], t.count, 3*e, s.HeadDim, w)
+	k.scale(rows, rows, float32(1/math.Sqrt(float64(s.HeadDim))))
+	attTranspose(c, t.q, rows, lanes, w)
+	clear(t.acc)
+	clear(t.sum)
+	for j := range t.best {
+		t.best[j] = float32(math.Inf(-1))
+	}
+	return t
+}
+
+// add takes count keys and their values; probs is scratch.
+func (t *attQueryTile) add(k *ewTable, keys, values, probs []float32, count int) {
+	t.score.m, t.weigh.k = attRows(count), count
+	k.tileProduct(probs, keys, t.q, &t.score)
+	k.softmaxTile(probs, t.best, t.sum, t.corr, count)
+	for j, f := range t.corr[:t.count] {
+		if f != 1 {
+			row := t.acc[j*t.w:][:t.w]
+			k.scale(row, row, f)
+		}
+	}
+	k.tileProduct(t.acc, probs, values, &t.weigh)
+}
+
+// finish writes the output's rows, stride apart, and the log-sum-exp.
+func (t *attQueryTile) finish(out []float32, stride int, lse []float32) {
+	for j := range t.count {
+		lse[j] = t.best[j] + float32(math.Log(float64(t.sum[j])))
+		row := out[j*stride:][:t.dim]
+		inv := 1 / t.sum[j]
+		for c, v := range t.acc[j*t.w:][:t.dim] {
+			row[c] = v * inv
+		}
+	}
 }
 
 // AttentionBackward sets dqkv [N][T][3*Heads*HeadDim] to the gradient of Attention with respect to qkv. out
 // and lse are what Attention left, dout is the gradient of out and has its stride. Probabilities are
 // recomputed from lse. work holds Threads()*s.BackwardWorkspace() floats.
 func (m *Machine) AttentionBackward(qkv []float32, s AttentionShape, out, dout []float32, stride int, lse, dqkv, work []float32) {
-	b := attBackward{s, m.ewTable(), qkv, out, dout, stride, lse, dqkv}
+	b := attBackward{s, convKernelsFor(m.ISA), m.ewTable(), qkv, out, dout, stride, lse, dqkv}
 	per := s.BackwardWorkspace()
 	m.attentionTasks(s, func(worker, i int, keys, queries attSpan, wantKeys, wantQueries bool) {
 		b.run(i, keys, queries, wantKeys, wantQueries, work[worker*per:][:per])
@@ -141,6 +183,7 @@ func (m *Machine) attentionTasks(s AttentionShape, f func(worker, head int, keys
 // attBackward holds the arguments of AttentionBackward.
 type attBackward struct {
 	AttentionShape
+	c              *convKernels
 	k              *ewTable
 	qkv, out, dout []float32
 	stride         int
@@ -157,10 +200,10 @@ func (b *attBackward) run(i int, keySpan, querySpan attSpan, wantKeys, wantQueri
 	n, head := i/b.Heads, i%b.Heads
 	scale := float32(1 / math.Sqrt(float64(dim)))
 	keys, keysT, valuesT := attCarve(&mem, attTile*w), attCarve(&mem, attTile*w), attCarve(&mem, attTile*w)
-	q, g := attCarve(&mem, attTile*w), attCarve(&mem, attTile*w)
 	dk, dv := attCarve(&mem, attTile*w), attCarve(&mem, attTile*w)
 	probs, ds := attCarve(&mem, attTile*attTile), attCarve(&mem, attTile*attTile)
-	dq, delta := attCarve(&mem, b.tiles()*attTile*w), attCarve(&mem, b.tiles()*attTile)
+	all := b.tiles() * attTile
+	qs, gs, dq, delta := attCarve(&mem, all*w), attCarve(&mem, all*w), attCarve(&mem, all*w), attCarve(&mem, all)
 
 	base, dbase := b.qkv[n*b.T*3*e+head*dim:], b.dqkv[n*b.T*3*e+head*dim:]
 	outs, grads := b.out[n*b.T*b.stride+head*dim:], b.dout[n*b.T*b.stride+head*dim:]
@@ -173,25 +216,34 @@ func (b *attBackward) run(i int, keySpan, querySpan attSpan, wantKeys, wantQueri
 		}
 		delta[t] = d
 	}
-	score := tileProduct{m: attTile, n: attTile, k: dim, aRow: w, aCol: 1, b: attTile, c: attTile}
-	toKeys := tileProduct{m: attTile, n: w, aRow: 1, aCol: attTile, b: w, c: w}
-	toQueries := tileProduct{m: attTile, n: w, aRow: attTile, aCol: 1, b: w, c: w}
+	for t := querySpan.lo; t < querySpan.hi; t += attTile {
+		queries := min(attTile, b.T-t)
+		q := qs[t*w:][:attTile*w]
+		attGather(q, base[t*3*e:], queries, 3*e, dim, w)
+		b.k.scale(q, q, scale)
+		attGather(gs[t*w:][:attTile*w], grads[t*b.stride:], queries, b.stride, dim, w)
+	}
+	score := tileProduct{k: dim, aRow: w, aCol: 1}
+	toKeys := tileProduct{n: w, aRow: 1, b: w, c: w}
+	toQueries := tileProduct{n: w, aCol: 1, b: w, c: w}
 	for k0 := keySpan.lo; k0 < keySpan.hi; k0 += attTile {
 		count := min(attTile, b.T-k0)
+		lanes := attLanes(count)
 		attGather(keys, base[k0*3*e+2*e:], count, 3*e, dim, w)
-		attTranspose(valuesT, keys, w)
+		attTranspose(b.c, valuesT, keys, lanes, w)
 		attGather(keys, base[k0*3*e+e:], count, 3*e, dim, w)
-		attTranspose(keysT, keys, w)
-		toKeys.add = 0
+		attTranspose(b.c, keysT, keys, lanes, w)
+		score.n, score.b, score.c = lanes, lanes, lanes
+		toKeys.m, toKeys.aCol, toKeys.add = attRows(count), lanes, 0
+		toQueries.k, toQueries.aRow = count, lanes
 		for t0 := querySpan.lo; t0 < querySpan.hi; t0 += attTile {
 			queries := min(attTile, b.T-t0)
-			attGather(q, base[t0*3*e:], queries, 3*e, dim, w)
-			b.k.scale(q, q, scale)
-			attGather(g, grads[t0*b.stride:], queries, b.stride, dim, w)
+			q, g := qs[t0*w:], gs[t0*w:]
+			score.m = attRows(queries)
 			b.k.tileProduct(probs, q, keysT, &score)
 			b.k.tileProduct(ds, g, valuesT, &score)
 			for j := range queries {
-				b.k.softmaxBack(probs[j*attTile:][:attTile], ds[j*attTile:][:attTile], logs[t0+j], delta[t0+j])
+				b.k.softmaxBack(probs[j*lanes:][:lanes], ds[j*lanes:][:lanes], logs[t0+j], delta[t0+j])
 			}
 			if wantKeys {
 				toKeys.k = queries
@@ -200,7 +252,7 @@ func (b *attBackward) run(i int, keySpan, querySpan attSpan, wantKeys, wantQueri
 				toKeys.add = 1
 			}
 			if wantQueries {
-				toQueries.k = count
+				toQueries.m = score.m
 				b.k.tileProduct(dq[t0*w:], ds, keys, &toQueries)
 			}
 		}

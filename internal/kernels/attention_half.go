@@ -12,7 +12,6 @@ import (
 func (s AttentionShape) PairsFit() bool { return s.HeadDim%panelWidth == 0 }
 
 const (
-	attPanels = attTile / panelWidth  // panels of a tile's queries or keys
 	attPairs  = attTile / 2 * attTile // floats of a tile of pairs
 	attSquare = attTile * attTile     // floats of a tile of scores
 )
@@ -62,11 +61,11 @@ func (h *attHead) at(part, token int) int { return h.q + part*h.width + token*h.
 // rows is scratch for the tile.
 func (h *attHead) columns(dst, rows []float32, src Vec, at, count, step int) {
 	r := halvesOf(rows)[:attTile*h.HeadDim]
-	clear(r[count*h.HeadDim:])
+	clear(r[count*h.HeadDim : attLanes(count)*h.HeadDim])
 	for i := range count {
 		copy(r[i*h.HeadDim:][:h.HeadDim], src.Half[at+i*step:])
 	}
-	for p := range attPanels {
+	for p := range ceilDiv(count, panelWidth) {
 		h.c.packColumns(h.k, dst[p*h.HeadDim/2*panelWidth:], Vec{Half: r}, p*panelWidth*h.HeadDim, h.HeadDim, h.HeadDim, nil)
 	}
 }
@@ -78,23 +77,23 @@ func (h *attHead) pairs(dst []float32, src Vec, at, count, step int) {
 	}
 }
 
-// mixed packs the rows of a tile of scores: rows of attTile pairs.
-func (h *attHead) mixed(dst, scores []float32, rows int) {
-	for p := range attPanels {
-		h.c.packRows(dst[p*panelWidth:], attTile, Floats(scores), p*panelWidth, rows, attTile)
+// mixed packs the rows of a tile of scores: rows of as many pairs as they are long.
+func (h *attHead) mixed(dst, scores []float32, rows, lanes int) {
+	for p := 0; p < lanes; p += panelWidth {
+		h.c.packRows(dst[p:], lanes, Floats(scores), p, rows, lanes)
 	}
 }
 
-// scores computes for rows tokens of src their products with the tokens in panels, times scale: rows of attTile.
-func (h *attHead) scores(dst, panels []float32, src Vec, at, rows, step int, scale float32) {
-	for p := range attPanels {
+// scores computes for rows tokens of src their products with the tokens in panels, times scale: rows of lanes.
+func (h *attHead) scores(dst []float32, lanes int, panels []float32, src Vec, at, rows, step int, scale float32) {
+	for p := range lanes / panelWidth {
 		h.c.pairProduct(pairArgs{
 			A: unsafe.Pointer(&src.Half[at]), B: unsafe.Pointer(&panels[p*h.HeadDim/2*panelWidth]), C: unsafe.Pointer(&dst[p*panelWidth]),
-			Pairs: h.HeadDim / 2, ARow: 2 * step, ACol: 4, CRow: 4 * attTile,
+			Pairs: h.HeadDim / 2, ARow: 2 * step, ACol: 4, CRow: 4 * lanes,
 		}, rows)
 	}
 	if scale != 1 {
-		h.k.scale(dst[:rows*attTile], dst[:rows*attTile], scale)
+		h.k.scale(dst[:rows*lanes], dst[:rows*lanes], scale)
 	}
 }
 
@@ -131,7 +130,8 @@ func (m *Machine) AttentionHalf(qkv Vec, s AttentionShape, out Vec, lse, work []
 		mem := work[worker*per:][:per]
 		q, rows, values := attCarve(&mem, attTile*dim/2), attCarve(&mem, attTile*dim/2), attCarve(&mem, attTile*dim/2)
 		acc, probs, pairs := attCarve(&mem, attTile*dim), attCarve(&mem, attSquare), attCarve(&mem, attPairs)
-		best, sum, corr := attCarve(&mem, attTile), attCarve(&mem, attTile), attCarve(&mem, attTile)
+		lanes := attLanes(queries)
+		best, sum, corr := attCarve(&mem, lanes), attCarve(&mem, lanes), attCarve(&mem, lanes)
 		h.columns(q, rows, qkv, h.at(attQueries, t0), queries, h.step)
 		clear(acc)
 		clear(sum)
@@ -140,16 +140,16 @@ func (m *Machine) AttentionHalf(qkv Vec, s AttentionShape, out Vec, lse, work []
 		}
 		for k0 := 0; k0 < s.T; k0 += attTile {
 			count := min(attTile, s.T-k0)
-			h.scores(probs, q, qkv, h.at(attKeys, k0), count, h.step, scale)
+			h.scores(probs, lanes, q, qkv, h.at(attKeys, k0), count, h.step, scale)
 			h.k.softmaxTile(probs, best, sum, corr, count)
 			for j, f := range corr[:queries] {
 				if f != 1 {
 					h.k.scale(acc[j*dim:][:dim], acc[j*dim:][:dim], f)
 				}
 			}
-			h.mixed(pairs, probs, count)
+			h.mixed(pairs, probs, count, lanes)
 			h.pairs(values, qkv, h.at(attValues, k0), count, h.step)
-			h.weigh(acc, unsafe.Pointer(&pairs[0]), 4, 4*attTile, values, queries, count, pairAdd)
+			h.weigh(acc, unsafe.Pointer(&pairs[0]), 4, 4*lanes, values, queries, count, pairAdd)
 		}
 		for j := range queries {
 			lse[i/tiles*s.T+t0+j] = best[j] + float32(math.Log(float64(sum[j])))
@@ -193,6 +193,7 @@ func (b *attBackwardHalf) run(keySpan, querySpan attSpan, wantKeys, wantQueries 
 	}
 	for k0 := keySpan.lo; k0 < keySpan.hi; k0 += attTile {
 		count := min(attTile, b.T-k0)
+		lanes := attLanes(count)
 		b.columns(keysT, rows, b.qkv, b.at(attKeys, k0), count, b.step)
 		b.columns(valuesT, rows, b.qkv, b.at(attValues, k0), count, b.step)
 		b.pairs(keys, b.qkv, b.at(attKeys, k0), count, b.step)
@@ -202,25 +203,25 @@ func (b *attBackwardHalf) run(keySpan, querySpan attSpan, wantKeys, wantQueries 
 		}
 		for t0 := querySpan.lo; t0 < querySpan.hi; t0 += attTile {
 			queries := min(attTile, b.T-t0)
-			b.scores(probs, keysT, b.qkv, b.at(attQueries, t0), queries, b.step, scale)
-			b.scores(ds, valuesT, b.dout, b.out+t0*b.width, queries, b.width, 1)
+			b.scores(probs, lanes, keysT, b.qkv, b.at(attQueries, t0), queries, b.step, scale)
+			b.scores(ds, lanes, valuesT, b.dout, b.out+t0*b.width, queries, b.width, 1)
 			for j := range queries {
-				row := ds[j*attTile:][:attTile]
-				b.k.softmaxBack(probs[j*attTile:][:attTile], row, b.lse[t0+j], delta[t0+j])
+				row := ds[j*lanes:][:lanes]
+				b.k.softmaxBack(probs[j*lanes:][:lanes], row, b.lse[t0+j], delta[t0+j])
 				clear(row[count:])
 			}
 			if wantKeys {
-				b.mixed(probPairs, probs, queries)
-				b.mixed(dsPairs, ds, queries)
+				b.mixed(probPairs, probs, queries, lanes)
+				b.mixed(dsPairs, ds, queries, lanes)
 				b.pairs(q, b.qkv, b.at(attQueries, t0), queries, b.step)
 				b.pairs(g, b.dout, b.out+t0*b.width, queries, b.width)
-				b.weigh(dv, unsafe.Pointer(&probPairs[0]), 4, 4*attTile, g, count, queries, keyMode)
-				b.weigh(dk, unsafe.Pointer(&dsPairs[0]), 4, 4*attTile, q, count, queries, keyMode)
+				b.weigh(dv, unsafe.Pointer(&probPairs[0]), 4, 4*lanes, g, count, queries, keyMode)
+				b.weigh(dk, unsafe.Pointer(&dsPairs[0]), 4, 4*lanes, q, count, queries, keyMode)
 				keyMode = pairAdd
 			}
 			if wantQueries {
-				b.k.narrow(halvesOf(dsRows)[:queries*attTile], ds[:queries*attTile])
-				b.weigh(dq[t0*dim:], unsafe.Pointer(&dsRows[0]), 2*attTile, 4, keys, queries, count, queryMode)
+				b.k.narrow(halvesOf(dsRows)[:queries*lanes], ds[:queries*lanes])
+				b.weigh(dq[t0*dim:], unsafe.Pointer(&dsRows[0]), 2*lanes, 4, keys, queries, count, queryMode)
 			}
 		}
 		if wantKeys {
