@@ -198,21 +198,6 @@ func (m *Machine) ColumnSum(x Vec, rows, cols int, out []float32) {
 	}
 }
 
-// AddBias sets y = x + bias for each row of x [rows][cols], clamped at zero when relu is set. y may be x.
-func (m *Machine) AddBias(x []float32, rows, cols int, bias []float32, relu bool, y []float32) {
-	k := m.ewTable()
-	floor := floorOf(relu)
-	whole := cols / Block * Block
-	per := max(1, ewSpan*Block/max(1, cols))
-	m.Run((rows+per-1)/per, func(_, i int) {
-		for r := i * per; r < min(rows, (i+1)*per); r++ {
-			xs, ys := x[r*cols:][:cols], y[r*cols:][:cols]
-			k.add(ys[:whole], xs[:whole], bias[:whole], floor, false)
-			ewAdd(ys[whole:], xs[whole:], bias[whole:cols], floor, false)
-		}
-	})
-}
-
 // splitmix64 is the mixing function of Steele, Lea and Flood, "Fast splittable pseudorandom number
 // generators" (2014).
 func splitmix64(z uint64) uint64 {

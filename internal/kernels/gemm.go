@@ -2,106 +2,147 @@ package kernels
 
 import "unsafe"
 
-// GEMM blocking: a task packs gemmDepth x gemmCols of op(B) into panels that stay in the second-level cache
-// and takes the rows of op(A) tile by tile. gemmDepth also fixes the order of the sums.
+// GEMM blocking. gemmDepth is how much of the inner dimension is summed up at a time; it fixes the order of the sums. A
+// task takes gemmRows rows, tile by tile, and gemmPanels panels of packed B, which stay in the second-level cache.
 const (
-	gemmDepth = 384
-	gemmCols  = 384
-	gemmPad   = Block // keeps rows of a packed A tile off one cache set
+	gemmDepth  = 384
+	gemmRows   = 48
+	gemmPanels = 6
+	gemmPad    = Block // keeps rows of packed A off one cache set
 )
 
-const (
-	gemmAFloats    = Block * (gemmDepth + gemmPad) // a tile, or the 16 rows of a transposed block
-	gemmBFloats    = gemmDepth * gemmCols
-	gemmCFloats    = maxTileRows * panelWidth
-	gemmTaskFloats = gemmAFloats + gemmBFloats + gemmCFloats + gatherTapFloats
-)
+// gemmTaskFloats is the memory of a worker: what the kernel reads of A, and a tile of C whose width is no multiple of 16.
+const gemmTaskFloats = gatherTapFloats + maxTileRows*panelWidth
 
-// GEMMWorkspace returns the floats of workspace that GEMM needs.
-func (m *Machine) GEMMWorkspace(transA, transB bool, M, N, K int) int {
-	return m.Threads()*gemmTaskFloats + Block
+// GEMM is a product C = op(A) op(B) plus Bias of row-major matrices, C[M][N] with rows LDC floats apart. op(A) is A[M][K]
+// or, with TransA, the transpose of A[K][M]; likewise op(B) is B[K][N] or the transpose of B[N][K]. Bias has a value for
+// each column, or is nil.
+type GEMM struct {
+	TransA, TransB bool
+	M, N, K        int
+	A, B, C, Bias  []float32
+	LDA, LDB, LDC  int
 }
 
-// GEMM computes C = op(A) op(B), or C += op(A) op(B) when accumulate is set, for row-major C[M][N] with rows
-// ldc floats apart. op(A) is A[M][K] or, with transA, the transpose of A[K][M]; likewise op(B) is B[K][N] or
-// the transpose of B[N][K]. A row of C is the same to the last bit whatever M is.
-func (m *Machine) GEMM(transA, transB bool, M, N, K int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, accumulate bool, ws []float32) {
-	if M == 0 || N == 0 {
+// GEMMWorkspace returns the floats of workspace that GEMM needs; it takes the sizes of g alone.
+func (m *Machine) GEMMWorkspace(g GEMM) int {
+	return min(gemmDepth, g.depthOf(g.K))*ceilDiv(g.N, Block)*Block + g.packedA() + m.Threads()*gemmTaskFloats + 3*Block
+}
+
+// depthOf rounds a part of the inner dimension up to what the kernel takes.
+func (g *GEMM) depthOf(k int) int { return ceilDiv(k, Block) * Block }
+
+// packsA says whether A is read from a copy: where it is transposed, or has rows that the kernel would read past or whose
+// parts are so far apart that they meet in one set of the first cache.
+func (g *GEMM) packsA() bool { return g.TransA || g.K%Block != 0 || g.LDA > gemmDepth }
+
+// packedA is the size of that copy.
+func (g *GEMM) packedA() int {
+	if !g.packsA() {
+		return 0
+	}
+	return ceilDiv(g.M, Block) * Block * (min(gemmDepth, g.depthOf(g.K)) + gemmPad)
+}
+
+// GEMM computes a product. A row of C is the same to the last bit whatever M is.
+func (m *Machine) GEMM(product GEMM, ws []float32) {
+	if product.M == 0 || product.N == 0 {
 		return
 	}
-	g := &gemm{
-		transA: transA, transB: transB, m: M, n: N, k: K, a: a, lda: lda, b: b, ldb: ldb, c: c, ldc: ldc,
-		accumulate: accumulate, kernels: convKernelsFor(m.ISA),
+	g := &gemmRun{GEMM: product, kernels: convKernelsFor(m.ISA), add: m.ewTable().add}
+	g.pb, ws = takeAligned(ws, min(gemmDepth, g.depthOf(g.K))*ceilDiv(g.N, Block)*Block)
+	g.pa, ws = takeAligned(ws, g.packedA())
+	tasks := alignedSlice[float32](ws, m.Threads()*gemmTaskFloats)
+	panels := ceilDiv(g.N, panelWidth)
+	blocks := 0 // of 16 rows of packed A
+	if g.packsA() {
+		blocks = ceilDiv(g.M, Block)
 	}
-	rows, cols := g.split(3 * m.Threads())
-	mTasks, nTasks := ceilDiv(M, rows), ceilDiv(N, cols)
-	all := alignedSlice[float32](ws, m.Threads()*gemmTaskFloats)
-	m.Run(mTasks*nTasks, func(worker, i int) {
-		i0, j0 := i%mTasks*rows, i/mTasks*cols
-		g.task(all[worker*gemmTaskFloats:][:gemmTaskFloats], i0, min(i0+rows, M), j0, min(j0+cols, N))
-	})
-}
-
-type gemm struct {
-	transA, transB bool
-	m, n, k        int
-	a, b, c        []float32
-	lda, ldb, ldc  int
-	accumulate     bool
-	kernels        *convKernels
-}
-
-// split chooses how many rows and columns a task takes so that there are at least target tasks where the
-// matrix allows it. It does not affect results.
-func (g *gemm) split(target int) (rows, cols int) {
-	tile := g.kernels.tiles[0]
-	rows, cols = g.m, min(gemmCols, ceilDiv(g.n, panelWidth)*panelWidth)
-	for ceilDiv(g.m, rows)*ceilDiv(g.n, cols) < target {
-		switch {
-		case rows >= 16*maxTileRows:
-			rows = ceilDiv(ceilDiv(rows, 2), tile) * tile
-		case cols > panelWidth:
-			cols = ceilDiv(cols/2, panelWidth) * panelWidth
-		default:
-			return rows, cols
-		}
+	chunks := ceilDiv(g.M, gemmRows)
+	group := min(gemmPanels, max(1, panels*chunks/(8*m.Threads()))) // panels of a task
+	for first := true; first || g.k0 < g.K; first = false {
+		g.kn = min(gemmDepth, g.K-g.k0)
+		m.Run(panels+blocks, func(_, i int) {
+			if i < panels {
+				g.packB(i)
+			} else {
+				g.packA((i - panels) * Block)
+			}
+		})
+		m.Run(chunks*ceilDiv(panels, group), func(worker, i int) {
+			row, panel := i%chunks*gemmRows, i/chunks*group
+			g.task(tasks[worker*gemmTaskFloats:][:gemmTaskFloats], row, min(row+gemmRows, g.M), panel, min(panel+group, panels))
+		})
+		g.k0 += gemmDepth
 	}
-	return rows, cols
 }
 
-// task computes C[i0:i1][j0:j1].
-func (g *gemm) task(ws []float32, i0, i1, j0, j1 int) {
+// gemmRun is a product under way: elements [k0, k0+kn) of the inner dimension.
+type gemmRun struct {
+	GEMM
+	kernels *convKernels
+	add     func(y, a, b []float32, floor float32, stream bool)
+	k0, kn  int
+	pa, pb  []float32 // rows of A depthOf(kn)+gemmPad apart; panels of B
+}
+
+// rowsOfA returns the part of A's rows from i on that is multiplied, and the floats between rows.
+func (g *gemmRun) rowsOfA(i int) (rows unsafe.Pointer, stride int) {
+	if !g.packsA() {
+		return unsafe.Pointer(&g.A[i*g.LDA+g.k0]), g.LDA
+	}
+	stride = g.depthOf(g.kn) + gemmPad
+	return unsafe.Pointer(&g.pa[i*stride]), stride
+}
+
+// task adds to C[i0:i1] and the given panels.
+func (g *gemmRun) task(ws []float32, i0, i1, panel, end int) {
 	tab := (*gatherTap)(unsafe.Pointer(&ws[0]))
-	pa := ws[gatherTapFloats:][:gemmAFloats]
-	pb := ws[gatherTapFloats+gemmAFloats:][:gemmBFloats]
-	pc := ws[gatherTapFloats+gemmAFloats+gemmBFloats:][:gemmCFloats]
+	pc := ws[gatherTapFloats:]
 	*tab = gatherTap{}
-	if g.k == 0 && !g.accumulate {
-		for i := i0; i < i1; i++ {
-			clear(g.c[i*g.ldc+j0 : i*g.ldc+j1])
-		}
-	}
-	for k0 := 0; k0 < g.k; k0 += gemmDepth {
-		kn := min(gemmDepth, g.k-k0)
-		blocks := ceilDiv(kn, Block)
-		g.packB(pb, k0, kn, j0, j1)
-		for i := i0; i < i1; i += g.kernels.tiles[0] {
-			n := min(g.kernels.tiles[0], i1-i)
-			rows := g.kernels.tileFor(n)
-			g.packA(pa, i, n, k0, kn)
-			args := gatherArgs{X: unsafe.Pointer(&pa[0]), Tab: unsafe.Pointer(tab), Taps: 1, InBlocks: blocks, XStep: Block * 4}
+	depth := g.depthOf(g.kn)
+	for i := i0; i < i1; i += g.kernels.tiles[0] {
+		n := min(g.kernels.tiles[0], i1-i)
+		rows := g.kernels.tileFor(n)
+		args := gatherArgs{Tab: unsafe.Pointer(tab), Taps: 1, InBlocks: depth / Block, XStep: Block * 4}
+		if depth > 0 {
+			x, stride := g.rowsOfA(i)
+			args.X = x
 			for r := range rows { // rows beyond n repeat the last one
-				tab.Row[r] = min(r, n-1) * (gemmDepth + gemmPad) * 4
+				tab.Row[r] = min(r, n-1) * stride * 4
 			}
-			for j := j0; j < j1; j += panelWidth {
-				g.panel(args, pb[(j-j0)*blocks*Block:], pc, rows, n, i, j, min(panelWidth, j1-j), k0 > 0 || g.accumulate)
+		}
+		for p := panel; p < end; p++ {
+			j := p * panelWidth
+			width := min(panelWidth, g.N-j)
+			if depth > 0 {
+				g.panel(args, g.pb[j*depth:], pc, rows, n, i, j, width)
 			}
+		}
+		last := g.k0+gemmDepth >= g.K
+		for r := range n {
+			g.finish(g.C[(i+r)*g.LDC:][panel*panelWidth:min(end*panelWidth, g.N)], panel*panelWidth, last)
 		}
 	}
 }
 
-// panel computes one tile of n rows and width columns of C.
-func (g *gemm) panel(a gatherArgs, pb, pc []float32, rows, n, i, j, width int, accumulate bool) {
+// finish adds the bias to part of a row of C, from column j on, behind the last part of the sums.
+func (g *gemmRun) finish(row []float32, j int, last bool) {
+	if g.K == 0 {
+		clear(row)
+	}
+	if g.Bias == nil || !last {
+		return
+	}
+	bias, whole := g.Bias[j:], len(row)/Block*Block
+	g.add(row[:whole], row[:whole], bias[:whole], floorOf(false), false)
+	for i := whole; i < len(row); i++ {
+		row[i] += bias[i]
+	}
+}
+
+// panel adds to one tile of n rows and width columns of C.
+func (g *gemmRun) panel(a gatherArgs, pb, pc []float32, rows, n, i, j, width int) {
 	wide := width > Block
 	a.W = unsafe.Pointer(&pb[0])
 	a.WStep = Block * Block * 4
@@ -110,12 +151,12 @@ func (g *gemm) panel(a gatherArgs, pb, pc []float32, rows, n, i, j, width int, a
 	}
 	a.YBlock = Block * 4
 	if width%Block == 0 {
-		a.Y = unsafe.Pointer(&g.c[i*g.ldc+j])
-		if accumulate {
+		a.Y = unsafe.Pointer(&g.C[i*g.LDC+j])
+		if g.k0 > 0 {
 			a.Acc = 1
 		}
 		for r := range rows {
-			a.YOff[r] = min(r, n-1) * g.ldc * 4
+			a.YOff[r] = min(r, n-1) * g.LDC * 4
 		}
 		g.kernels.gather(&a, rows, wide)
 		return
@@ -126,8 +167,8 @@ func (g *gemm) panel(a gatherArgs, pb, pc []float32, rows, n, i, j, width int, a
 	}
 	g.kernels.gather(&a, rows, wide)
 	for r := range n {
-		to, from := g.c[(i+r)*g.ldc+j:][:width], pc[r*panelWidth:][:width]
-		if !accumulate {
+		to, from := g.C[(i+r)*g.LDC+j:][:width], pc[r*panelWidth:][:width]
+		if g.k0 == 0 {
 			copy(to, from)
 			continue
 		}
@@ -137,62 +178,62 @@ func (g *gemm) panel(a gatherArgs, pb, pc []float32, rows, n, i, j, width int, a
 	}
 }
 
-// packA copies op(A)[i:i+n][k0:k0+kn] into rows gemmDepth+gemmPad apart, zeros up to a multiple of 16.
-func (g *gemm) packA(dst []float32, i, n, k0, kn int) {
-	const ld = gemmDepth + gemmPad
-	end := ceilDiv(kn, Block) * Block
+// packA copies 16 rows of op(A), zeros up to a multiple of 16.
+func (g *gemmRun) packA(i int) {
+	depth := g.depthOf(g.kn)
+	ld := depth + gemmPad
+	n := min(Block, g.M-i)
+	dst := g.pa[i*ld:][:n*ld]
 	k := 0
-	if g.transA && i+Block <= g.m {
-		for ; k+Block <= kn; k += Block {
-			g.kernels.transpose(&dst[k], &g.a[(k0+k)*g.lda+i], ld, g.lda)
+	if g.TransA && n == Block {
+		for ; k+Block <= g.kn; k += Block {
+			g.kernels.transpose(&dst[k], &g.A[(g.k0+k)*g.LDA+i], ld, g.LDA)
 		}
 	}
 	for r := range n {
-		row := dst[r*ld:][:end]
-		if !g.transA {
-			copy(row, g.a[(i+r)*g.lda+k0:][:kn])
+		row := dst[r*ld:][:depth]
+		if !g.TransA {
+			copy(row, g.A[(i+r)*g.LDA+g.k0:][:g.kn])
 		} else {
-			for p := k; p < kn; p++ {
-				row[p] = g.a[(k0+p)*g.lda+i+r]
+			for p := k; p < g.kn; p++ {
+				row[p] = g.A[(g.k0+p)*g.LDA+i+r]
 			}
 		}
-		clear(row[kn:])
+		clear(row[g.kn:])
 	}
 }
 
-// packB writes op(B)[k0:k0+kn][j0:j1] as panels [k][32] (the last one [k][16] if it fits), zeros where the
-// matrix ends and up to a multiple of 16 rows.
-func (g *gemm) packB(dst []float32, k0, kn, j0, j1 int) {
-	depth := ceilDiv(kn, Block) * Block
-	for j := j0; j < j1; j += panelWidth {
-		cols := min(panelWidth, j1-j)
-		width := ceilDiv(cols, Block) * Block
-		panel := dst[(j-j0)*depth:][:depth*width]
-		if cols < width {
-			clear(panel)
-		}
-		clear(panel[kn*width:])
-		if !g.transB {
-			for k := range kn {
-				copy(panel[k*width:][:cols], g.b[(k0+k)*g.ldb+j:][:cols])
-			}
-			continue
-		}
-		g.packTransposed(panel, width, k0, kn, j, cols)
+// packB writes a panel of op(B): rows of 32 columns (of 16 the last one, if it fits), zeros where the matrix ends and up
+// to a multiple of 16 rows.
+func (g *gemmRun) packB(i int) {
+	depth, j := g.depthOf(g.kn), i*panelWidth
+	cols := min(panelWidth, g.N-j)
+	width := ceilDiv(cols, Block) * Block
+	panel := g.pb[j*depth:][:depth*width]
+	if cols < width {
+		clear(panel)
+	}
+	clear(panel[g.kn*width:])
+	if g.TransB {
+		g.packTransposed(panel, width, j, cols)
+		return
+	}
+	for k := range g.kn {
+		copy(panel[k*width:][:cols], g.B[(g.k0+k)*g.LDB+j:][:cols])
 	}
 }
 
-func (g *gemm) packTransposed(panel []float32, width, k0, kn, j, cols int) {
+func (g *gemmRun) packTransposed(panel []float32, width, j, cols int) {
 	for c := 0; c < cols; c += Block {
 		k := 0
 		if c+Block <= cols {
-			for ; k+Block <= kn; k += Block {
-				g.kernels.transpose(&panel[k*width+c], &g.b[(j+c)*g.ldb+k0+k], width, g.ldb)
+			for ; k+Block <= g.kn; k += Block {
+				g.kernels.transpose(&panel[k*width+c], &g.B[(j+c)*g.LDB+g.k0+k], width, g.LDB)
 			}
 		}
 		for l := c; l < min(c+Block, cols); l++ {
-			for r := k; r < kn; r++ {
-				panel[r*width+l] = g.b[(j+l)*g.ldb+k0+r]
+			for r := k; r < g.kn; r++ {
+				panel[r*width+l] = g.B[(j+l)*g.LDB+g.k0+r]
 			}
 		}
 	}

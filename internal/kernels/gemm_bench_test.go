@@ -16,6 +16,7 @@ func BenchmarkGEMM(b *testing.B) {
 		{m: 64, n: 512, k: 2048, transB: true},
 		{m: 1177, n: 384, k: 384, transB: true},
 		{m: 1177, n: 1536, k: 384, transB: true},
+		{m: 1177, n: 384, k: 1536, transB: true},
 		{m: 2354, n: 768, k: 3072, transB: true},
 		{m: 1024, n: 1024, k: 1024},
 		{m: 768, n: 3072, k: 1177, transA: true},
@@ -28,11 +29,12 @@ func BenchmarkGEMM(b *testing.B) {
 			ldb = s.k
 		}
 		a, w, c := randomSlice(r, s.m*s.k), randomSlice(r, s.n*s.k), make([]float32, s.m*s.n)
-		ws := make([]float32, m.GEMMWorkspace(s.transA, s.transB, s.m, s.n, s.k))
+		g := GEMM{TransA: s.transA, TransB: s.transB, M: s.m, N: s.n, K: s.k, A: a, B: w, C: c, LDA: lda, LDB: ldb, LDC: s.n}
+		ws := make([]float32, m.GEMMWorkspace(g))
 		b.Run(fmt.Sprintf("%dx%dx%d/%v%v", s.m, s.n, s.k, s.transA, s.transB), func(b *testing.B) {
 			start := processTime()
 			for b.Loop() {
-				m.GEMM(s.transA, s.transB, s.m, s.n, s.k, a, lda, w, ldb, c, s.n, false, ws)
+				m.GEMM(g, ws)
 			}
 			reportGFLOPS(b, 2*float64(s.m)*float64(s.n)*float64(s.k), start)
 		})

@@ -10,7 +10,7 @@ import (
 type gemmCase struct {
 	transA, transB bool
 	m, n, k        int
-	accumulate     bool
+	bias           bool
 }
 
 func TestGEMM(t *testing.T) {
@@ -25,11 +25,12 @@ func TestGEMM(t *testing.T) {
 		{m: 7, n: 420, k: 800},
 		{m: 3, n: 5, k: 0},
 		{m: 31, n: 95, k: 385},
+		{m: 100, n: 1000, k: 784},
 	}
 	for _, size := range sizes {
 		for variant := range 8 {
 			c := size
-			c.transA, c.transB, c.accumulate = variant&1 != 0, variant&2 != 0, variant&4 != 0
+			c.transA, c.transB, c.bias = variant&1 != 0, variant&2 != 0, variant&4 != 0
 			t.Run(fmt.Sprintf("%+v", c), c.check)
 		}
 	}
@@ -49,6 +50,11 @@ func (c gemmCase) check(t *testing.T) {
 		bLen = c.n * ldb
 	}
 	a, b, c0 := randomSlice(r, aLen), randomSlice(r, bLen), randomSlice(r, c.m*ldc)
+	bias := randomSlice(r, c.n)
+	product := GEMM{TransA: c.transA, TransB: c.transB, M: c.m, N: c.n, K: c.k, A: a, B: b, LDA: lda, LDB: ldb, LDC: ldc}
+	if c.bias {
+		product.Bias = bias
+	}
 	at := func(i, k int) float64 {
 		if c.transA {
 			return float64(a[k*lda+i])
@@ -68,8 +74,8 @@ func (c gemmCase) check(t *testing.T) {
 	for i := range c.m {
 		for j := range c.n {
 			sum := 0.0
-			if c.accumulate {
-				sum = want[i*ldc+j]
+			if c.bias {
+				sum = float64(bias[j])
 			}
 			for k := range c.k {
 				sum += at(i, k) * bt(k, j)
@@ -82,7 +88,8 @@ func (c gemmCase) check(t *testing.T) {
 		for _, threads := range []int{1, 2, 3, 7} {
 			m := testMachine(t, isa, threads)
 			got := slices.Clone(c0)
-			m.GEMM(c.transA, c.transB, c.m, c.n, c.k, a, lda, b, ldb, got, ldc, c.accumulate, filled(m.GEMMWorkspace(c.transA, c.transB, c.m, c.n, c.k)))
+			product.C = got
+			m.GEMM(product, filled(m.GEMMWorkspace(product)))
 			if threads == 1 {
 				checkClose(t, isa.String(), got, want, 1e-5)
 				first = got
@@ -93,12 +100,14 @@ func (c gemmCase) check(t *testing.T) {
 		// A single row, as a matrix of its own, gives the same bits.
 		m := testMachine(t, isa, 2)
 		row := c.m / 2
-		rowA := a[min(row, len(a)):]
+		single := product
+		single.M, single.A = 1, a[min(row, len(a)):]
 		if !c.transA {
-			rowA = a[row*lda:]
+			single.A = a[row*lda:]
 		}
 		got := slices.Clone(c0[row*ldc:][:ldc])
-		m.GEMM(c.transA, c.transB, 1, c.n, c.k, rowA, lda, b, ldb, got, ldc, c.accumulate, filled(m.GEMMWorkspace(c.transA, c.transB, 1, c.n, c.k)))
+		single.C = got
+		m.GEMM(single, filled(m.GEMMWorkspace(single)))
 		if !slices.Equal(got, first[row*ldc:][:ldc]) {
 			t.Errorf("%v: row %d depends on the number of rows", isa, row)
 		}

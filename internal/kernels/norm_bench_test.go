@@ -24,7 +24,6 @@ func BenchmarkTokens(b *testing.B) {
 		{"GELU", 8 * size, func(m *Machine) { m.GELU(Floats(x), Floats(y)) }},
 		{"GELUBackward", 12 * size, func(m *Machine) { m.GELUBackward(Floats(x), Floats(dy), Floats(y)) }},
 		{"ColumnSum", 4 * size, func(m *Machine) { m.ColumnSum(Floats(x), rows, 4*e, y) }},
-		{"AddBias", 8 * size, func(m *Machine) { m.AddBias(x, rows, 4*e, x, false, y) }},
 	} {
 		b.Run(c.name, func(b *testing.B) { benchMachines(b, c.bytes, c.f) })
 	}

@@ -79,32 +79,29 @@ func widen(x []float32) []float64 {
 // linearKernel binds linear layers to matrix products.
 func (d *Device) linearKernel(op graph.Op, in []engine.Layout) (run, int) {
 	m := d.m
-	rowsCols := func(l engine.Layout) (int, int) {
-		s := l.Type.Shape
-		return l.Type.Elements() / s[len(s)-1], s[len(s)-1]
+	product := func(g kernels.GEMM, bias bool) (run, int) { // of the inputs, plus the third with bias
+		return func(a *args) {
+			g := g
+			g.A, g.B, g.C = a.in[0].F32, a.in[1].F32, a.out[0].F32
+			if bias {
+				g.Bias = a.in[2].F32
+			}
+			m.GEMM(g, a.work)
+		}, m.GEMMWorkspace(g)
 	}
 	switch op.(type) {
 	case ops.Linear: // (rows, I)·(O, I)ᵀ
-		rows, i := rowsCols(in[0])
-		o := in[1].Type.Shape[0]
-		return func(a *args) {
-			m.GEMM(false, true, rows, o, i, a.in[0].F32, i, a.in[1].F32, i, a.out[0].F32, o, false, a.work)
-			m.AddBias(a.out[0].F32, rows, o, a.in[2].F32, false, a.out[0].F32)
-		}, m.GEMMWorkspace(false, true, rows, o, i)
+		rows, i, o := linearSizes(op, in)
+		return product(kernels.GEMM{TransB: true, M: rows, N: o, K: i, LDA: i, LDB: i, LDC: o}, true)
 	case ops.LinearBackwardData: // (rows, O)·(O, I)
-		rows, o := rowsCols(in[0])
-		i := in[1].Type.Elements() / o
-		return func(a *args) {
-			m.GEMM(false, false, rows, i, o, a.in[0].F32, o, a.in[1].F32, i, a.out[0].F32, i, false, a.work)
-		}, m.GEMMWorkspace(false, false, rows, i, o)
+		rows, i, o := linearSizes(op, in)
+		return product(kernels.GEMM{M: rows, N: i, K: o, LDA: o, LDB: i, LDC: i}, false)
 	case ops.LinearBackwardWeights: // (rows, O)ᵀ·(rows, I)
-		rows, o := rowsCols(in[0])
-		i := in[1].Type.Elements() / rows
-		return func(a *args) {
-			m.GEMM(true, false, o, i, rows, a.in[0].F32, o, a.in[1].F32, i, a.out[0].F32, i, false, a.work)
-		}, m.GEMMWorkspace(true, false, o, i, rows)
+		rows, i, o := linearSizes(op, in)
+		return product(kernels.GEMM{TransA: true, M: o, N: i, K: rows, LDA: o, LDB: i, LDC: i}, false)
 	case ops.ColumnSum:
-		rows, o := rowsCols(in[0])
+		o := in[0].Type.Shape[len(in[0].Type.Shape)-1]
+		rows := in[0].Type.Elements() / o
 		return func(a *args) { m.ColumnSum(a.in[0], rows, o, a.out[0].F32) }, 0
 	case ops.SumSamples:
 		n := in[0].Type.Shape[0]
