@@ -15485,7 +15485,7 @@ row:
 	RET
 
 // func transposeAVX2(dst *float32, src *float32, dstStride int, srcStride int)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·transposeAVX2(SB), NOSPLIT, $0-32
 	MOVQ        dst+0(FP), AX
 	MOVQ        src+8(FP), CX
@@ -15493,6 +15493,40 @@ TEXT ·transposeAVX2(SB), NOSPLIT, $0-32
 	MOVQ        srcStride+24(FP), BX
 	SHLQ        $0x02, DX
 	SHLQ        $0x02, BX
+	LEAQ        (CX)(BX*8), SI
+	LEAQ        (SI)(BX*8), SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
+	PREFETCHT1  (SI)
+	ADDQ        BX, SI
 	MOVQ        CX, SI
 	LEAQ        (CX)(BX*4), DI
 	LEAQ        (SI)(BX*1), R8

@@ -16,6 +16,7 @@ type gatherPlan struct {
 	classes             []gatherClass // those that see at least one tap
 	blank               bool          // some voxels see no tap: their rows are zero
 	usedTaps            []int         // taps that some voxel sees
+	lists               []tapList     // of the used taps, where the gather goes tap by tap
 	// sampleInner orders rows by voxel first and sample second: on small maps the rows of a tile then lie at
 	// the same voxel, and taps that see only padding are skipped.
 	sampleInner bool
@@ -80,6 +81,7 @@ func (g *gatherPlan) fill(in [3]int, at func(axis, o, t int) (int, bool)) {
 	g.taps = volume3(g.kernel)
 	g.outVoxels = volume3(g.out)
 	g.sampleInner = g.outVoxels <= smallMap
+	var pairs, inside [3]int
 	scale := [3]int{in[1] * in[2] * Block * 4, in[2] * Block * 4, Block * 4}
 	for i, k := range g.kernel {
 		g.offset[i] = make([]int, g.out[i]*k)
@@ -87,10 +89,14 @@ func (g *gatherPlan) fill(in [3]int, at func(axis, o, t int) (int, bool)) {
 		for o := range g.out[i] {
 			for t := range k {
 				p, ok := at(i, o, t)
+				if ok {
+					pairs[i]++
+				}
 				if !ok || p < 0 || p >= in[i] {
 					g.offset[i][o*k+t] = outside
 					continue
 				}
+				inside[i]++
 				g.offset[i][o*k+t] = p * scale[i]
 				g.valid[i][o] |= 1 << t
 			}
@@ -100,6 +106,7 @@ func (g *gatherPlan) fill(in [3]int, at func(axis, o, t int) (int, bool)) {
 		}
 	}
 	g.prune()
+	g.listTaps(pairs, inside)
 }
 
 // prune drops the classes that see no tap and finds the taps that are used.
@@ -170,11 +177,20 @@ func (g *gatherPlan) chunkBlocks() int {
 	return ceilDiv(g.inBlocks, ceilDiv(g.inBlocks, n)) // equal chunks
 }
 
-func (g *gatherPlan) chunkFloats() int { return g.chunkBlocks() * g.taps * Block * panelWidth }
+func (g *gatherPlan) chunkFloats() int {
+	if g.lists != nil {
+		return g.tapChunk() * Block * panelWidth
+	}
+	return g.chunkBlocks() * g.taps * Block * panelWidth
+}
 
 func (m *Machine) runGather(r *gatherRun, ws []float32) {
-	r.panels = ceilDiv(r.outBlocks, 2)
 	r.tab = alignedSlice[gatherTap](ws, m.Threads()*(r.taps+1))
+	if r.lists != nil {
+		m.runTaps(r)
+		return
+	}
+	r.panels = ceilDiv(r.outBlocks, 2)
 	r.chunk = r.chunkBlocks()
 	r.groupPanels = max(1, min(r.panels, wholeBytes/4/r.chunkFloats()))
 	if r.blank {
@@ -211,10 +227,6 @@ func (r *gatherRun) runRows(c gatherClass) (runs, rows int) {
 	voxels := volume3(c.count)
 	if r.sampleInner && r.x.N >= 8 {
 		return voxels, r.x.N
-	}
-	const line = 4
-	if r.k.tiles[0] < 2*line && c.count[2] == line && r.x.N == 1 {
-		return voxels / line, line // a tile that two lines share sees the taps of both
 	}
 	return 1, voxels * r.x.N
 }

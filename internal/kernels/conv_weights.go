@@ -86,16 +86,21 @@ func (m *Machine) transposeWeights(c *Conv, dst, src []float32) {
 // transposeBlocks writes to dst the given taps of the part of a panel of input channels that belongs to the
 // output blocks [first, end).
 func (c *Conv) transposeBlocks(dst, src []float32, taps []int, panel, first, end int) {
+	row := Block * widthOfPanel(panel, c.inCh)
+	for _, t := range taps {
+		c.transposeTap(dst[t*row:], c.taps*row, src, t, panel, first, end)
+	}
+}
+
+// transposeTap is transposeBlocks for one tap, whose blocks lie step floats apart.
+func (c *Conv) transposeTap(dst []float32, step int, src []float32, tap, panel, first, end int) {
 	width := widthOfPanel(panel, c.inCh)
 	for kb := first; kb < end; kb++ {
 		from := widthOfPanel(kb/2, c.outCh)
 		base := kb/2*c.inCh*c.taps*Block*panelWidth + kb%2*Block
 		for cb := range width / Block {
-			row := base + (2*panel+cb)*c.taps*Block*from
-			for _, t := range taps {
-				to := ((kb-first)*c.taps+t)*Block*width + cb*Block
-				c.kernels.transpose(&dst[to], &src[row+t*Block*from], width, from)
-			}
+			at := base + ((2*panel+cb)*c.taps+tap)*Block*from
+			c.kernels.transpose(&dst[(kb-first)*step+cb*Block], &src[at], width, from)
 		}
 	}
 }

@@ -91,6 +91,13 @@ func transpose() {
 	ss := Load(Param("srcStride"), GP64())
 	SHLQ(U8(2), ds)
 	SHLQ(U8(2), ss)
+	ahead := GP64() // the 16 rows that follow are often what is transposed next
+	LEAQ(Mem{Base: src, Index: ss, Scale: 8}, ahead)
+	LEAQ(Mem{Base: ahead, Index: ss, Scale: 8}, ahead)
+	for range 16 {
+		PREFETCHT1(field(ahead, 0))
+		ADDQ(ss, ahead)
+	}
 	for half := range 2 { // source rows 8*half..8*half+7
 		low, high := GP64(), GP64()
 		MOVQ(src, low)
