@@ -24,18 +24,20 @@ func (k *convKernels) gather(a *gatherArgs, rows int, wide bool) {
 	}
 }
 
-// dense runs the dense kernel for at most tiles[0] rows.
+// dense runs the dense kernel for one of the row counts in denseTiles.
 func (k *convKernels) dense(a *denseArgs, rows int, wide bool) {
-	if k.isa != AVX2 {
-		k.denseGather(a, rows, wide)
-		return
-	}
-	denseAVX2(a, rows, wide)
-	if wide {
-		second := *a
-		second.W, second.Y = unsafe.Add(a.W, Block*4), unsafe.Add(a.Y, a.YBlock)
-		second.Next += uintptr(a.nextBytes(false))
-		denseAVX2(&second, rows, wide)
+	switch k.isa {
+	case AVX512:
+		denseAVX512(a, rows, wide)
+	case AVX2:
+		denseAVX2(a, rows, wide)
+		if wide {
+			second := *a
+			second.W, second.Y, second.Next = unsafe.Add(a.W, Block*4), unsafe.Add(a.Y, a.YBlock), a.Next+Block*4
+			denseAVX2(&second, rows, wide)
+		}
+	default:
+		denseGeneric(a, rows, wide)
 	}
 }
 
@@ -265,6 +267,37 @@ func outerAVX2(a *outerArgs, r int) {
 		outerAVX2Narrow2(p)
 	case 1:
 		outerAVX2Narrow1(p)
+	}
+}
+
+func denseAVX512(a *denseArgs, rows int, wide bool) {
+	p := (*byte)(unsafe.Pointer(a))
+	if wide {
+		switch rows {
+		case 12:
+			denseAVX512Wide12(p)
+		case 8:
+			denseAVX512Wide8(p)
+		case 4:
+			denseAVX512Wide4(p)
+		case 2:
+			denseAVX512Wide2(p)
+		case 1:
+			denseAVX512Wide1(p)
+		}
+		return
+	}
+	switch rows {
+	case 12:
+		denseAVX512Narrow12(p)
+	case 8:
+		denseAVX512Narrow8(p)
+	case 4:
+		denseAVX512Narrow4(p)
+	case 2:
+		denseAVX512Narrow2(p)
+	case 1:
+		denseAVX512Narrow1(p)
 	}
 }
 

@@ -11,19 +11,20 @@ const maxTileRows = 12
 // They agree on every layout, and each output element sees its multiply-adds in the same order whatever the
 // tile it lies in. Methods with a switch rather than fields of function type let arguments stay on the stack.
 type convKernels struct {
-	isa       ISA
-	tiles     []int // row counts that gather and plain accept, descending
-	outerRows int   // the largest number of rows that outer accepts; it accepts any smaller one
+	isa        ISA
+	tiles      []int // row counts that gather and plain accept, descending
+	denseTiles []int // those of dense
+	outerRows  int   // the largest number of rows that outer accepts; it accepts any smaller one
 }
 
 func convKernelsFor(isa ISA) *convKernels {
 	switch isa {
 	case AVX512:
-		return &convKernels{isa, []int{12, 8, 4, 2, 1}, 8}
+		return &convKernels{isa, []int{12, 8, 4, 2, 1}, []int{12, 8, 4, 2, 1}, 8}
 	case AVX2:
-		return &convKernels{isa, []int{6, 4, 2, 1}, 6}
+		return &convKernels{isa, []int{6, 4, 2, 1}, []int{6, 5, 4, 3, 2, 1}, 6}
 	}
-	return &convKernels{Generic, []int{4, 1}, Block}
+	return &convKernels{Generic, []int{4, 1}, []int{4, 1}, Block}
 }
 
 // tileFor returns the smallest accepted row count that holds n rows, or the largest one.

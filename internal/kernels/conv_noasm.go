@@ -4,7 +4,7 @@ package kernels
 
 func (k *convKernels) gather(a *gatherArgs, rows int, wide bool) { gatherGeneric(a, rows, wide) }
 
-func (k *convKernels) dense(a *denseArgs, rows int, wide bool) { k.denseGather(a, rows, wide) }
+func (k *convKernels) dense(a *denseArgs, rows int, wide bool) { denseGeneric(a, rows, wide) }
 
 func (k *convKernels) phases(a *phaseArgs) { phasesGeneric(a) }
 

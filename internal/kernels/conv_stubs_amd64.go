@@ -14,6 +14,11 @@ func gatherAVX512Wide12(a *byte)
 //go:noescape
 func plainAVX512Wide12(a *byte)
 
+// denseAVX512Wide12 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX512Wide12(a *byte)
+
 // gatherAVX512Wide8 is gatherGeneric for a fixed number of rows.
 //
 //go:noescape
@@ -23,6 +28,11 @@ func gatherAVX512Wide8(a *byte)
 //
 //go:noescape
 func plainAVX512Wide8(a *byte)
+
+// denseAVX512Wide8 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX512Wide8(a *byte)
 
 // gatherAVX512Wide4 is gatherGeneric for a fixed number of rows.
 //
@@ -34,6 +44,11 @@ func gatherAVX512Wide4(a *byte)
 //go:noescape
 func plainAVX512Wide4(a *byte)
 
+// denseAVX512Wide4 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX512Wide4(a *byte)
+
 // gatherAVX512Wide2 is gatherGeneric for a fixed number of rows.
 //
 //go:noescape
@@ -44,6 +59,11 @@ func gatherAVX512Wide2(a *byte)
 //go:noescape
 func plainAVX512Wide2(a *byte)
 
+// denseAVX512Wide2 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX512Wide2(a *byte)
+
 // gatherAVX512Wide1 is gatherGeneric for a fixed number of rows.
 //
 //go:noescape
@@ -53,6 +73,11 @@ func gatherAVX512Wide1(a *byte)
 //
 //go:noescape
 func plainAVX512Wide1(a *byte)
+
+// denseAVX512Wide1 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX512Wide1(a *byte)
 
 // outerAVX512Wide8 is outerGeneric for a fixed number of rows.
 //
@@ -144,6 +169,11 @@ func gatherAVX512Narrow12(a *byte)
 //go:noescape
 func plainAVX512Narrow12(a *byte)
 
+// denseAVX512Narrow12 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX512Narrow12(a *byte)
+
 // gatherAVX512Narrow8 is gatherGeneric for a fixed number of rows.
 //
 //go:noescape
@@ -153,6 +183,11 @@ func gatherAVX512Narrow8(a *byte)
 //
 //go:noescape
 func plainAVX512Narrow8(a *byte)
+
+// denseAVX512Narrow8 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX512Narrow8(a *byte)
 
 // gatherAVX512Narrow4 is gatherGeneric for a fixed number of rows.
 //
@@ -164,6 +199,11 @@ func gatherAVX512Narrow4(a *byte)
 //go:noescape
 func plainAVX512Narrow4(a *byte)
 
+// denseAVX512Narrow4 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX512Narrow4(a *byte)
+
 // gatherAVX512Narrow2 is gatherGeneric for a fixed number of rows.
 //
 //go:noescape
@@ -174,6 +214,11 @@ func gatherAVX512Narrow2(a *byte)
 //go:noescape
 func plainAVX512Narrow2(a *byte)
 
+// denseAVX512Narrow2 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX512Narrow2(a *byte)
+
 // gatherAVX512Narrow1 is gatherGeneric for a fixed number of rows.
 //
 //go:noescape
@@ -183,6 +228,11 @@ func gatherAVX512Narrow1(a *byte)
 //
 //go:noescape
 func plainAVX512Narrow1(a *byte)
+
+// denseAVX512Narrow1 is denseArgs' sum for a fixed number of rows.
+//
+//go:noescape
+func denseAVX512Narrow1(a *byte)
 
 // outerAVX512Narrow8 is outerGeneric for a fixed number of rows.
 //

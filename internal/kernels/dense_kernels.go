@@ -7,7 +7,7 @@ import "unsafe"
 //	y[i][:] = sum over b < Blocks, c < 16 of x[b][i][c] * w[b][c][:]
 //
 // where rows of x and y, 16 channels each, follow each other in memory. Steps are in bytes. Meanwhile it asks for
-// 256 bytes from Next on for each block.
+// weights at Next as it takes those at W.
 type denseArgs struct {
 	X, W, Y unsafe.Pointer
 	Blocks  int
@@ -17,39 +17,40 @@ type denseArgs struct {
 	Next    uintptr // no pointer: it may lie behind the weights
 }
 
-// denseRows computes n rows. The weights of the next panel follow those of this one.
+// denseRows computes n rows. The weights of the next panel follow those of this one; the first rows ask for them.
 func (k *convKernels) denseRows(a *denseArgs, n int, wide bool) {
-	x, y := a.X, a.Y
-	panel := a.Blocks * a.WStep
-	for i := 0; i < n; i += k.tiles[0] {
-		a.X, a.Y = unsafe.Add(x, i*Block*4), unsafe.Add(y, i*Block*4)
-		a.Next = uintptr(a.W) + uintptr(panel+min(i/k.tiles[0]*a.nextBytes(wide), panel-1))
-		k.dense(a, min(k.tiles[0], n-i), wide)
+	a.Next = uintptr(a.W) + uintptr(a.Blocks*a.WStep)
+	for n > 0 {
+		rows := k.denseTile(n)
+		k.dense(a, rows, wide)
+		a.X, a.Y = unsafe.Add(a.X, rows*Block*4), unsafe.Add(a.Y, rows*Block*4)
+		a.Next = uintptr(a.W)
+		n -= rows
 	}
 }
 
-// nextBytes is what dense asks for from Next on.
-func (a *denseArgs) nextBytes(wide bool) int {
-	if wide {
-		return a.Blocks * 512
+// denseTile returns how many of n rows the kernel takes at once.
+func (k *convKernels) denseTile(n int) int {
+	for _, rows := range k.denseTiles {
+		if rows <= n {
+			return rows
+		}
 	}
-	return a.Blocks * 256
+	return 1
 }
 
-// denseGather computes the rows with the gather kernel.
-func (k *convKernels) denseGather(a *denseArgs, rows int, wide bool) {
-	var tab [2]gatherTap
-	g := gatherArgs{
-		X: a.X, Tab: unsafe.Pointer(&tab), W: a.W, Y: a.Y, Taps: 1,
-		InBlocks: a.Blocks, XStep: a.XStep, WStep: a.WStep, YBlock: a.YBlock, Next: a.Next,
+func denseGeneric(a *denseArgs, rows int, wide bool) {
+	groups, rowBytes := laneGroups(wide)
+	for i := range rows {
+		for g := range groups {
+			w, y := laneGroup(g, a.YBlock)
+			var acc lanes8
+			for b := range a.Blocks {
+				madd8(&acc, unsafe.Add(a.X, b*a.XStep+i*Block*4), unsafe.Add(a.W, b*a.WStep+w), Block, rowBytes)
+			}
+			*(*lanes8)(unsafe.Add(a.Y, i*Block*4+y)) = acc
+		}
 	}
-	tile := k.tileFor(rows)
-	for i := range tile {
-		tab[0].Row[i] = min(i, rows-1) * Block * 4
-		tab[1].Row[i] = tab[0].Row[i] + a.XStep
-		g.YOff[i] = tab[0].Row[i]
-	}
-	k.gather(&g, tile, wide)
 }
 
 // phaseArgs are the arguments of the phases kernel. It computes for each of Elements elements and each row i < Rows

@@ -24,7 +24,7 @@ const (
 	outerX, outerDY, outerDW, outerN               = 0, 8, 16, 24
 	outerXStep, outerDYStep, outerBlock, outerStep = 48, 72, 96, 104
 	denseX, denseW, denseY, denseBlocks            = 0, 8, 16, 24
-	denseXStep, denseWStep, denseNext              = 32, 40, 56
+	denseXStep, denseWStep, denseYBlock, denseNext = 32, 40, 48, 56
 	phaseX, phaseW, phaseY                         = 0, 8, 16
 	phaseElements, phaseRows                       = 24, 32
 	phaseXStep, phaseYStep                         = 40, 48
@@ -281,34 +281,41 @@ func (s shape) plain() {
 	s.store(p, plainY, plainYOff, plainYBlock)
 }
 
-// dense computes 16 channels of rows that follow each other in memory.
+// dense computes rows that follow each other in memory, of 32 channels or of 16 as the other kernels do.
 func (s shape) dense() {
 	p := s.text("dense", "is denseArgs' sum for a fixed number of rows.")
 	x, w, blocks := load(p, denseX), load(p, denseW), load(p, denseBlocks)
 	xStep, wStep, next := load(p, denseXStep), load(p, denseWStep), load(p, denseNext)
-	y := load(p, denseY)
+	y, second := load(p, denseY), load(p, denseYBlock)
+	at := func(r, v int) Mem {
+		m := s.y(y, second, v)
+		m.Disp += r * 64
+		return m
+	}
 	for r := range s.rows {
-		PREFETCHT0(field(y, r*64))
+		for v := range s.vecs * s.size / 64 {
+			PREFETCHT0(at(r, v))
+		}
 	}
 	s.zeroAcc()
 	Label("block")
-	for i := range 4 {
-		PREFETCHT1(field(next, i*64))
-	}
 	for r := range s.rows {
 		PREFETCHT0(field(x, (s.rows+r)*64))
 	}
-	ADDQ(U32(256), next)
 	for c := range 16 {
+		for v := range s.vecs * s.size / 64 {
+			PREFETCHT1(field(next, c*s.rowBytes()+v*64))
+		}
 		s.step(w, c*s.rowBytes(), func(r int) Mem { return field(x, r*64+c*4) })
 	}
 	ADDQ(xStep, x)
 	ADDQ(wStep, w)
+	ADDQ(wStep, next)
 	DECQ(blocks)
 	JNZ(LabelRef("block"))
 	for r := range s.rows {
 		for v := range s.vecs {
-			VMOVUPS(s.acc(r, v), field(y, r*64+v*s.size))
+			VMOVUPS(s.acc(r, v), at(r, v))
 		}
 	}
 	VZEROUPPER()
@@ -370,6 +377,7 @@ func main() {
 		for _, rows := range []int{12, 8, 4, 2, 1} {
 			avx512(rows, wide).gather(zeros)
 			avx512(rows, wide).plain()
+			avx512(rows, wide).dense()
 		}
 		for rows := 8; rows > 0; rows-- {
 			avx512(rows, wide).outer()
