@@ -16,6 +16,7 @@ type gatherPlan struct {
 	classes             []gatherClass // those that see at least one tap
 	blank               bool          // some voxels see no tap: their rows are zero
 	usedTaps            []int         // taps that some voxel sees
+	classTaps           int           // the most taps that a class sees
 	lists               []tapList     // of the used taps, where the gather goes tap by tap
 	// sampleInner orders rows by voxel first and sample second: on small maps the rows of a tile then lie at
 	// the same voxel, and taps that see only padding are skipped.
@@ -115,7 +116,7 @@ func (g *gatherPlan) prune() {
 	classes := g.classes
 	g.classes = nil
 	for _, c := range classes {
-		sees := true
+		sees, taps := true, 1
 		for i := range used {
 			var mask uint64
 			for j := range c.count[i] {
@@ -123,7 +124,9 @@ func (g *gatherPlan) prune() {
 			}
 			used[i] |= mask
 			sees = sees && mask != 0
+			taps *= min(bits.OnesCount64(mask), g.kernel[i])
 		}
+		g.classTaps = max(g.classTaps, taps)
 		if sees {
 			g.classes = append(g.classes, c)
 		} else {
@@ -169,7 +172,7 @@ const wholeBytes = 256 << 10
 
 // chunkBlocks returns how many input blocks' weights of a panel are used together.
 func (g *gatherPlan) chunkBlocks() int {
-	block := g.taps * Block * panelWidth * 4
+	block := max(1, g.classTaps) * Block * panelWidth * 4
 	if g.inBlocks*block <= wholeBytes {
 		return g.inBlocks
 	}
