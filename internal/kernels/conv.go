@@ -132,9 +132,9 @@ func (m *Machine) ConvForwardPrepared(c *Conv, x Map, prepared []float32, e *Epi
 
 // ConvPoolWorkspace returns the floats of workspace that ConvForwardPool needs, less Prepared where it is given that.
 // y has the form of the output.
-func (m *Machine) ConvPoolWorkspace(c *Conv, y Map) int {
+func (m *Machine) ConvPoolWorkspace(c *Conv, pool Window, y Map) int {
 	if c.useStem(Forward) {
-		return c.stem.poolWorkspace(m.Threads(), y)
+		return c.stem.poolWorkspace(m.Threads(), pool, y)
 	}
 	return c.outMap(y).Stride*y.N + Block + m.ConvForwardWorkspace(c, y.N)
 }

@@ -34,21 +34,34 @@ const poolSlab = 8
 // MaxPool sets y to the maximum of x, which is float32, over windows; padding counts as -Inf. kernel, stride and pad are in
 // D,H,W order, pad is at most half the kernel, and y has the output's size.
 func (m *Machine) MaxPool(x, y Map, kernel, stride, pad [3]int) {
-	slabs := (y.D + poolSlab - 1) / poolSlab
-	w := Window{kernel, stride, pad}
-	m.Run(x.N*x.CB*slabs, func(worker, i int) {
-		n, cb := i/slabs/x.CB, i/slabs%x.CB
-		xs, ys := x.block(n, cb).F32, y.block(n, cb)
-		for od := i % slabs * poolSlab; od < min(y.D, (i%slabs+1)*poolSlab); od++ {
-			d := max(od*stride[0]-pad[0], 0)
-			depth := min(od*stride[0]-pad[0]+kernel[0], x.D) - d
-			m.stage(worker).maxPlane(xs[d*x.H*x.W*Block:], ys, od*y.H*y.W*Block, x, y, w, depth)
-		}
-	})
+	m.maxPool(x, y, Window{kernel, stride, pad}, poolSlab, poolSpan{depth: x.D, end: y.D})
 }
 
 // Window is a pooling window in D,H,W order. Pad is at most half of Kernel.
 type Window struct{ Kernel, Stride, Pad [3]int }
+
+// along returns the planes of a map of the given depth that the window of output plane od meets.
+func (w Window) along(od, depth int) (first, end int) {
+	d := od*w.Stride[0] - w.Pad[0]
+	return max(d, 0), min(d+w.Kernel[0], depth)
+}
+
+// poolSpan is what is pooled at a time: output planes [first, end), from the planes from base on of a map of some depth.
+type poolSpan struct{ base, depth, first, end int }
+
+// maxPool is MaxPool for part of the planes, some of them a task.
+func (m *Machine) maxPool(x, y Map, w Window, planes int, span poolSpan) {
+	slabs := ceilDiv(span.end-span.first, planes)
+	m.Run(x.N*x.CB*slabs, func(worker, i int) {
+		n, cb := i/slabs/x.CB, i/slabs%x.CB
+		xs, ys := x.block(n, cb).F32, y.block(n, cb)
+		from := span.first + i%slabs*planes
+		for od := from; od < min(span.end, from+planes); od++ {
+			d, end := w.along(od, span.depth)
+			m.stage(worker).maxPlane(xs[(d-span.base)*x.H*x.W*Block:], ys, od*y.H*y.W*Block, x, y, w, end-d)
+		}
+	})
+}
 
 // maxPlane sets the plane of a block of y that begins at value at to the maximum over windows of depth planes of x.
 func (s *stage) maxPlane(xs []float32, ys Vec, at int, x, y Map, w Window, depth int) {

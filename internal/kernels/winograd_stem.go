@@ -225,11 +225,11 @@ func (r *stemRun) task(worker, first, end int) {
 }
 
 // stemPool is stemForward with a max-pool behind it. Rows of tiles are pooled within their planes as soon as they are
-// there, and along D in the end: the map between is never stored.
+// there, and along D as soon as windows are full: the map between is never stored.
 func (m *Machine) stemPool(c *Conv, x Map, weights, u []float32, e *Epilogue, pool Window, y Map, ws []float32) {
 	r, ws := m.newStemRun(c, weights, u, e, ws)
 	rows := r.slabRows(m.Threads())
-	slab, planes := r.slab(rows), r.pooledPlanes(y)
+	slab, planes := r.slab(rows), r.pooledPlanes(rows, pool, y)
 	slab.Data, ws = takeAligned(ws, slab.Stride)
 	planes.Data, _ = takeAligned(ws, planes.Stride)
 	r.y, r.to = slab, newWinoTiles(r.winoStem.tiles, r.winograd.m, r.winograd.m, [3]int{}, r.out, Block*4)
@@ -243,16 +243,38 @@ func (m *Machine) stemPool(c *Conv, x Map, weights, u []float32, e *Epilogue, po
 	along.Kernel, along.Stride, along.Pad = [3]int{pool.Kernel[0], 1, 1}, [3]int{pool.Stride[0], 1, 1}, [3]int{pool.Pad[0]}
 	for sample := range x.N {
 		m.stemInput(c.stem, r.phases, x, sample)
-		for row := 0; row < r.winoStem.tiles[0]; row += rows {
-			m.stemRows(r, row, min(row+rows, r.winoStem.tiles[0]))
-			first := row * r.winograd.m
-			m.maxPoolPlanes(slab, planes, within, first, min(slab.D, planes.D-first))
-		}
 		one := y
 		v := y.Part(sample*y.Stride, y.CB*y.D*y.H*y.W*Block)
 		one.N, one.Data, one.Half = 1, v.F32, v.Half
-		m.MaxPool(planes, one, along.Kernel, along.Stride, along.Pad)
+		held := 0 // planes that are kept for windows to come, those before plane first
+		span := poolSpan{depth: r.out[0]}
+		for row := 0; row < r.winoStem.tiles[0]; row += rows {
+			m.stemRows(r, row, min(row+rows, r.winoStem.tiles[0]))
+			first := row * r.winograd.m
+			n := min(slab.D, span.depth-first)
+			m.maxPoolPlanes(slab, planes, within, held, n)
+			span.base = first - held
+			for span.end = span.first; span.end < y.D; span.end++ {
+				if _, end := along.along(span.end, span.depth); end > first+n {
+					break
+				}
+			}
+			m.maxPool(planes, one, along, 1, span)
+			span.first = span.end
+			next, _ := along.along(span.first, span.depth)
+			held = max(0, first+n-next)
+			m.movePlanes(planes, first+n-held-span.base, held)
+		}
 	}
+}
+
+// movePlanes copies n planes of each block of a map, from the given one on, to its beginning.
+func (m *Machine) movePlanes(x Map, from, n int) {
+	plane := x.H * x.W * Block
+	m.Run(x.CB, func(_, cb int) {
+		block := x.block(0, cb).F32
+		copy(block, block[from*plane:(from+n)*plane])
+	})
 }
 
 // slabRows returns how many rows of tiles along D are pooled together: enough for the threads to end at about one time.
@@ -267,16 +289,18 @@ func (p *winoStem) slab(rows int) Map {
 	return s
 }
 
-// pooledPlanes is the form of a sample of the output that is pooled to y within its planes only.
-func (p *winoStem) pooledPlanes(y Map) Map {
-	y.N, y.D, y.Half = 1, p.out[0], nil
+// pooledPlanes is the form of planes that are pooled within themselves: those of a slab and those kept for the windows
+// to come, fewer than a window has.
+func (p *winoStem) pooledPlanes(rows int, pool Window, y Map) Map {
+	y.N, y.D, y.Half = 1, pool.Kernel[0]-1+rows*p.m, nil
 	y.Stride = y.CB * y.D * y.H * y.W * Block
 	return y
 }
 
 // poolWorkspace is what stemPool needs.
-func (p *winoStem) poolWorkspace(threads int, y Map) int {
-	return p.workspace(threads) + p.slab(p.slabRows(threads)).Stride + p.pooledPlanes(y).Stride + 2*Block
+func (p *winoStem) poolWorkspace(threads int, pool Window, y Map) int {
+	rows := p.slabRows(threads)
+	return p.workspace(threads) + p.slab(rows).Stride + p.pooledPlanes(rows, pool, y).Stride + 2*Block
 }
 
 func (m *Machine) stemBackwardWeights(c *Conv, x, dy Map, dw, ws []float32) {

@@ -177,7 +177,7 @@ func TestConvForwardPool(t *testing.T) {
 					m.PrepareForward(conv, w, prepared)
 					for _, p := range [][]float32{nil, prepared} {
 						y := newMap(c.n, s.Out, out, 16, garbage)
-						m.ConvForwardPool(conv, c.input(c.n), w, p, &e, pool, y, filled(m.ConvPoolWorkspace(conv, y)-len(p)))
+						m.ConvForwardPool(conv, c.input(c.n), w, p, &e, pool, y, filled(m.ConvPoolWorkspace(conv, pool, y)-len(p)))
 						if !slices.Equal(y.Data, want.Data) {
 							t.Fatalf("%v %v: pooling by %v in one differs, prepared: %v", isa, s.Key(), pool, p != nil)
 						}

@@ -204,7 +204,7 @@ func (d *Device) convNormPoolKernel(c *kernels.Conv, op ops.ConvNormPool, in, ou
 			prepared = d.prepared(c, a)
 		}
 		d.m.ConvForwardPool(c, feature(in[0], a.in[0]), a.in[1].F32, prepared, &e, kernels.Window(op.Pool), feature(out[0], a.out[0]), a.work[2*n:])
-	}, 2*n + d.m.ConvPoolWorkspace(c, feature(out[0], kernels.Vec{})) - kept
+	}, 2*n + d.m.ConvPoolWorkspace(c, kernels.Window(op.Pool), feature(out[0], kernels.Vec{})) - kept
 }
 
 // keptOf returns the elements that the kernel of an operation keeps: what it makes of its weights.
