@@ -74,15 +74,9 @@ func newWinoTiles(tiles [3]int, m, edge int, pad, size [3]int, voxel int) *winoT
 	return t
 }
 
-// fill writes the offsets of the rows of a tile's cube.
-func (t *winoTiles) fill(rows *[winoMaxTile * winoMaxTile]int, at [3]int) {
-	i := 0
-	for _, d := range t.rows[0][at[0]*t.edge:][:t.edge] {
-		for _, h := range t.rows[1][at[1]*t.edge:][:t.edge] {
-			rows[i] = d + h
-			i++
-		}
-	}
+// of returns the offsets of the planes and rows of a tile's cube.
+func (t *winoTiles) of(at [3]int) (planes, rows *int) {
+	return &t.rows[0][at[0]*t.edge], &t.rows[1][at[1]*t.edge]
 }
 
 // winoColumnsOf returns the columns of n tiles along an axis, m apart and of the given edge.
@@ -237,9 +231,9 @@ func (p *winoPass) tileAt(tile int) (sample int, at [3]int) {
 	return tile / p.tiles[0], at
 }
 
-// mapBlock returns where a block of channels of a sample begins.
-func mapBlock(x Map, sample, block int) unsafe.Pointer {
-	at := sample*x.Stride + block*x.D*x.H*x.W*Block
+// mapVoxel returns where a voxel of a block of channels of a sample lies.
+func mapVoxel(x Map, sample, block, voxel int) unsafe.Pointer {
+	at := sample*x.Stride + (block*x.D*x.H*x.W+voxel)*Block
 	if x.Half != nil {
 		return unsafe.Pointer(&x.Half[at])
 	}
@@ -251,30 +245,17 @@ func (w *winograd) toElements(kind winoKind, x Map, sample, block int, tiles *wi
 	if x.Half != nil {
 		kind += winoHalf
 	}
-	w.cubeToElements(kind, mapBlock(x, sample, block), tiles, at, dst, stride, Block/8)
+	w.cubeToElements(kind, mapVoxel(x, sample, block, 0), tiles, at, dst, stride, Block/8)
 }
 
 // cubeToElements is toElements for count vectors of 8 channels.
 func (w *winograd) cubeToElements(kind winoKind, src unsafe.Pointer, tiles *winoTiles, at [3]int, dst *float32, stride, count int) {
-	var rows [winoMaxTile * winoMaxTile]int
-	tiles.fill(&rows, at)
+	planes, rows := tiles.of(at)
 	cols := &tiles.columns[at[2]]
-	offset := cols.offset
-	if kind >= winoHalf {
-		halveAll(rows[:])
-		halveAll(offset[:])
-	}
 	w.k.transform(kind, &winoArgs{
 		Src: src, Dst: unsafe.Pointer(dst), DstStep: stride * 4,
-		Rows: &rows[0], Cols: &offset, Mask: &cols.mask, Count: count,
+		Planes: planes, Rows: rows, Cols: &cols.offset, Mask: &cols.mask, Count: count,
 	})
-}
-
-// halveAll makes offsets in a map of float32 those in one of bfloat16; what is outside stays so.
-func halveAll(offsets []int) {
-	for i := range offsets {
-		offsets[i] >>= 1
-	}
 }
 
 // input transforms one block of channels of tile first+i.
@@ -308,15 +289,11 @@ func (r *winoRun) output(first, i, block int) {
 
 // fromElements transforms the elements at src of one block of channels of a tile to the output, where tiles lie as given.
 func (p *winoPass) fromElements(src *float32, stride int, y Map, tiles *winoTiles, sample, block int, at [3]int, e *Epilogue) {
-	var rows [winoMaxTile * winoMaxTile]int
-	tiles.fill(&rows, at)
+	planes, rows := tiles.of(at)
 	left := at[2] * p.m
-	for i := range rows[:p.m*p.m] {
-		rows[i] += left * Block * 4
-	}
 	a := winoArgs{
-		Src: unsafe.Pointer(src), Dst: mapBlock(y, sample, block),
-		SrcStep: stride * 4, Rows: &rows[0], Width: min(p.m, p.out[2]-left), Count: Block / 8,
+		Src: unsafe.Pointer(src), Dst: mapVoxel(y, sample, block, left),
+		SrcStep: stride * 4, Planes: planes, Rows: rows, Width: min(p.m, p.out[2]-left), Count: Block / 8,
 	}
 	kind := winoOutput
 	if e != nil {
@@ -328,12 +305,11 @@ func (p *winoPass) fromElements(src *float32, stride int, y Map, tiles *winoTile
 		kind = winoOutputNorm
 		if e.Add != nil {
 			kind = winoOutputNormAdd
-			a.Add = mapBlock(*e.Add, sample, block)
+			a.Add = mapVoxel(*e.Add, sample, block, left)
 		}
 	}
 	if y.Half != nil {
 		kind += winoHalf
-		halveAll(rows[:])
 	}
 	p.k.transform(kind, &a)
 }

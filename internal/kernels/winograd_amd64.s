@@ -12,7 +12,7 @@ TEXT ·wino2Input(SB), $2672-8
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 64(AX), CX
+	MOVQ 72(AX), CX
 	MOVQ CX, 16(SP)
 
 vector:
@@ -68,12 +68,13 @@ plane:
 	ADDQ       R9, DI
 
 wino2Inputfetched:
-	MOVQ       (R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       (R9), R9
+	ADDQ       (R8), R9
 	JS         wino2Inputzero0
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -106,12 +107,13 @@ wino2Inputzero0:
 	VMOVUPS Y0, 96(CX)
 
 wino2Inputrow0:
-	MOVQ       8(R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       8(R9), R9
+	ADDQ       (R8), R9
 	JS         wino2Inputzero1
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -144,12 +146,13 @@ wino2Inputzero1:
 	VMOVUPS Y0, 224(CX)
 
 wino2Inputrow1:
-	MOVQ       16(R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       16(R9), R9
+	ADDQ       (R8), R9
 	JS         wino2Inputzero2
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -182,12 +185,13 @@ wino2Inputzero2:
 	VMOVUPS Y0, 352(CX)
 
 wino2Inputrow2:
-	MOVQ       24(R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       24(R9), R9
+	ADDQ       (R8), R9
 	JS         wino2Inputzero3
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -220,7 +224,7 @@ wino2Inputzero3:
 	VMOVUPS Y0, 480(CX)
 
 wino2Inputrow3:
-	ADDQ    $0x20, R8
+	ADDQ    $0x08, R8
 	VMOVUPS (CX), Y0
 	VMOVUPS 128(CX), Y1
 	VMOVUPS 256(CX), Y2
@@ -311,7 +315,7 @@ TEXT ·wino2Gradient(SB), $1392-8
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 64(AX), CX
+	MOVQ 72(AX), CX
 	MOVQ CX, 16(SP)
 
 vector:
@@ -403,12 +407,13 @@ plane:
 	ADDQ       R9, DI
 
 wino2Gradientfetched:
-	MOVQ       (R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       (R9), R9
+	ADDQ       (R8), R9
 	JS         wino2Gradientzero0
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -435,12 +440,13 @@ wino2Gradientzero0:
 	VMOVUPS Y0, 96(CX)
 
 wino2Gradientrow0:
-	MOVQ       8(R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       8(R9), R9
+	ADDQ       (R8), R9
 	JS         wino2Gradientzero1
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
 	VMOVUPS    (R11), Y6
 	VANDPS     (R9)(R12*1), Y6, Y0
@@ -467,7 +473,7 @@ wino2Gradientzero1:
 	VMOVUPS Y0, 224(CX)
 
 wino2Gradientrow1:
-	ADDQ    $0x10, R8
+	ADDQ    $0x08, R8
 	VMOVUPS (CX), Y0
 	VMOVUPS 128(CX), Y1
 	VADDPS  Y1, Y0, Y2
@@ -548,7 +554,7 @@ TEXT ·wino2Output(SB), $1136-8
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 64(AX), CX
+	MOVQ 72(AX), CX
 	MOVQ CX, 16(SP)
 
 vector:
@@ -560,20 +566,28 @@ vector:
 	MOVQ       $0x00000010, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	MOVQ       24(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R10
+	ADDQ       (R11), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 64(R10)
@@ -646,8 +660,9 @@ plane:
 	VSUBPS  Y3, Y1, Y1
 	VMOVUPS Y0, 96(CX)
 	VMOVUPS Y1, 224(CX)
-	MOVQ    (DX), BX
-	TESTQ   BX, BX
+	MOVQ    40(AX), BX
+	MOVQ    (BX), BX
+	ADDQ    (DX), BX
 	JS      wino2Outputrow0
 	VMOVUPS (CX), Y0
 	VMOVUPS 32(CX), Y1
@@ -658,15 +673,16 @@ plane:
 	VSUBPS  Y2, Y1, Y1
 	VSUBPS  Y3, Y1, Y1
 	ADDQ    8(SP), BX
-	MOVQ    56(AX), SI
+	MOVQ    64(AX), SI
 	VMOVUPS Y0, (BX)
 	CMPQ    SI, $0x01
 	JLE     wino2Outputrow0
 	VMOVUPS Y1, 64(BX)
 
 wino2Outputrow0:
-	MOVQ    8(DX), BX
-	TESTQ   BX, BX
+	MOVQ    40(AX), BX
+	MOVQ    8(BX), BX
+	ADDQ    (DX), BX
 	JS      wino2Outputrow1
 	VMOVUPS 128(CX), Y0
 	VMOVUPS 160(CX), Y1
@@ -677,14 +693,14 @@ wino2Outputrow0:
 	VSUBPS  Y2, Y1, Y1
 	VSUBPS  Y3, Y1, Y1
 	ADDQ    8(SP), BX
-	MOVQ    56(AX), SI
+	MOVQ    64(AX), SI
 	VMOVUPS Y0, (BX)
 	CMPQ    SI, $0x01
 	JLE     wino2Outputrow1
 	VMOVUPS Y1, 64(BX)
 
 wino2Outputrow1:
-	ADDQ $0x10, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000200, CX
 	DECQ DI
 	JNZ  plane
@@ -703,11 +719,11 @@ TEXT ·wino2OutputNorm(SB), $1136-8
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 64(AX), CX
-	MOVQ CX, 16(SP)
 	MOVQ 72(AX), CX
-	MOVQ CX, 24(SP)
+	MOVQ CX, 16(SP)
 	MOVQ 80(AX), CX
+	MOVQ CX, 24(SP)
+	MOVQ 88(AX), CX
 	MOVQ CX, 32(SP)
 
 vector:
@@ -719,20 +735,28 @@ vector:
 	MOVQ       $0x00000010, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	MOVQ       24(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R10
+	ADDQ       (R11), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 64(R10)
@@ -805,8 +829,9 @@ plane:
 	VSUBPS      Y3, Y1, Y1
 	VMOVUPS     Y0, 96(CX)
 	VMOVUPS     Y1, 224(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
 	JS          wino2OutputNormrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -820,10 +845,10 @@ plane:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -834,8 +859,9 @@ plane:
 	VMOVUPS     Y1, 64(BX)
 
 wino2OutputNormrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
 	JS          wino2OutputNormrow1
 	VMOVUPS     128(CX), Y0
 	VMOVUPS     160(CX), Y1
@@ -849,10 +875,10 @@ wino2OutputNormrow0:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -863,7 +889,7 @@ wino2OutputNormrow0:
 	VMOVUPS     Y1, 64(BX)
 
 wino2OutputNormrow1:
-	ADDQ $0x10, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000200, CX
 	DECQ DI
 	JNZ  plane
@@ -884,13 +910,13 @@ TEXT ·wino2OutputNormAdd(SB), $1136-8
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 64(AX), CX
-	MOVQ CX, 16(SP)
 	MOVQ 72(AX), CX
-	MOVQ CX, 24(SP)
+	MOVQ CX, 16(SP)
 	MOVQ 80(AX), CX
-	MOVQ CX, 32(SP)
+	MOVQ CX, 24(SP)
 	MOVQ 88(AX), CX
+	MOVQ CX, 32(SP)
+	MOVQ 96(AX), CX
 	MOVQ CX, 40(SP)
 
 vector:
@@ -902,20 +928,28 @@ vector:
 	MOVQ       $0x00000010, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	MOVQ       24(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R10
+	ADDQ       (R11), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 64(R10)
@@ -988,8 +1022,9 @@ plane:
 	VSUBPS      Y3, Y1, Y1
 	VMOVUPS     Y0, 96(CX)
 	VMOVUPS     Y1, 224(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
 	JS          wino2OutputNormAddrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -1005,10 +1040,10 @@ plane:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -1021,8 +1056,9 @@ plane:
 	VMOVUPS     Y1, 64(BX)
 
 wino2OutputNormAddrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
 	JS          wino2OutputNormAddrow1
 	VMOVUPS     128(CX), Y0
 	VMOVUPS     160(CX), Y1
@@ -1038,10 +1074,10 @@ wino2OutputNormAddrow0:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -1054,7 +1090,7 @@ wino2OutputNormAddrow0:
 	VMOVUPS     Y1, 64(BX)
 
 wino2OutputNormAddrow1:
-	ADDQ $0x10, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000200, CX
 	DECQ DI
 	JNZ  plane
@@ -1077,7 +1113,7 @@ TEXT ·wino2Weight(SB), $2032-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -1284,7 +1320,7 @@ TEXT ·wino2WeightGradient(SB), $1648-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -1474,7 +1510,7 @@ TEXT ·wino2InputHalf(SB), $2672-8
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 64(AX), CX
+	MOVQ 72(AX), CX
 	MOVQ CX, 16(SP)
 
 vector:
@@ -1530,25 +1566,31 @@ plane:
 	ADDQ       R9, DI
 
 wino2InputHalffetched:
-	MOVQ       (R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       (R9), R9
+	ADDQ       (R8), R9
+	SARQ       $0x01, R9
 	JS         wino2InputHalfzero0
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y0
 	VPSLLD     $0x10, Y0, Y0
 	VANDPS     (R11), Y0, Y0
 	MOVQ       8(R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y1
 	VPSLLD     $0x10, Y1, Y1
 	VANDPS     32(R11), Y1, Y1
 	MOVQ       16(R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y2
 	VPSLLD     $0x10, Y2, Y2
 	VANDPS     64(R11), Y2, Y2
 	MOVQ       24(R10), R10
+	SARQ       $0x01, R10
 	VPMOVZXWD  (R9)(R10*1), Y3
 	VPSLLD     $0x10, Y3, Y3
 	VANDPS     96(R11), Y3, Y3
@@ -1572,25 +1614,31 @@ wino2InputHalfzero0:
 	VMOVUPS Y0, 96(CX)
 
 wino2InputHalfrow0:
-	MOVQ       8(R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       8(R9), R9
+	ADDQ       (R8), R9
+	SARQ       $0x01, R9
 	JS         wino2InputHalfzero1
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y0
 	VPSLLD     $0x10, Y0, Y0
 	VANDPS     (R11), Y0, Y0
 	MOVQ       8(R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y1
 	VPSLLD     $0x10, Y1, Y1
 	VANDPS     32(R11), Y1, Y1
 	MOVQ       16(R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y2
 	VPSLLD     $0x10, Y2, Y2
 	VANDPS     64(R11), Y2, Y2
 	MOVQ       24(R10), R10
+	SARQ       $0x01, R10
 	VPMOVZXWD  (R9)(R10*1), Y3
 	VPSLLD     $0x10, Y3, Y3
 	VANDPS     96(R11), Y3, Y3
@@ -1614,25 +1662,31 @@ wino2InputHalfzero1:
 	VMOVUPS Y0, 224(CX)
 
 wino2InputHalfrow1:
-	MOVQ       16(R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       16(R9), R9
+	ADDQ       (R8), R9
+	SARQ       $0x01, R9
 	JS         wino2InputHalfzero2
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y0
 	VPSLLD     $0x10, Y0, Y0
 	VANDPS     (R11), Y0, Y0
 	MOVQ       8(R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y1
 	VPSLLD     $0x10, Y1, Y1
 	VANDPS     32(R11), Y1, Y1
 	MOVQ       16(R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y2
 	VPSLLD     $0x10, Y2, Y2
 	VANDPS     64(R11), Y2, Y2
 	MOVQ       24(R10), R10
+	SARQ       $0x01, R10
 	VPMOVZXWD  (R9)(R10*1), Y3
 	VPSLLD     $0x10, Y3, Y3
 	VANDPS     96(R11), Y3, Y3
@@ -1656,25 +1710,31 @@ wino2InputHalfzero2:
 	VMOVUPS Y0, 352(CX)
 
 wino2InputHalfrow2:
-	MOVQ       24(R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       24(R9), R9
+	ADDQ       (R8), R9
+	SARQ       $0x01, R9
 	JS         wino2InputHalfzero3
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y0
 	VPSLLD     $0x10, Y0, Y0
 	VANDPS     (R11), Y0, Y0
 	MOVQ       8(R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y1
 	VPSLLD     $0x10, Y1, Y1
 	VANDPS     32(R11), Y1, Y1
 	MOVQ       16(R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y2
 	VPSLLD     $0x10, Y2, Y2
 	VANDPS     64(R11), Y2, Y2
 	MOVQ       24(R10), R10
+	SARQ       $0x01, R10
 	VPMOVZXWD  (R9)(R10*1), Y3
 	VPSLLD     $0x10, Y3, Y3
 	VANDPS     96(R11), Y3, Y3
@@ -1698,7 +1758,7 @@ wino2InputHalfzero3:
 	VMOVUPS Y0, 480(CX)
 
 wino2InputHalfrow3:
-	ADDQ    $0x20, R8
+	ADDQ    $0x08, R8
 	VMOVUPS (CX), Y0
 	VMOVUPS 128(CX), Y1
 	VMOVUPS 256(CX), Y2
@@ -1789,7 +1849,7 @@ TEXT ·wino2GradientHalf(SB), $1392-8
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 64(AX), CX
+	MOVQ 72(AX), CX
 	MOVQ CX, 16(SP)
 
 vector:
@@ -1881,17 +1941,21 @@ plane:
 	ADDQ       R9, DI
 
 wino2GradientHalffetched:
-	MOVQ       (R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       (R9), R9
+	ADDQ       (R8), R9
+	SARQ       $0x01, R9
 	JS         wino2GradientHalfzero0
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y0
 	VPSLLD     $0x10, Y0, Y0
 	VANDPS     (R11), Y0, Y0
 	MOVQ       8(R10), R10
+	SARQ       $0x01, R10
 	VPMOVZXWD  (R9)(R10*1), Y1
 	VPSLLD     $0x10, Y1, Y1
 	VANDPS     32(R11), Y1, Y1
@@ -1915,17 +1979,21 @@ wino2GradientHalfzero0:
 	VMOVUPS Y0, 96(CX)
 
 wino2GradientHalfrow0:
-	MOVQ       8(R8), R9
-	TESTQ      R9, R9
+	MOVQ       40(AX), R9
+	MOVQ       8(R9), R9
+	ADDQ       (R8), R9
+	SARQ       $0x01, R9
 	JS         wino2GradientHalfzero1
 	ADDQ       (SP), R9
-	MOVQ       40(AX), R10
-	MOVQ       48(AX), R11
+	MOVQ       48(AX), R10
+	MOVQ       56(AX), R11
 	MOVQ       (R10), R12
+	SARQ       $0x01, R12
 	VPMOVZXWD  (R9)(R12*1), Y0
 	VPSLLD     $0x10, Y0, Y0
 	VANDPS     (R11), Y0, Y0
 	MOVQ       8(R10), R10
+	SARQ       $0x01, R10
 	VPMOVZXWD  (R9)(R10*1), Y1
 	VPSLLD     $0x10, Y1, Y1
 	VANDPS     32(R11), Y1, Y1
@@ -1949,7 +2017,7 @@ wino2GradientHalfzero1:
 	VMOVUPS Y0, 224(CX)
 
 wino2GradientHalfrow1:
-	ADDQ    $0x10, R8
+	ADDQ    $0x08, R8
 	VMOVUPS (CX), Y0
 	VMOVUPS 128(CX), Y1
 	VADDPS  Y1, Y0, Y2
@@ -2030,7 +2098,7 @@ TEXT ·wino2OutputHalf(SB), $1136-8
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 64(AX), CX
+	MOVQ 72(AX), CX
 	MOVQ CX, 16(SP)
 
 vector:
@@ -2042,20 +2110,32 @@ vector:
 	MOVQ       $0x00000010, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	MOVQ       24(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	MOVQ       8(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 32(R10)
@@ -2128,8 +2208,10 @@ plane:
 	VSUBPS    Y3, Y1, Y1
 	VMOVUPS   Y0, 96(CX)
 	VMOVUPS   Y1, 224(CX)
-	MOVQ      (DX), BX
-	TESTQ     BX, BX
+	MOVQ      40(AX), BX
+	MOVQ      (BX), BX
+	ADDQ      (DX), BX
+	SARQ      $0x01, BX
 	JS        wino2OutputHalfrow0
 	VMOVUPS   (CX), Y0
 	VMOVUPS   32(CX), Y1
@@ -2140,7 +2222,7 @@ plane:
 	VSUBPS    Y2, Y1, Y1
 	VSUBPS    Y3, Y1, Y1
 	ADDQ      8(SP), BX
-	MOVQ      56(AX), SI
+	MOVQ      64(AX), SI
 	VPSRLD    $0x10, Y0, Y9
 	VPAND     winoOdd<>+0(SB), Y9, Y9
 	VPADDD    winoHalf<>+0(SB), Y9, Y9
@@ -2167,8 +2249,10 @@ plane:
 	VMOVUPS   X9, 32(BX)
 
 wino2OutputHalfrow0:
-	MOVQ      8(DX), BX
-	TESTQ     BX, BX
+	MOVQ      40(AX), BX
+	MOVQ      8(BX), BX
+	ADDQ      (DX), BX
+	SARQ      $0x01, BX
 	JS        wino2OutputHalfrow1
 	VMOVUPS   128(CX), Y0
 	VMOVUPS   160(CX), Y1
@@ -2179,7 +2263,7 @@ wino2OutputHalfrow0:
 	VSUBPS    Y2, Y1, Y1
 	VSUBPS    Y3, Y1, Y1
 	ADDQ      8(SP), BX
-	MOVQ      56(AX), SI
+	MOVQ      64(AX), SI
 	VPSRLD    $0x10, Y0, Y9
 	VPAND     winoOdd<>+0(SB), Y9, Y9
 	VPADDD    winoHalf<>+0(SB), Y9, Y9
@@ -2206,7 +2290,7 @@ wino2OutputHalfrow0:
 	VMOVUPS   X9, 32(BX)
 
 wino2OutputHalfrow1:
-	ADDQ $0x10, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000200, CX
 	DECQ DI
 	JNZ  plane
@@ -2255,11 +2339,11 @@ TEXT ·wino2OutputNormHalf(SB), $1136-8
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 64(AX), CX
-	MOVQ CX, 16(SP)
 	MOVQ 72(AX), CX
-	MOVQ CX, 24(SP)
+	MOVQ CX, 16(SP)
 	MOVQ 80(AX), CX
+	MOVQ CX, 24(SP)
+	MOVQ 88(AX), CX
 	MOVQ CX, 32(SP)
 
 vector:
@@ -2271,20 +2355,32 @@ vector:
 	MOVQ       $0x00000010, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	MOVQ       24(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	MOVQ       8(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 32(R10)
@@ -2357,8 +2453,10 @@ plane:
 	VSUBPS      Y3, Y1, Y1
 	VMOVUPS     Y0, 96(CX)
 	VMOVUPS     Y1, 224(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino2OutputNormHalfrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -2372,10 +2470,10 @@ plane:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VPSRLD      $0x10, Y0, Y9
@@ -2406,8 +2504,10 @@ plane:
 	VMOVUPS     X9, 32(BX)
 
 wino2OutputNormHalfrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino2OutputNormHalfrow1
 	VMOVUPS     128(CX), Y0
 	VMOVUPS     160(CX), Y1
@@ -2421,10 +2521,10 @@ wino2OutputNormHalfrow0:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VPSRLD      $0x10, Y0, Y9
@@ -2455,7 +2555,7 @@ wino2OutputNormHalfrow0:
 	VMOVUPS     X9, 32(BX)
 
 wino2OutputNormHalfrow1:
-	ADDQ $0x10, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000200, CX
 	DECQ DI
 	JNZ  plane
@@ -2476,13 +2576,13 @@ TEXT ·wino2OutputNormAddHalf(SB), $1136-8
 	MOVQ CX, (SP)
 	MOVQ 8(AX), CX
 	MOVQ CX, 8(SP)
-	MOVQ 64(AX), CX
-	MOVQ CX, 16(SP)
 	MOVQ 72(AX), CX
-	MOVQ CX, 24(SP)
+	MOVQ CX, 16(SP)
 	MOVQ 80(AX), CX
-	MOVQ CX, 32(SP)
+	MOVQ CX, 24(SP)
 	MOVQ 88(AX), CX
+	MOVQ CX, 32(SP)
+	MOVQ 96(AX), CX
 	MOVQ CX, 40(SP)
 
 vector:
@@ -2494,20 +2594,32 @@ vector:
 	MOVQ       $0x00000010, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	MOVQ       24(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	MOVQ       8(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 32(R10)
@@ -2580,8 +2692,10 @@ plane:
 	VSUBPS      Y3, Y1, Y1
 	VMOVUPS     Y0, 96(CX)
 	VMOVUPS     Y1, 224(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino2OutputNormAddHalfrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -2597,10 +2711,10 @@ plane:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VPMOVZXWD   (SI), Y9
 	VPSLLD      $0x10, Y9, Y9
@@ -2637,8 +2751,10 @@ plane:
 	VMOVUPS     X9, 32(BX)
 
 wino2OutputNormAddHalfrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino2OutputNormAddHalfrow1
 	VMOVUPS     128(CX), Y0
 	VMOVUPS     160(CX), Y1
@@ -2654,10 +2770,10 @@ wino2OutputNormAddHalfrow0:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VPMOVZXWD   (SI), Y9
 	VPSLLD      $0x10, Y9, Y9
@@ -2694,7 +2810,7 @@ wino2OutputNormAddHalfrow0:
 	VMOVUPS     X9, 32(BX)
 
 wino2OutputNormAddHalfrow1:
-	ADDQ $0x10, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000200, CX
 	DECQ DI
 	JNZ  plane
@@ -2720,7 +2836,7 @@ TEXT ·wino3Gradient(SB), $4144-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -2906,12 +3022,13 @@ plane:
 	ADDQ       R9, DI
 
 wino3Gradientfetched:
-	MOVQ        (R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        (R9), R9
+	ADDQ        (R8), R9
 	JS          wino3Gradientzero0
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -2952,12 +3069,13 @@ wino3Gradientzero0:
 	VMOVUPS Y0, 160(CX)
 
 wino3Gradientrow0:
-	MOVQ        8(R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        8(R9), R9
+	ADDQ        (R8), R9
 	JS          wino3Gradientzero1
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -2998,12 +3116,13 @@ wino3Gradientzero1:
 	VMOVUPS Y0, 352(CX)
 
 wino3Gradientrow1:
-	MOVQ        16(R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        16(R9), R9
+	ADDQ        (R8), R9
 	JS          wino3Gradientzero2
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -3044,7 +3163,7 @@ wino3Gradientzero2:
 	VMOVUPS Y0, 544(CX)
 
 wino3Gradientrow2:
-	ADDQ        $0x18, R8
+	ADDQ        $0x08, R8
 	VMOVUPS     (CX), Y0
 	VMOVUPS     192(CX), Y1
 	VMOVUPS     384(CX), Y2
@@ -3218,7 +3337,7 @@ TEXT ·wino3Output(SB), $3568-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -3230,48 +3349,63 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       64(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 64(R10)
@@ -3430,8 +3564,9 @@ plane:
 	VMOVUPS     Y0, 160(CX)
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y5, 544(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
 	JS          wino3Outputrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -3450,7 +3585,7 @@ plane:
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino3Outputrow0
@@ -3460,8 +3595,9 @@ plane:
 	VMOVUPS     Y5, 128(BX)
 
 wino3Outputrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
 	JS          wino3Outputrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -3480,7 +3616,7 @@ wino3Outputrow0:
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino3Outputrow1
@@ -3490,8 +3626,9 @@ wino3Outputrow0:
 	VMOVUPS     Y5, 128(BX)
 
 wino3Outputrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
 	JS          wino3Outputrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -3510,7 +3647,7 @@ wino3Outputrow1:
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino3Outputrow2
@@ -3520,7 +3657,7 @@ wino3Outputrow1:
 	VMOVUPS     Y5, 128(BX)
 
 wino3Outputrow2:
-	ADDQ $0x18, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane
@@ -3549,11 +3686,11 @@ TEXT ·wino3OutputNorm(SB), $3568-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
-	MOVQ         CX, 16(SP)
 	MOVQ         72(AX), CX
-	MOVQ         CX, 24(SP)
+	MOVQ         CX, 16(SP)
 	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         88(AX), CX
 	MOVQ         CX, 32(SP)
 
 vector:
@@ -3565,48 +3702,63 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       64(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 64(R10)
@@ -3765,8 +3917,9 @@ plane:
 	VMOVUPS     Y0, 160(CX)
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y5, 544(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
 	JS          wino3OutputNormrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -3788,10 +3941,10 @@ plane:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -3807,8 +3960,9 @@ plane:
 	VMOVUPS     Y5, 128(BX)
 
 wino3OutputNormrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
 	JS          wino3OutputNormrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -3830,10 +3984,10 @@ wino3OutputNormrow0:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -3849,8 +4003,9 @@ wino3OutputNormrow0:
 	VMOVUPS     Y5, 128(BX)
 
 wino3OutputNormrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
 	JS          wino3OutputNormrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -3872,10 +4027,10 @@ wino3OutputNormrow1:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -3891,7 +4046,7 @@ wino3OutputNormrow1:
 	VMOVUPS     Y5, 128(BX)
 
 wino3OutputNormrow2:
-	ADDQ $0x18, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane
@@ -3922,13 +4077,13 @@ TEXT ·wino3OutputNormAdd(SB), $3568-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
-	MOVQ         CX, 16(SP)
 	MOVQ         72(AX), CX
-	MOVQ         CX, 24(SP)
+	MOVQ         CX, 16(SP)
 	MOVQ         80(AX), CX
-	MOVQ         CX, 32(SP)
+	MOVQ         CX, 24(SP)
 	MOVQ         88(AX), CX
+	MOVQ         CX, 32(SP)
+	MOVQ         96(AX), CX
 	MOVQ         CX, 40(SP)
 
 vector:
@@ -3940,48 +4095,63 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	MOVQ       64(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 64(R10)
@@ -4140,8 +4310,9 @@ plane:
 	VMOVUPS     Y0, 160(CX)
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y5, 544(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
 	JS          wino3OutputNormAddrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -4165,10 +4336,10 @@ plane:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -4187,8 +4358,9 @@ plane:
 	VMOVUPS     Y5, 128(BX)
 
 wino3OutputNormAddrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
 	JS          wino3OutputNormAddrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -4212,10 +4384,10 @@ wino3OutputNormAddrow0:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -4234,8 +4406,9 @@ wino3OutputNormAddrow0:
 	VMOVUPS     Y5, 128(BX)
 
 wino3OutputNormAddrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
 	JS          wino3OutputNormAddrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -4259,10 +4432,10 @@ wino3OutputNormAddrow1:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -4281,7 +4454,7 @@ wino3OutputNormAddrow1:
 	VMOVUPS     Y5, 128(BX)
 
 wino3OutputNormAddrow2:
-	ADDQ $0x18, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane
@@ -4313,7 +4486,7 @@ TEXT ·wino3GradientHalf(SB), $4144-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -4499,21 +4672,26 @@ plane:
 	ADDQ       R9, DI
 
 wino3GradientHalffetched:
-	MOVQ        (R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        (R9), R9
+	ADDQ        (R8), R9
+	SARQ        $0x01, R9
 	JS          wino3GradientHalfzero0
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y0
 	VPSLLD      $0x10, Y0, Y0
 	VANDPS      (R11), Y0, Y0
 	MOVQ        8(R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y1
 	VPSLLD      $0x10, Y1, Y1
 	VANDPS      32(R11), Y1, Y1
 	MOVQ        16(R10), R10
+	SARQ        $0x01, R10
 	VPMOVZXWD   (R9)(R10*1), Y2
 	VPSLLD      $0x10, Y2, Y2
 	VANDPS      64(R11), Y2, Y2
@@ -4548,21 +4726,26 @@ wino3GradientHalfzero0:
 	VMOVUPS Y0, 160(CX)
 
 wino3GradientHalfrow0:
-	MOVQ        8(R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        8(R9), R9
+	ADDQ        (R8), R9
+	SARQ        $0x01, R9
 	JS          wino3GradientHalfzero1
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y0
 	VPSLLD      $0x10, Y0, Y0
 	VANDPS      (R11), Y0, Y0
 	MOVQ        8(R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y1
 	VPSLLD      $0x10, Y1, Y1
 	VANDPS      32(R11), Y1, Y1
 	MOVQ        16(R10), R10
+	SARQ        $0x01, R10
 	VPMOVZXWD   (R9)(R10*1), Y2
 	VPSLLD      $0x10, Y2, Y2
 	VANDPS      64(R11), Y2, Y2
@@ -4597,21 +4780,26 @@ wino3GradientHalfzero1:
 	VMOVUPS Y0, 352(CX)
 
 wino3GradientHalfrow1:
-	MOVQ        16(R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        16(R9), R9
+	ADDQ        (R8), R9
+	SARQ        $0x01, R9
 	JS          wino3GradientHalfzero2
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y0
 	VPSLLD      $0x10, Y0, Y0
 	VANDPS      (R11), Y0, Y0
 	MOVQ        8(R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y1
 	VPSLLD      $0x10, Y1, Y1
 	VANDPS      32(R11), Y1, Y1
 	MOVQ        16(R10), R10
+	SARQ        $0x01, R10
 	VPMOVZXWD   (R9)(R10*1), Y2
 	VPSLLD      $0x10, Y2, Y2
 	VANDPS      64(R11), Y2, Y2
@@ -4646,7 +4834,7 @@ wino3GradientHalfzero2:
 	VMOVUPS Y0, 544(CX)
 
 wino3GradientHalfrow2:
-	ADDQ        $0x18, R8
+	ADDQ        $0x08, R8
 	VMOVUPS     (CX), Y0
 	VMOVUPS     192(CX), Y1
 	VMOVUPS     384(CX), Y2
@@ -4820,7 +5008,7 @@ TEXT ·wino3OutputHalf(SB), $3568-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -4832,48 +5020,72 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       64(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 32(R10)
@@ -5032,8 +5244,10 @@ plane:
 	VMOVUPS     Y0, 160(CX)
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y5, 544(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino3OutputHalfrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -5052,7 +5266,7 @@ plane:
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VPSRLD      $0x10, Y0, Y9
 	VPAND       winoOdd<>+0(SB), Y9, Y9
 	VPADDD      winoHalf<>+0(SB), Y9, Y9
@@ -5092,8 +5306,10 @@ plane:
 	VMOVUPS     X9, 64(BX)
 
 wino3OutputHalfrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino3OutputHalfrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -5112,7 +5328,7 @@ wino3OutputHalfrow0:
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VPSRLD      $0x10, Y0, Y9
 	VPAND       winoOdd<>+0(SB), Y9, Y9
 	VPADDD      winoHalf<>+0(SB), Y9, Y9
@@ -5152,8 +5368,10 @@ wino3OutputHalfrow0:
 	VMOVUPS     X9, 64(BX)
 
 wino3OutputHalfrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino3OutputHalfrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -5172,7 +5390,7 @@ wino3OutputHalfrow1:
 	VFMADD231PS Y10, Y6, Y5
 	VFMADD231PS Y13, Y8, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VPSRLD      $0x10, Y0, Y9
 	VPAND       winoOdd<>+0(SB), Y9, Y9
 	VPADDD      winoHalf<>+0(SB), Y9, Y9
@@ -5212,7 +5430,7 @@ wino3OutputHalfrow1:
 	VMOVUPS     X9, 64(BX)
 
 wino3OutputHalfrow2:
-	ADDQ $0x18, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane
@@ -5241,11 +5459,11 @@ TEXT ·wino3OutputNormHalf(SB), $3568-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
-	MOVQ         CX, 16(SP)
 	MOVQ         72(AX), CX
-	MOVQ         CX, 24(SP)
+	MOVQ         CX, 16(SP)
 	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         88(AX), CX
 	MOVQ         CX, 32(SP)
 
 vector:
@@ -5257,48 +5475,72 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       64(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 32(R10)
@@ -5457,8 +5699,10 @@ plane:
 	VMOVUPS     Y0, 160(CX)
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y5, 544(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino3OutputNormHalfrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -5480,10 +5724,10 @@ plane:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VPSRLD      $0x10, Y0, Y9
@@ -5529,8 +5773,10 @@ plane:
 	VMOVUPS     X9, 64(BX)
 
 wino3OutputNormHalfrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino3OutputNormHalfrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -5552,10 +5798,10 @@ wino3OutputNormHalfrow0:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VPSRLD      $0x10, Y0, Y9
@@ -5601,8 +5847,10 @@ wino3OutputNormHalfrow0:
 	VMOVUPS     X9, 64(BX)
 
 wino3OutputNormHalfrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino3OutputNormHalfrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -5624,10 +5872,10 @@ wino3OutputNormHalfrow1:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VPSRLD      $0x10, Y0, Y9
@@ -5673,7 +5921,7 @@ wino3OutputNormHalfrow1:
 	VMOVUPS     X9, 64(BX)
 
 wino3OutputNormHalfrow2:
-	ADDQ $0x18, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane
@@ -5704,13 +5952,13 @@ TEXT ·wino3OutputNormAddHalf(SB), $3568-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
-	MOVQ         CX, 16(SP)
 	MOVQ         72(AX), CX
-	MOVQ         CX, 24(SP)
+	MOVQ         CX, 16(SP)
 	MOVQ         80(AX), CX
-	MOVQ         CX, 32(SP)
+	MOVQ         CX, 24(SP)
 	MOVQ         88(AX), CX
+	MOVQ         CX, 32(SP)
+	MOVQ         96(AX), CX
 	MOVQ         CX, 40(SP)
 
 vector:
@@ -5722,48 +5970,72 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	MOVQ       64(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 32(R10)
@@ -5922,8 +6194,10 @@ plane:
 	VMOVUPS     Y0, 160(CX)
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y5, 544(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino3OutputNormAddHalfrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -5947,10 +6221,10 @@ plane:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VPMOVZXWD   (SI), Y9
 	VPSLLD      $0x10, Y9, Y9
@@ -6005,8 +6279,10 @@ plane:
 	VMOVUPS     X9, 64(BX)
 
 wino3OutputNormAddHalfrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino3OutputNormAddHalfrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -6030,10 +6306,10 @@ wino3OutputNormAddHalfrow0:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VPMOVZXWD   (SI), Y9
 	VPSLLD      $0x10, Y9, Y9
@@ -6088,8 +6364,10 @@ wino3OutputNormAddHalfrow0:
 	VMOVUPS     X9, 64(BX)
 
 wino3OutputNormAddHalfrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino3OutputNormAddHalfrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -6113,10 +6391,10 @@ wino3OutputNormAddHalfrow1:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VPMOVZXWD   (SI), Y9
 	VPSLLD      $0x10, Y9, Y9
@@ -6171,7 +6449,7 @@ wino3OutputNormAddHalfrow1:
 	VMOVUPS     X9, 64(BX)
 
 wino3OutputNormAddHalfrow2:
-	ADDQ $0x18, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane
@@ -6205,7 +6483,7 @@ TEXT ·wino4Input(SB), $8176-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -6307,12 +6585,13 @@ plane:
 	ADDQ       R9, DI
 
 wino4Inputfetched:
-	MOVQ         (R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         (R9), R9
+	ADDQ         (R8), R9
 	JS           wino4Inputzero0
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -6371,12 +6650,13 @@ wino4Inputzero0:
 	VMOVUPS Y0, 160(CX)
 
 wino4Inputrow0:
-	MOVQ         8(R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         8(R9), R9
+	ADDQ         (R8), R9
 	JS           wino4Inputzero1
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -6435,12 +6715,13 @@ wino4Inputzero1:
 	VMOVUPS Y0, 352(CX)
 
 wino4Inputrow1:
-	MOVQ         16(R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         16(R9), R9
+	ADDQ         (R8), R9
 	JS           wino4Inputzero2
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -6499,12 +6780,13 @@ wino4Inputzero2:
 	VMOVUPS Y0, 544(CX)
 
 wino4Inputrow2:
-	MOVQ         24(R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         24(R9), R9
+	ADDQ         (R8), R9
 	JS           wino4Inputzero3
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -6563,12 +6845,13 @@ wino4Inputzero3:
 	VMOVUPS Y0, 736(CX)
 
 wino4Inputrow3:
-	MOVQ         32(R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         32(R9), R9
+	ADDQ         (R8), R9
 	JS           wino4Inputzero4
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -6627,12 +6910,13 @@ wino4Inputzero4:
 	VMOVUPS Y0, 928(CX)
 
 wino4Inputrow4:
-	MOVQ         40(R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         40(R9), R9
+	ADDQ         (R8), R9
 	JS           wino4Inputzero5
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
 	VMOVUPS      (R11), Y6
 	VANDPS       (R9)(R12*1), Y6, Y0
@@ -6691,7 +6975,7 @@ wino4Inputzero5:
 	VMOVUPS Y0, 1120(CX)
 
 wino4Inputrow5:
-	ADDQ         $0x30, R8
+	ADDQ         $0x08, R8
 	VMOVUPS      (CX), Y0
 	VMOVUPS      192(CX), Y1
 	VMOVUPS      384(CX), Y2
@@ -6946,7 +7230,7 @@ TEXT ·wino4Gradient(SB), $5488-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -7090,12 +7374,13 @@ plane:
 	ADDQ       R9, DI
 
 wino4Gradientfetched:
-	MOVQ        (R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        (R9), R9
+	ADDQ        (R8), R9
 	JS          wino4Gradientzero0
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -7142,12 +7427,13 @@ wino4Gradientzero0:
 	VMOVUPS Y0, 160(CX)
 
 wino4Gradientrow0:
-	MOVQ        8(R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        8(R9), R9
+	ADDQ        (R8), R9
 	JS          wino4Gradientzero1
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -7194,12 +7480,13 @@ wino4Gradientzero1:
 	VMOVUPS Y0, 352(CX)
 
 wino4Gradientrow1:
-	MOVQ        16(R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        16(R9), R9
+	ADDQ        (R8), R9
 	JS          wino4Gradientzero2
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -7246,12 +7533,13 @@ wino4Gradientzero2:
 	VMOVUPS Y0, 544(CX)
 
 wino4Gradientrow2:
-	MOVQ        24(R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        24(R9), R9
+	ADDQ        (R8), R9
 	JS          wino4Gradientzero3
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
 	VMOVUPS     (R11), Y6
 	VANDPS      (R9)(R12*1), Y6, Y0
@@ -7298,7 +7586,7 @@ wino4Gradientzero3:
 	VMOVUPS Y0, 736(CX)
 
 wino4Gradientrow3:
-	ADDQ        $0x20, R8
+	ADDQ        $0x08, R8
 	VMOVUPS     (CX), Y0
 	VMOVUPS     192(CX), Y1
 	VMOVUPS     384(CX), Y2
@@ -7497,7 +7785,7 @@ TEXT ·wino4Output(SB), $4720-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -7509,98 +7797,122 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       64(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       72(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       80(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       88(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       96(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       104(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       112(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       120(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x18, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R10
+	ADDQ       (R11), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 64(R10)
@@ -7781,8 +8093,9 @@ plane:
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y2, 544(CX)
 	VMOVUPS     Y5, 736(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
 	JS          wino4Outputrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -7803,7 +8116,7 @@ plane:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino4Outputrow0
@@ -7816,8 +8129,9 @@ plane:
 	VMOVUPS     Y5, 192(BX)
 
 wino4Outputrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
 	JS          wino4Outputrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -7838,7 +8152,7 @@ wino4Outputrow0:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino4Outputrow1
@@ -7851,8 +8165,9 @@ wino4Outputrow0:
 	VMOVUPS     Y5, 192(BX)
 
 wino4Outputrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
 	JS          wino4Outputrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -7873,7 +8188,7 @@ wino4Outputrow1:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino4Outputrow2
@@ -7886,8 +8201,9 @@ wino4Outputrow1:
 	VMOVUPS     Y5, 192(BX)
 
 wino4Outputrow2:
-	MOVQ        24(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        24(BX), BX
+	ADDQ        (DX), BX
 	JS          wino4Outputrow3
 	VMOVUPS     576(CX), Y0
 	VMOVUPS     608(CX), Y1
@@ -7908,7 +8224,7 @@ wino4Outputrow2:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VMOVUPS     Y0, (BX)
 	CMPQ        SI, $0x01
 	JLE         wino4Outputrow3
@@ -7921,7 +8237,7 @@ wino4Outputrow2:
 	VMOVUPS     Y5, 192(BX)
 
 wino4Outputrow3:
-	ADDQ $0x20, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane
@@ -7954,11 +8270,11 @@ TEXT ·wino4OutputNorm(SB), $4720-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
-	MOVQ         CX, 16(SP)
 	MOVQ         72(AX), CX
-	MOVQ         CX, 24(SP)
+	MOVQ         CX, 16(SP)
 	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         88(AX), CX
 	MOVQ         CX, 32(SP)
 
 vector:
@@ -7970,98 +8286,122 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       64(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       72(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       80(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       88(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       96(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       104(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       112(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       120(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x18, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R10
+	ADDQ       (R11), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 64(R10)
@@ -8242,8 +8582,9 @@ plane:
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y2, 544(CX)
 	VMOVUPS     Y5, 736(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
 	JS          wino4OutputNormrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -8267,10 +8608,10 @@ plane:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -8291,8 +8632,9 @@ plane:
 	VMOVUPS     Y5, 192(BX)
 
 wino4OutputNormrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
 	JS          wino4OutputNormrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -8316,10 +8658,10 @@ wino4OutputNormrow0:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -8340,8 +8682,9 @@ wino4OutputNormrow0:
 	VMOVUPS     Y5, 192(BX)
 
 wino4OutputNormrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
 	JS          wino4OutputNormrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -8365,10 +8708,10 @@ wino4OutputNormrow1:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -8389,8 +8732,9 @@ wino4OutputNormrow1:
 	VMOVUPS     Y5, 192(BX)
 
 wino4OutputNormrow2:
-	MOVQ        24(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        24(BX), BX
+	ADDQ        (DX), BX
 	JS          wino4OutputNormrow3
 	VMOVUPS     576(CX), Y0
 	VMOVUPS     608(CX), Y1
@@ -8414,10 +8758,10 @@ wino4OutputNormrow2:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VMOVUPS     Y0, (BX)
@@ -8438,7 +8782,7 @@ wino4OutputNormrow2:
 	VMOVUPS     Y5, 192(BX)
 
 wino4OutputNormrow3:
-	ADDQ $0x20, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane
@@ -8473,13 +8817,13 @@ TEXT ·wino4OutputNormAdd(SB), $4720-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
-	MOVQ         CX, 16(SP)
 	MOVQ         72(AX), CX
-	MOVQ         CX, 24(SP)
+	MOVQ         CX, 16(SP)
 	MOVQ         80(AX), CX
-	MOVQ         CX, 32(SP)
+	MOVQ         CX, 24(SP)
 	MOVQ         88(AX), CX
+	MOVQ         CX, 32(SP)
+	MOVQ         96(AX), CX
 	MOVQ         CX, 40(SP)
 
 vector:
@@ -8491,98 +8835,122 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       64(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       72(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       80(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       88(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       96(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       104(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       112(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
-	MOVQ       120(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x18, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+	MOVQ       24(R10), R10
+	ADDQ       (R11), R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 64(R10)
@@ -8763,8 +9131,9 @@ plane:
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y2, 544(CX)
 	VMOVUPS     Y5, 736(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
 	JS          wino4OutputNormAddrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -8790,10 +9159,10 @@ plane:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -8818,8 +9187,9 @@ plane:
 	VMOVUPS     Y5, 192(BX)
 
 wino4OutputNormAddrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
 	JS          wino4OutputNormAddrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -8845,10 +9215,10 @@ wino4OutputNormAddrow0:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -8873,8 +9243,9 @@ wino4OutputNormAddrow0:
 	VMOVUPS     Y5, 192(BX)
 
 wino4OutputNormAddrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
 	JS          wino4OutputNormAddrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -8900,10 +9271,10 @@ wino4OutputNormAddrow1:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -8928,8 +9299,9 @@ wino4OutputNormAddrow1:
 	VMOVUPS     Y5, 192(BX)
 
 wino4OutputNormAddrow2:
-	MOVQ        24(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        24(BX), BX
+	ADDQ        (DX), BX
 	JS          wino4OutputNormAddrow3
 	VMOVUPS     576(CX), Y0
 	VMOVUPS     608(CX), Y1
@@ -8955,10 +9327,10 @@ wino4OutputNormAddrow2:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VADDPS      (SI), Y0, Y0
 	VMAXPS      Y0, Y8, Y0
@@ -8983,7 +9355,7 @@ wino4OutputNormAddrow2:
 	VMOVUPS     Y5, 192(BX)
 
 wino4OutputNormAddrow3:
-	ADDQ $0x20, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane
@@ -9019,7 +9391,7 @@ TEXT ·wino4Weight(SB), $4144-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -9456,7 +9828,7 @@ TEXT ·wino4WeightGradient(SB), $2416-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -9771,7 +10143,7 @@ TEXT ·wino4InputHalf(SB), $8176-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -9873,33 +10245,41 @@ plane:
 	ADDQ       R9, DI
 
 wino4InputHalffetched:
-	MOVQ         (R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         (R9), R9
+	ADDQ         (R8), R9
+	SARQ         $0x01, R9
 	JS           wino4InputHalfzero0
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y0
 	VPSLLD       $0x10, Y0, Y0
 	VANDPS       (R11), Y0, Y0
 	MOVQ         8(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y1
 	VPSLLD       $0x10, Y1, Y1
 	VANDPS       32(R11), Y1, Y1
 	MOVQ         16(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VANDPS       64(R11), Y2, Y2
 	MOVQ         24(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y3
 	VPSLLD       $0x10, Y3, Y3
 	VANDPS       96(R11), Y3, Y3
 	MOVQ         32(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y4
 	VPSLLD       $0x10, Y4, Y4
 	VANDPS       128(R11), Y4, Y4
 	MOVQ         40(R10), R10
+	SARQ         $0x01, R10
 	VPMOVZXWD    (R9)(R10*1), Y5
 	VPSLLD       $0x10, Y5, Y5
 	VANDPS       160(R11), Y5, Y5
@@ -9943,33 +10323,41 @@ wino4InputHalfzero0:
 	VMOVUPS Y0, 160(CX)
 
 wino4InputHalfrow0:
-	MOVQ         8(R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         8(R9), R9
+	ADDQ         (R8), R9
+	SARQ         $0x01, R9
 	JS           wino4InputHalfzero1
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y0
 	VPSLLD       $0x10, Y0, Y0
 	VANDPS       (R11), Y0, Y0
 	MOVQ         8(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y1
 	VPSLLD       $0x10, Y1, Y1
 	VANDPS       32(R11), Y1, Y1
 	MOVQ         16(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VANDPS       64(R11), Y2, Y2
 	MOVQ         24(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y3
 	VPSLLD       $0x10, Y3, Y3
 	VANDPS       96(R11), Y3, Y3
 	MOVQ         32(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y4
 	VPSLLD       $0x10, Y4, Y4
 	VANDPS       128(R11), Y4, Y4
 	MOVQ         40(R10), R10
+	SARQ         $0x01, R10
 	VPMOVZXWD    (R9)(R10*1), Y5
 	VPSLLD       $0x10, Y5, Y5
 	VANDPS       160(R11), Y5, Y5
@@ -10013,33 +10401,41 @@ wino4InputHalfzero1:
 	VMOVUPS Y0, 352(CX)
 
 wino4InputHalfrow1:
-	MOVQ         16(R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         16(R9), R9
+	ADDQ         (R8), R9
+	SARQ         $0x01, R9
 	JS           wino4InputHalfzero2
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y0
 	VPSLLD       $0x10, Y0, Y0
 	VANDPS       (R11), Y0, Y0
 	MOVQ         8(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y1
 	VPSLLD       $0x10, Y1, Y1
 	VANDPS       32(R11), Y1, Y1
 	MOVQ         16(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VANDPS       64(R11), Y2, Y2
 	MOVQ         24(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y3
 	VPSLLD       $0x10, Y3, Y3
 	VANDPS       96(R11), Y3, Y3
 	MOVQ         32(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y4
 	VPSLLD       $0x10, Y4, Y4
 	VANDPS       128(R11), Y4, Y4
 	MOVQ         40(R10), R10
+	SARQ         $0x01, R10
 	VPMOVZXWD    (R9)(R10*1), Y5
 	VPSLLD       $0x10, Y5, Y5
 	VANDPS       160(R11), Y5, Y5
@@ -10083,33 +10479,41 @@ wino4InputHalfzero2:
 	VMOVUPS Y0, 544(CX)
 
 wino4InputHalfrow2:
-	MOVQ         24(R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         24(R9), R9
+	ADDQ         (R8), R9
+	SARQ         $0x01, R9
 	JS           wino4InputHalfzero3
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y0
 	VPSLLD       $0x10, Y0, Y0
 	VANDPS       (R11), Y0, Y0
 	MOVQ         8(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y1
 	VPSLLD       $0x10, Y1, Y1
 	VANDPS       32(R11), Y1, Y1
 	MOVQ         16(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VANDPS       64(R11), Y2, Y2
 	MOVQ         24(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y3
 	VPSLLD       $0x10, Y3, Y3
 	VANDPS       96(R11), Y3, Y3
 	MOVQ         32(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y4
 	VPSLLD       $0x10, Y4, Y4
 	VANDPS       128(R11), Y4, Y4
 	MOVQ         40(R10), R10
+	SARQ         $0x01, R10
 	VPMOVZXWD    (R9)(R10*1), Y5
 	VPSLLD       $0x10, Y5, Y5
 	VANDPS       160(R11), Y5, Y5
@@ -10153,33 +10557,41 @@ wino4InputHalfzero3:
 	VMOVUPS Y0, 736(CX)
 
 wino4InputHalfrow3:
-	MOVQ         32(R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         32(R9), R9
+	ADDQ         (R8), R9
+	SARQ         $0x01, R9
 	JS           wino4InputHalfzero4
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y0
 	VPSLLD       $0x10, Y0, Y0
 	VANDPS       (R11), Y0, Y0
 	MOVQ         8(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y1
 	VPSLLD       $0x10, Y1, Y1
 	VANDPS       32(R11), Y1, Y1
 	MOVQ         16(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VANDPS       64(R11), Y2, Y2
 	MOVQ         24(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y3
 	VPSLLD       $0x10, Y3, Y3
 	VANDPS       96(R11), Y3, Y3
 	MOVQ         32(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y4
 	VPSLLD       $0x10, Y4, Y4
 	VANDPS       128(R11), Y4, Y4
 	MOVQ         40(R10), R10
+	SARQ         $0x01, R10
 	VPMOVZXWD    (R9)(R10*1), Y5
 	VPSLLD       $0x10, Y5, Y5
 	VANDPS       160(R11), Y5, Y5
@@ -10223,33 +10635,41 @@ wino4InputHalfzero4:
 	VMOVUPS Y0, 928(CX)
 
 wino4InputHalfrow4:
-	MOVQ         40(R8), R9
-	TESTQ        R9, R9
+	MOVQ         40(AX), R9
+	MOVQ         40(R9), R9
+	ADDQ         (R8), R9
+	SARQ         $0x01, R9
 	JS           wino4InputHalfzero5
 	ADDQ         (SP), R9
-	MOVQ         40(AX), R10
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R10
+	MOVQ         56(AX), R11
 	MOVQ         (R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y0
 	VPSLLD       $0x10, Y0, Y0
 	VANDPS       (R11), Y0, Y0
 	MOVQ         8(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y1
 	VPSLLD       $0x10, Y1, Y1
 	VANDPS       32(R11), Y1, Y1
 	MOVQ         16(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VANDPS       64(R11), Y2, Y2
 	MOVQ         24(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y3
 	VPSLLD       $0x10, Y3, Y3
 	VANDPS       96(R11), Y3, Y3
 	MOVQ         32(R10), R12
+	SARQ         $0x01, R12
 	VPMOVZXWD    (R9)(R12*1), Y4
 	VPSLLD       $0x10, Y4, Y4
 	VANDPS       128(R11), Y4, Y4
 	MOVQ         40(R10), R10
+	SARQ         $0x01, R10
 	VPMOVZXWD    (R9)(R10*1), Y5
 	VPSLLD       $0x10, Y5, Y5
 	VANDPS       160(R11), Y5, Y5
@@ -10293,7 +10713,7 @@ wino4InputHalfzero5:
 	VMOVUPS Y0, 1120(CX)
 
 wino4InputHalfrow5:
-	ADDQ         $0x30, R8
+	ADDQ         $0x08, R8
 	VMOVUPS      (CX), Y0
 	VMOVUPS      192(CX), Y1
 	VMOVUPS      384(CX), Y2
@@ -10548,7 +10968,7 @@ TEXT ·wino4GradientHalf(SB), $5488-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -10692,25 +11112,31 @@ plane:
 	ADDQ       R9, DI
 
 wino4GradientHalffetched:
-	MOVQ        (R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        (R9), R9
+	ADDQ        (R8), R9
+	SARQ        $0x01, R9
 	JS          wino4GradientHalfzero0
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y0
 	VPSLLD      $0x10, Y0, Y0
 	VANDPS      (R11), Y0, Y0
 	MOVQ        8(R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y1
 	VPSLLD      $0x10, Y1, Y1
 	VANDPS      32(R11), Y1, Y1
 	MOVQ        16(R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y2
 	VPSLLD      $0x10, Y2, Y2
 	VANDPS      64(R11), Y2, Y2
 	MOVQ        24(R10), R10
+	SARQ        $0x01, R10
 	VPMOVZXWD   (R9)(R10*1), Y3
 	VPSLLD      $0x10, Y3, Y3
 	VANDPS      96(R11), Y3, Y3
@@ -10748,25 +11174,31 @@ wino4GradientHalfzero0:
 	VMOVUPS Y0, 160(CX)
 
 wino4GradientHalfrow0:
-	MOVQ        8(R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        8(R9), R9
+	ADDQ        (R8), R9
+	SARQ        $0x01, R9
 	JS          wino4GradientHalfzero1
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y0
 	VPSLLD      $0x10, Y0, Y0
 	VANDPS      (R11), Y0, Y0
 	MOVQ        8(R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y1
 	VPSLLD      $0x10, Y1, Y1
 	VANDPS      32(R11), Y1, Y1
 	MOVQ        16(R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y2
 	VPSLLD      $0x10, Y2, Y2
 	VANDPS      64(R11), Y2, Y2
 	MOVQ        24(R10), R10
+	SARQ        $0x01, R10
 	VPMOVZXWD   (R9)(R10*1), Y3
 	VPSLLD      $0x10, Y3, Y3
 	VANDPS      96(R11), Y3, Y3
@@ -10804,25 +11236,31 @@ wino4GradientHalfzero1:
 	VMOVUPS Y0, 352(CX)
 
 wino4GradientHalfrow1:
-	MOVQ        16(R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        16(R9), R9
+	ADDQ        (R8), R9
+	SARQ        $0x01, R9
 	JS          wino4GradientHalfzero2
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y0
 	VPSLLD      $0x10, Y0, Y0
 	VANDPS      (R11), Y0, Y0
 	MOVQ        8(R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y1
 	VPSLLD      $0x10, Y1, Y1
 	VANDPS      32(R11), Y1, Y1
 	MOVQ        16(R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y2
 	VPSLLD      $0x10, Y2, Y2
 	VANDPS      64(R11), Y2, Y2
 	MOVQ        24(R10), R10
+	SARQ        $0x01, R10
 	VPMOVZXWD   (R9)(R10*1), Y3
 	VPSLLD      $0x10, Y3, Y3
 	VANDPS      96(R11), Y3, Y3
@@ -10860,25 +11298,31 @@ wino4GradientHalfzero2:
 	VMOVUPS Y0, 544(CX)
 
 wino4GradientHalfrow2:
-	MOVQ        24(R8), R9
-	TESTQ       R9, R9
+	MOVQ        40(AX), R9
+	MOVQ        24(R9), R9
+	ADDQ        (R8), R9
+	SARQ        $0x01, R9
 	JS          wino4GradientHalfzero3
 	ADDQ        (SP), R9
-	MOVQ        40(AX), R10
-	MOVQ        48(AX), R11
+	MOVQ        48(AX), R10
+	MOVQ        56(AX), R11
 	MOVQ        (R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y0
 	VPSLLD      $0x10, Y0, Y0
 	VANDPS      (R11), Y0, Y0
 	MOVQ        8(R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y1
 	VPSLLD      $0x10, Y1, Y1
 	VANDPS      32(R11), Y1, Y1
 	MOVQ        16(R10), R12
+	SARQ        $0x01, R12
 	VPMOVZXWD   (R9)(R12*1), Y2
 	VPSLLD      $0x10, Y2, Y2
 	VANDPS      64(R11), Y2, Y2
 	MOVQ        24(R10), R10
+	SARQ        $0x01, R10
 	VPMOVZXWD   (R9)(R10*1), Y3
 	VPSLLD      $0x10, Y3, Y3
 	VANDPS      96(R11), Y3, Y3
@@ -10916,7 +11360,7 @@ wino4GradientHalfzero3:
 	VMOVUPS Y0, 736(CX)
 
 wino4GradientHalfrow3:
-	ADDQ        $0x20, R8
+	ADDQ        $0x08, R8
 	VMOVUPS     (CX), Y0
 	VMOVUPS     192(CX), Y1
 	VMOVUPS     384(CX), Y2
@@ -11115,7 +11559,7 @@ TEXT ·wino4OutputHalf(SB), $4720-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
+	MOVQ         72(AX), CX
 	MOVQ         CX, 16(SP)
 
 vector:
@@ -11127,98 +11571,138 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       64(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       72(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       80(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       88(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       96(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       104(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       112(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       120(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x18, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 32(R10)
@@ -11399,8 +11883,10 @@ plane:
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y2, 544(CX)
 	VMOVUPS     Y5, 736(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputHalfrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -11421,7 +11907,7 @@ plane:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VPSRLD      $0x10, Y0, Y9
 	VPAND       winoOdd<>+0(SB), Y9, Y9
 	VPADDD      winoHalf<>+0(SB), Y9, Y9
@@ -11474,8 +11960,10 @@ plane:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputHalfrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputHalfrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -11496,7 +11984,7 @@ wino4OutputHalfrow0:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VPSRLD      $0x10, Y0, Y9
 	VPAND       winoOdd<>+0(SB), Y9, Y9
 	VPADDD      winoHalf<>+0(SB), Y9, Y9
@@ -11549,8 +12037,10 @@ wino4OutputHalfrow0:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputHalfrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputHalfrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -11571,7 +12061,7 @@ wino4OutputHalfrow1:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VPSRLD      $0x10, Y0, Y9
 	VPAND       winoOdd<>+0(SB), Y9, Y9
 	VPADDD      winoHalf<>+0(SB), Y9, Y9
@@ -11624,8 +12114,10 @@ wino4OutputHalfrow1:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputHalfrow2:
-	MOVQ        24(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        24(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputHalfrow3
 	VMOVUPS     576(CX), Y0
 	VMOVUPS     608(CX), Y1
@@ -11646,7 +12138,7 @@ wino4OutputHalfrow2:
 	VFMADD231PS Y14, Y7, Y5
 	VFMADD231PS Y15, Y9, Y5
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VPSRLD      $0x10, Y0, Y9
 	VPAND       winoOdd<>+0(SB), Y9, Y9
 	VPADDD      winoHalf<>+0(SB), Y9, Y9
@@ -11699,7 +12191,7 @@ wino4OutputHalfrow2:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputHalfrow3:
-	ADDQ $0x20, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane
@@ -11732,11 +12224,11 @@ TEXT ·wino4OutputNormHalf(SB), $4720-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
-	MOVQ         CX, 16(SP)
 	MOVQ         72(AX), CX
-	MOVQ         CX, 24(SP)
+	MOVQ         CX, 16(SP)
 	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         88(AX), CX
 	MOVQ         CX, 32(SP)
 
 vector:
@@ -11748,98 +12240,138 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       64(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       72(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       80(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       88(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       96(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       104(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       112(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       120(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x18, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 32(R10)
@@ -12020,8 +12552,10 @@ plane:
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y2, 544(CX)
 	VMOVUPS     Y5, 736(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputNormHalfrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -12045,10 +12579,10 @@ plane:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VPSRLD      $0x10, Y0, Y9
@@ -12109,8 +12643,10 @@ plane:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputNormHalfrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputNormHalfrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -12134,10 +12670,10 @@ wino4OutputNormHalfrow0:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VPSRLD      $0x10, Y0, Y9
@@ -12198,8 +12734,10 @@ wino4OutputNormHalfrow0:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputNormHalfrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputNormHalfrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -12223,10 +12761,10 @@ wino4OutputNormHalfrow1:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VPSRLD      $0x10, Y0, Y9
@@ -12287,8 +12825,10 @@ wino4OutputNormHalfrow1:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputNormHalfrow2:
-	MOVQ        24(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        24(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputNormHalfrow3
 	VMOVUPS     576(CX), Y0
 	VMOVUPS     608(CX), Y1
@@ -12312,10 +12852,10 @@ wino4OutputNormHalfrow2:
 	VMOVUPS     (SI), Y6
 	MOVQ        32(SP), SI
 	VMOVUPS     (SI), Y7
-	MOVQ        96(AX), SI
+	MOVQ        104(AX), SI
 	VMOVUPS     (SI), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), SI
+	MOVQ        64(AX), SI
 	VFMADD213PS Y7, Y6, Y0
 	VMAXPS      Y0, Y8, Y0
 	VPSRLD      $0x10, Y0, Y9
@@ -12376,7 +12916,7 @@ wino4OutputNormHalfrow2:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputNormHalfrow3:
-	ADDQ $0x20, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane
@@ -12411,13 +12951,13 @@ TEXT ·wino4OutputNormAddHalf(SB), $4720-8
 	MOVQ         CX, (SP)
 	MOVQ         8(AX), CX
 	MOVQ         CX, 8(SP)
-	MOVQ         64(AX), CX
-	MOVQ         CX, 16(SP)
 	MOVQ         72(AX), CX
-	MOVQ         CX, 24(SP)
+	MOVQ         CX, 16(SP)
 	MOVQ         80(AX), CX
-	MOVQ         CX, 32(SP)
+	MOVQ         CX, 24(SP)
 	MOVQ         88(AX), CX
+	MOVQ         CX, 32(SP)
+	MOVQ         96(AX), CX
 	MOVQ         CX, 40(SP)
 
 vector:
@@ -12429,98 +12969,138 @@ vector:
 	MOVQ       $0x00000024, DI
 	MOVQ       CX, R8
 	MOVQ       8(SP), R9
-	MOVQ       32(AX), R10
-	MOVQ       (R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       8(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       16(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       24(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       32(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       40(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       48(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       56(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       64(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       72(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       80(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       88(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       96(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       104(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       112(R10), R11
-	ADDQ       R9, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 32(R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 96(R11)
-	MOVQ       120(R10), R10
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x18, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 96(R12)
+	MOVQ       24(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
 	ADDQ       R9, R10
 	PREFETCHT0 (R10)
 	PREFETCHT0 32(R10)
@@ -12701,8 +13281,10 @@ plane:
 	VMOVUPS     Y1, 352(CX)
 	VMOVUPS     Y2, 544(CX)
 	VMOVUPS     Y5, 736(CX)
-	MOVQ        (DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputNormAddHalfrow0
 	VMOVUPS     (CX), Y0
 	VMOVUPS     32(CX), Y1
@@ -12728,10 +13310,10 @@ plane:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VPMOVZXWD   (SI), Y9
 	VPSLLD      $0x10, Y9, Y9
@@ -12804,8 +13386,10 @@ plane:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputNormAddHalfrow0:
-	MOVQ        8(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputNormAddHalfrow1
 	VMOVUPS     192(CX), Y0
 	VMOVUPS     224(CX), Y1
@@ -12831,10 +13415,10 @@ wino4OutputNormAddHalfrow0:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VPMOVZXWD   (SI), Y9
 	VPSLLD      $0x10, Y9, Y9
@@ -12907,8 +13491,10 @@ wino4OutputNormAddHalfrow0:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputNormAddHalfrow1:
-	MOVQ        16(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputNormAddHalfrow2
 	VMOVUPS     384(CX), Y0
 	VMOVUPS     416(CX), Y1
@@ -12934,10 +13520,10 @@ wino4OutputNormAddHalfrow1:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VPMOVZXWD   (SI), Y9
 	VPSLLD      $0x10, Y9, Y9
@@ -13010,8 +13596,10 @@ wino4OutputNormAddHalfrow1:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputNormAddHalfrow2:
-	MOVQ        24(DX), BX
-	TESTQ       BX, BX
+	MOVQ        40(AX), BX
+	MOVQ        24(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
 	JS          wino4OutputNormAddHalfrow3
 	VMOVUPS     576(CX), Y0
 	VMOVUPS     608(CX), Y1
@@ -13037,10 +13625,10 @@ wino4OutputNormAddHalfrow2:
 	VMOVUPS     (R8), Y6
 	MOVQ        32(SP), R8
 	VMOVUPS     (R8), Y7
-	MOVQ        96(AX), R8
+	MOVQ        104(AX), R8
 	VMOVUPS     (R8), Y8
 	ADDQ        8(SP), BX
-	MOVQ        56(AX), R8
+	MOVQ        64(AX), R8
 	VFMADD213PS Y7, Y6, Y0
 	VPMOVZXWD   (SI), Y9
 	VPSLLD      $0x10, Y9, Y9
@@ -13113,7 +13701,7 @@ wino4OutputNormAddHalfrow2:
 	VMOVUPS     X9, 96(BX)
 
 wino4OutputNormAddHalfrow3:
-	ADDQ $0x20, DX
+	ADDQ $0x08, DX
 	ADDQ $0x00000480, CX
 	DECQ DI
 	JNZ  plane

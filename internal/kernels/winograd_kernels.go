@@ -33,19 +33,24 @@ type winoColumns struct {
 // winoMaxTile is the edge of the largest cube.
 const winoMaxTile = 6
 
-// winoArgs are the arguments of a transform. The cube lies in a map (Rows holds the byte offset of each row (d, h)
-// from Src or Dst, negative for one outside the map) or is made of elements a step of bytes apart, in the order
-// (d, h, w). Count vectors that follow each other at both ends are transformed one after another.
+// winoArgs are the arguments of a transform. The cube lies in a map (row (d, h) Planes[d] + Rows[h] bytes from Src or Dst,
+// as in float32; a negative sum is outside the map) or is made of elements a step of bytes apart, in the order (d, h, w).
+// Count vectors that follow each other at both ends are transformed one after another.
 type winoArgs struct {
 	Src, Dst         unsafe.Pointer
 	SrcStep, DstStep int
-	Rows             *int
+	Planes, Rows     *int
 	Cols             *[winoMaxTile]int
 	Mask             *[winoMaxTile][8]uint32
 	Width            int // columns of the output that lie in the map
 	Count            int
 	Scale, Shift     unsafe.Pointer
 	Add, Floor       unsafe.Pointer // Floor is 8 times the lower bound
+}
+
+// row returns the offset of row i of a cube with the given edge.
+func (a *winoArgs) row(i, edge int) int {
+	return unsafe.Slice(a.Planes, edge)[i/edge] + unsafe.Slice(a.Rows, edge)[i%edge]
 }
 
 // winoCube holds the largest cube.
@@ -154,11 +159,11 @@ func (k *winoKernels) winoGeneric(kind winoKind, a *winoArgs) {
 			case kind != winoInput && kind != winoGradient:
 				x[i] = *(*winoLane)(unsafe.Add(src, i*a.SrcStep))
 			default:
-				row := unsafe.Slice(a.Rows, n*n)[i/n]
+				row := a.row(i/n, n)
 				if row < 0 || a.Mask[i%n][0] == 0 {
 					x[i] = winoLane{}
 				} else {
-					x[i] = voxels.load(a.Src, at, row+a.Cols[i%n])
+					x[i] = voxels.load(a.Src, at, voxels.offset(row+a.Cols[i%n]))
 				}
 			}
 		}
@@ -170,11 +175,11 @@ func (k *winoKernels) winoGeneric(kind winoKind, a *winoArgs) {
 				*(*winoLane)(unsafe.Add(dst, i*a.DstStep)) = y[i]
 				continue
 			}
-			row := unsafe.Slice(a.Rows, m*m)[i/m]
+			row := a.row(i/m, m)
 			if row < 0 || i%m >= a.Width {
 				continue
 			}
-			offset := row + i%m*voxels.bytes()
+			offset := voxels.offset(row + i%m*Block*4)
 			if kind != winoOutput {
 				k.winoFinish(&y[i], a, at, offset, voxels, kind == winoOutputNormAdd)
 			}
@@ -186,11 +191,12 @@ func (k *winoKernels) winoGeneric(kind winoKind, a *winoArgs) {
 // winoVoxels reads and writes 8 channels of voxels of a map: those that begin at bytes of float32 into the voxel at an offset.
 type winoVoxels struct{ half bool }
 
-func (v winoVoxels) bytes() int {
+// offset returns the offset of what lies at an offset in a map of float32.
+func (v winoVoxels) offset(at int) int {
 	if v.half {
-		return Block * 2
+		return at / 2
 	}
-	return Block * 4
+	return at
 }
 
 func (v winoVoxels) load(p unsafe.Pointer, at, offset int) (x winoLane) {

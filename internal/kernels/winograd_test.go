@@ -62,11 +62,14 @@ func testTransform(t *testing.T, r *rand.Rand, k, plain *winoKernels, kind winoK
 	const width = 11
 	src, add := randomSlice(r, 6*6*width*Block), randomSlice(r, 6*6*width*Block)
 	scale, shift := randomSlice(r, Block), randomSlice(r, Block)
-	rows := make([]int, 36)
+	planes, rows := make([]int, 6), make([]int, 6)
 	for i := range rows {
-		rows[i] = i * width * Block * 4
+		planes[i], rows[i] = i*6*width*Block*4, i*width*Block*4
 		if r.IntN(5) == 0 {
-			rows[i] = -1
+			rows[i] = outside
+		}
+		if r.IntN(8) == 0 {
+			planes[i] = outside
 		}
 	}
 	cols := winoColumnsOf(1, k.m, n, r.IntN(3), n-r.IntN(2), Block*4)
@@ -75,7 +78,7 @@ func testTransform(t *testing.T, r *rand.Rand, k, plain *winoKernels, kind winoK
 		dst := filled(6 * 6 * width * Block)
 		k.transform(kind, &winoArgs{
 			Src: unsafe.Pointer(&src[0]), Dst: unsafe.Pointer(&dst[0]),
-			SrcStep: 64, DstStep: 64, Rows: &rows[0], Cols: &cols[0].offset, Mask: &cols[0].mask, Width: 1 + m/2, Count: 2,
+			SrcStep: 64, DstStep: 64, Planes: &planes[0], Rows: &rows[0], Cols: &cols[0].offset, Mask: &cols[0].mask, Width: 1 + m/2, Count: 2,
 			Scale: unsafe.Pointer(&scale[0]), Shift: unsafe.Pointer(&shift[0]), Add: unsafe.Pointer(&add[0]), Floor: unsafe.Pointer(&floor[0]),
 		})
 		return dst

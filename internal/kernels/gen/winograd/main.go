@@ -12,12 +12,13 @@ import (
 
 // Byte offsets of the fields of winoArgs.
 const (
-	argSrc, argDst            = 0, 8
-	argSrcStep, argDstStep    = 16, 24
-	argRows, argCols, argMask = 32, 40, 48
-	argWidth, argCount        = 56, 64
-	argScale, argShift        = 72, 80
-	argAdd, argFloor          = 88, 96
+	argSrc, argDst         = 0, 8
+	argSrcStep, argDstStep = 16, 24
+	argPlanes, argRows     = 32, 40
+	argCols, argMask       = 48, 56
+	argWidth, argCount     = 64, 72
+	argScale, argShift     = 80, 88
+	argAdd, argFloor       = 96, 104
 )
 
 // The vectors that a transform works on: 6 values, 4 temporaries, 6 constants.
@@ -51,7 +52,7 @@ type line struct {
 type cube struct {
 	name, doc string
 	line
-	fromMap bool // reads rows of a map: table of row offsets, clamped columns and masks; otherwise elements a step apart
+	fromMap bool // reads rows of a map: tables of offsets, clamped columns and masks; otherwise elements a step apart
 	toMap   bool // writes rows of a map: row offsets, negative ones are left out, and a number of columns
 	norm    bool // multiplies by a scale per channel, adds a shift and clamps from below
 	add     bool // adds another map before that
@@ -173,29 +174,29 @@ func (c cube) toElements(p reg.Register) {
 	MOVQ(U32(uint32(n)), count)
 	ahead := get(c.dst)
 	if c.fromMap {
-		rows := load(p, argRows)
+		at := load(p, argPlanes)
 		Label("plane")
 		c.fetchElements(p, ahead)
 		for h := range n {
 			// A row outside the map counts as zeros.
-			row := load(rows, 8*h)
-			TESTQ(row, row)
 			zero, done := c.name+"zero"+digit(h), c.name+"row"+digit(h)
+			row := c.row(at, load(p, argRows), h)
 			JS(LabelRef(zero))
 			ADDQ(c.src, row)
 			cols, mask := load(p, argCols), load(p, argMask)
 			for w := range n {
-				at := load(cols, 8*w)
+				col := load(cols, 8*w)
 				if c.half {
-					widened(Mem{Base: row, Index: at, Scale: 1}, ymm[w])
+					SARQ(U8(1), col)
+					widened(Mem{Base: row, Index: col, Scale: 1}, ymm[w])
 					VANDPS(field(mask, w*vector), ymm[w], ymm[w])
 				} else {
 					VMOVUPS(field(mask, w*vector), ymm[temps])
-					VANDPS(Mem{Base: row, Index: at, Scale: 1}, ymm[temps], ymm[w])
+					VANDPS(Mem{Base: row, Index: col, Scale: 1}, ymm[temps], ymm[w])
 				}
 				if w == n-1 { // the next tile of the row
 					for i := range c.stride {
-						PREFETCHT0(Mem{Base: row, Index: at, Scale: 1, Disp: c.voxel() * (i + 1)})
+						PREFETCHT0(Mem{Base: row, Index: col, Scale: 1, Disp: c.voxel() * (i + 1)})
 					}
 				}
 			}
@@ -210,7 +211,7 @@ func (c cube) toElements(p reg.Register) {
 			}
 			Label(done)
 		}
-		ADDQ(U8(8*n), rows)
+		ADDQ(U8(8), at)
 	} else {
 		src, step := get(c.src), load(p, argSrcStep)
 		Label("plane")
@@ -307,7 +308,7 @@ func (c cube) elementsToMap(p reg.Register) {
 	count, at := GP64(), GP64()
 	MOVQ(U32(uint32(n*n)), count)
 	MOVQ(scratch, at)
-	fetchRows(p, get(c.dst), m, c.voxel())
+	c.fetchRows(p)
 	Label("element")
 	far := GP64()
 	LEAQ(Mem{Base: src, Index: step, Scale: 8}, far)
@@ -320,7 +321,7 @@ func (c cube) elementsToMap(p reg.Register) {
 	DECQ(count)
 	JNZ(LabelRef("element"))
 
-	rows := load(p, argRows)
+	d := load(p, argPlanes)
 	MOVQ(U32(uint32(m)), count)
 	plane := GP64()
 	MOVQ(scratch, plane)
@@ -329,9 +330,8 @@ func (c cube) elementsToMap(p reg.Register) {
 		c.run(strip(plane, w, n, n), strip(plane, w, n, m))
 	}
 	for h := range m {
-		row := load(rows, 8*h)
-		TESTQ(row, row)
 		done := c.name + "row" + digit(h)
+		row := c.row(d, load(p, argRows), h)
 		JS(LabelRef(done))
 		for w := range n {
 			VMOVUPS(field(plane, (h*n+w)*vector), ymm[w])
@@ -340,21 +340,35 @@ func (c cube) elementsToMap(p reg.Register) {
 		c.store(p, row, out, done)
 		Label(done)
 	}
-	ADDQ(U8(uint8(8*m)), rows)
+	ADDQ(U8(8), d)
 	ADDQ(U32(uint32(n*n*vector)), plane)
 	DECQ(count)
 	JNZ(LabelRef("plane"))
 	c.next()
 }
 
-// fetchRows asks for the lines that m·m rows of m columns will be written to. Those of rows outside the map are none.
-func fetchRows(p reg.Register, dst reg.GPVirtual, m, voxel int) {
-	rows := load(p, argRows)
-	for i := range m * m {
-		row := load(rows, 8*i)
-		ADDQ(dst, row)
-		for w := range m {
-			PREFETCHT0(field(row, w*voxel))
+// row returns the offset of row h of the plane whose offset lies at plane; the flags tell its sign, negative is outside.
+func (c cube) row(plane, rows reg.Register, h int) reg.GPVirtual {
+	row := load(rows, 8*h)
+	ADDQ(field(plane, 0), row)
+	if c.half {
+		SARQ(U8(1), row)
+	}
+	return row
+}
+
+// fetchRows asks for the lines that the rows will be written to. Those of rows outside the map are none.
+func (c cube) fetchRows(p reg.Register) {
+	dst, rows := get(c.dst), load(p, argRows)
+	for d := range c.out {
+		plane := load(p, argPlanes)
+		ADDQ(U8(uint8(8*d)), plane)
+		for h := range c.out {
+			row := c.row(plane, rows, h)
+			ADDQ(dst, row)
+			for w := range c.out {
+				PREFETCHT0(field(row, w*c.voxel()))
+			}
 		}
 	}
 }
