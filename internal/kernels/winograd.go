@@ -297,10 +297,7 @@ func (p *winoPass) fromElements(src *float32, stride int, y Map, tiles *winoTile
 	}
 	kind := winoOutput
 	if e != nil {
-		var floor winoLane
-		for l := range floor {
-			floor[l] = floorOf(e.ReLU)
-		}
+		floor := floorOf(e.ReLU)
 		a.Scale, a.Shift, a.Floor = unsafe.Pointer(&e.Scale[block*Block]), unsafe.Pointer(&e.Shift[block*Block]), unsafe.Pointer(&floor)
 		kind = winoOutputNorm
 		if e.Add != nil {

@@ -302,7 +302,7 @@ element:
 	JNZ     element
 	ADDQ    $0x20, (SP)
 	ADDQ    $0x20, 8(SP)
-	DECQ    16(SP)
+	SUBQ    $0x01, 16(SP)
 	JNZ     vector
 	VZEROUPPER
 	RET
@@ -541,7 +541,7 @@ element:
 	JNZ     element
 	ADDQ    $0x20, (SP)
 	ADDQ    $0x20, 8(SP)
-	DECQ    16(SP)
+	SUBQ    $0x01, 16(SP)
 	JNZ     vector
 	VZEROUPPER
 	RET
@@ -706,7 +706,7 @@ wino2Outputrow1:
 	JNZ  plane
 	ADDQ $0x20, (SP)
 	ADDQ $0x20, 8(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -789,104 +789,104 @@ element:
 	MOVQ       $0x00000002, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     128(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     384(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 128(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     160(CX), Y1
-	VMOVUPS     288(CX), Y2
-	VMOVUPS     416(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 160(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     320(CX), Y2
-	VMOVUPS     448(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     352(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 224(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	JS          wino2OutputNormrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino2OutputNormrow0
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      128(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      384(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 128(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      160(CX), Y1
+	VMOVUPS      288(CX), Y2
+	VMOVUPS      416(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 160(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      320(CX), Y2
+	VMOVUPS      448(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      352(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 224(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	JS           wino2OutputNormrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino2OutputNormrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
 
 wino2OutputNormrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	JS          wino2OutputNormrow1
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     160(CX), Y1
-	VMOVUPS     192(CX), Y2
-	VMOVUPS     224(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino2OutputNormrow1
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	JS           wino2OutputNormrow1
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      160(CX), Y1
+	VMOVUPS      192(CX), Y2
+	VMOVUPS      224(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino2OutputNormrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
 
 wino2OutputNormrow1:
 	ADDQ $0x08, DX
@@ -897,7 +897,7 @@ wino2OutputNormrow1:
 	ADDQ $0x20, 8(SP)
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -982,112 +982,112 @@ element:
 	MOVQ       $0x00000002, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     128(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     384(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 128(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     160(CX), Y1
-	VMOVUPS     288(CX), Y2
-	VMOVUPS     416(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 160(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     320(CX), Y2
-	VMOVUPS     448(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     352(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 224(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	JS          wino2OutputNormAddrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino2OutputNormAddrow0
-	VFMADD213PS Y7, Y6, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      128(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      384(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 128(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      160(CX), Y1
+	VMOVUPS      288(CX), Y2
+	VMOVUPS      416(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 160(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      320(CX), Y2
+	VMOVUPS      448(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      352(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 224(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	JS           wino2OutputNormAddrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VADDPS       (SI), Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino2OutputNormAddrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VADDPS       64(SI), Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
 
 wino2OutputNormAddrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	JS          wino2OutputNormAddrow1
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     160(CX), Y1
-	VMOVUPS     192(CX), Y2
-	VMOVUPS     224(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino2OutputNormAddrow1
-	VFMADD213PS Y7, Y6, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	JS           wino2OutputNormAddrow1
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      160(CX), Y1
+	VMOVUPS      192(CX), Y2
+	VMOVUPS      224(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VADDPS       (SI), Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino2OutputNormAddrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VADDPS       64(SI), Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
 
 wino2OutputNormAddrow1:
 	ADDQ $0x08, DX
@@ -1099,7 +1099,7 @@ wino2OutputNormAddrow1:
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
 	ADDQ $0x20, 40(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -1303,7 +1303,7 @@ element:
 	JNZ     element
 	ADDQ    $0x20, (SP)
 	ADDQ    $0x20, 8(SP)
-	DECQ    16(SP)
+	SUBQ    $0x01, 16(SP)
 	JNZ     vector
 	VZEROUPPER
 	RET
@@ -1494,7 +1494,7 @@ element:
 	JNZ     element
 	ADDQ    $0x20, (SP)
 	ADDQ    $0x20, 8(SP)
-	DECQ    16(SP)
+	SUBQ    $0x01, 16(SP)
 	JNZ     vector
 	VZEROUPPER
 	RET
@@ -1836,7 +1836,7 @@ element:
 	JNZ     element
 	ADDQ    $0x10, (SP)
 	ADDQ    $0x20, 8(SP)
-	DECQ    16(SP)
+	SUBQ    $0x01, 16(SP)
 	JNZ     vector
 	VZEROUPPER
 	RET
@@ -2085,7 +2085,7 @@ element:
 	JNZ     element
 	ADDQ    $0x10, (SP)
 	ADDQ    $0x20, 8(SP)
-	DECQ    16(SP)
+	SUBQ    $0x01, 16(SP)
 	JNZ     vector
 	VZEROUPPER
 	RET
@@ -2296,7 +2296,7 @@ wino2OutputHalfrow1:
 	JNZ  plane
 	ADDQ $0x20, (SP)
 	ADDQ $0x10, 8(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -2309,7 +2309,15 @@ DATA winoOdd<>+16(SB)/4, $0x00000001
 DATA winoOdd<>+20(SB)/4, $0x00000001
 DATA winoOdd<>+24(SB)/4, $0x00000001
 DATA winoOdd<>+28(SB)/4, $0x00000001
-GLOBL winoOdd<>(SB), RODATA|NOPTR, $32
+DATA winoOdd<>+32(SB)/4, $0x00000001
+DATA winoOdd<>+36(SB)/4, $0x00000001
+DATA winoOdd<>+40(SB)/4, $0x00000001
+DATA winoOdd<>+44(SB)/4, $0x00000001
+DATA winoOdd<>+48(SB)/4, $0x00000001
+DATA winoOdd<>+52(SB)/4, $0x00000001
+DATA winoOdd<>+56(SB)/4, $0x00000001
+DATA winoOdd<>+60(SB)/4, $0x00000001
+GLOBL winoOdd<>(SB), RODATA|NOPTR, $64
 
 DATA winoHalf<>+0(SB)/4, $0x00007fff
 DATA winoHalf<>+4(SB)/4, $0x00007fff
@@ -2319,7 +2327,15 @@ DATA winoHalf<>+16(SB)/4, $0x00007fff
 DATA winoHalf<>+20(SB)/4, $0x00007fff
 DATA winoHalf<>+24(SB)/4, $0x00007fff
 DATA winoHalf<>+28(SB)/4, $0x00007fff
-GLOBL winoHalf<>(SB), RODATA|NOPTR, $32
+DATA winoHalf<>+32(SB)/4, $0x00007fff
+DATA winoHalf<>+36(SB)/4, $0x00007fff
+DATA winoHalf<>+40(SB)/4, $0x00007fff
+DATA winoHalf<>+44(SB)/4, $0x00007fff
+DATA winoHalf<>+48(SB)/4, $0x00007fff
+DATA winoHalf<>+52(SB)/4, $0x00007fff
+DATA winoHalf<>+56(SB)/4, $0x00007fff
+DATA winoHalf<>+60(SB)/4, $0x00007fff
+GLOBL winoHalf<>(SB), RODATA|NOPTR, $64
 
 DATA winoQuiet<>+0(SB)/4, $0x00400000
 DATA winoQuiet<>+4(SB)/4, $0x00400000
@@ -2329,7 +2345,15 @@ DATA winoQuiet<>+16(SB)/4, $0x00400000
 DATA winoQuiet<>+20(SB)/4, $0x00400000
 DATA winoQuiet<>+24(SB)/4, $0x00400000
 DATA winoQuiet<>+28(SB)/4, $0x00400000
-GLOBL winoQuiet<>(SB), RODATA|NOPTR, $32
+DATA winoQuiet<>+32(SB)/4, $0x00400000
+DATA winoQuiet<>+36(SB)/4, $0x00400000
+DATA winoQuiet<>+40(SB)/4, $0x00400000
+DATA winoQuiet<>+44(SB)/4, $0x00400000
+DATA winoQuiet<>+48(SB)/4, $0x00400000
+DATA winoQuiet<>+52(SB)/4, $0x00400000
+DATA winoQuiet<>+56(SB)/4, $0x00400000
+DATA winoQuiet<>+60(SB)/4, $0x00400000
+GLOBL winoQuiet<>(SB), RODATA|NOPTR, $64
 
 // func wino2OutputNormHalf(a *byte)
 // Requires: AVX, AVX2, FMA3, MMX+
@@ -2413,146 +2437,146 @@ element:
 	MOVQ       $0x00000002, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     128(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     384(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 128(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     160(CX), Y1
-	VMOVUPS     288(CX), Y2
-	VMOVUPS     416(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 160(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     320(CX), Y2
-	VMOVUPS     448(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     352(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 224(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino2OutputNormHalfrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino2OutputNormHalfrow0
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      128(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      384(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 128(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      160(CX), Y1
+	VMOVUPS      288(CX), Y2
+	VMOVUPS      416(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 160(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      320(CX), Y2
+	VMOVUPS      448(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      352(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 224(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino2OutputNormHalfrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino2OutputNormHalfrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
 
 wino2OutputNormHalfrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino2OutputNormHalfrow1
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     160(CX), Y1
-	VMOVUPS     192(CX), Y2
-	VMOVUPS     224(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino2OutputNormHalfrow1
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino2OutputNormHalfrow1
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      160(CX), Y1
+	VMOVUPS      192(CX), Y2
+	VMOVUPS      224(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino2OutputNormHalfrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
 
 wino2OutputNormHalfrow1:
 	ADDQ $0x08, DX
@@ -2563,7 +2587,7 @@ wino2OutputNormHalfrow1:
 	ADDQ $0x10, 8(SP)
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -2652,162 +2676,162 @@ element:
 	MOVQ       $0x00000002, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     128(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     384(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 128(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     160(CX), Y1
-	VMOVUPS     288(CX), Y2
-	VMOVUPS     416(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 160(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     320(CX), Y2
-	VMOVUPS     448(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     352(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 224(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino2OutputNormAddHalfrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VPMOVZXWD   (SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino2OutputNormAddHalfrow0
-	VFMADD213PS Y7, Y6, Y1
-	VPMOVZXWD   32(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      128(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      384(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 128(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      160(CX), Y1
+	VMOVUPS      288(CX), Y2
+	VMOVUPS      416(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 160(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      320(CX), Y2
+	VMOVUPS      448(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      352(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 224(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino2OutputNormAddHalfrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino2OutputNormAddHalfrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VPMOVZXWD    32(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
 
 wino2OutputNormAddHalfrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino2OutputNormAddHalfrow1
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     160(CX), Y1
-	VMOVUPS     192(CX), Y2
-	VMOVUPS     224(CX), Y3
-	VADDPS      Y1, Y0, Y0
-	VADDPS      Y2, Y0, Y0
-	VSUBPS      Y2, Y1, Y1
-	VSUBPS      Y3, Y1, Y1
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VPMOVZXWD   (SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino2OutputNormAddHalfrow1
-	VFMADD213PS Y7, Y6, Y1
-	VPMOVZXWD   32(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino2OutputNormAddHalfrow1
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      160(CX), Y1
+	VMOVUPS      192(CX), Y2
+	VMOVUPS      224(CX), Y3
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y1, Y1
+	VSUBPS       Y3, Y1, Y1
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino2OutputNormAddHalfrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VPMOVZXWD    32(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
 
 wino2OutputNormAddHalfrow1:
 	ADDQ $0x08, DX
@@ -2819,7 +2843,7 @@ wino2OutputNormAddHalfrow1:
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
 	ADDQ $0x10, 40(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -3314,7 +3338,7 @@ element:
 	JNZ         element
 	ADDQ        $0x20, (SP)
 	ADDQ        $0x20, 8(SP)
-	DECQ        16(SP)
+	SUBQ        $0x01, 16(SP)
 	JNZ         vector
 	VZEROUPPER
 	RET
@@ -3663,7 +3687,7 @@ wino3Outputrow2:
 	JNZ  plane
 	ADDQ $0x20, (SP)
 	ADDQ $0x20, 8(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -3803,247 +3827,247 @@ element:
 	MOVQ        $0x00000003, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     384(CX), Y2
-	VMOVUPS     576(CX), Y3
-	VMOVUPS     768(CX), Y4
-	VMOVUPS     960(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     Y5, 384(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     416(CX), Y2
-	VMOVUPS     608(CX), Y3
-	VMOVUPS     800(CX), Y4
-	VMOVUPS     992(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 224(CX)
-	VMOVUPS     Y5, 416(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     256(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     640(CX), Y3
-	VMOVUPS     832(CX), Y4
-	VMOVUPS     1024(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 256(CX)
-	VMOVUPS     Y5, 448(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     288(CX), Y1
-	VMOVUPS     480(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     864(CX), Y4
-	VMOVUPS     1056(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 288(CX)
-	VMOVUPS     Y5, 480(CX)
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     320(CX), Y1
-	VMOVUPS     512(CX), Y2
-	VMOVUPS     704(CX), Y3
-	VMOVUPS     896(CX), Y4
-	VMOVUPS     1088(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 128(CX)
-	VMOVUPS     Y1, 320(CX)
-	VMOVUPS     Y5, 512(CX)
-	VMOVUPS     160(CX), Y0
-	VMOVUPS     352(CX), Y1
-	VMOVUPS     544(CX), Y2
-	VMOVUPS     736(CX), Y3
-	VMOVUPS     928(CX), Y4
-	VMOVUPS     1120(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 160(CX)
-	VMOVUPS     Y1, 352(CX)
-	VMOVUPS     Y5, 544(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	JS          wino3OutputNormrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VMOVUPS     128(CX), Y4
-	VMOVUPS     160(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino3OutputNormrow0
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino3OutputNormrow0
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 128(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      384(CX), Y2
+	VMOVUPS      576(CX), Y3
+	VMOVUPS      768(CX), Y4
+	VMOVUPS      960(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      Y5, 384(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      416(CX), Y2
+	VMOVUPS      608(CX), Y3
+	VMOVUPS      800(CX), Y4
+	VMOVUPS      992(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 224(CX)
+	VMOVUPS      Y5, 416(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      256(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      640(CX), Y3
+	VMOVUPS      832(CX), Y4
+	VMOVUPS      1024(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 256(CX)
+	VMOVUPS      Y5, 448(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      288(CX), Y1
+	VMOVUPS      480(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      864(CX), Y4
+	VMOVUPS      1056(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 288(CX)
+	VMOVUPS      Y5, 480(CX)
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      320(CX), Y1
+	VMOVUPS      512(CX), Y2
+	VMOVUPS      704(CX), Y3
+	VMOVUPS      896(CX), Y4
+	VMOVUPS      1088(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 128(CX)
+	VMOVUPS      Y1, 320(CX)
+	VMOVUPS      Y5, 512(CX)
+	VMOVUPS      160(CX), Y0
+	VMOVUPS      352(CX), Y1
+	VMOVUPS      544(CX), Y2
+	VMOVUPS      736(CX), Y3
+	VMOVUPS      928(CX), Y4
+	VMOVUPS      1120(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 160(CX)
+	VMOVUPS      Y1, 352(CX)
+	VMOVUPS      Y5, 544(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VMOVUPS      128(CX), Y4
+	VMOVUPS      160(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormrow0
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 128(BX)
 
 wino3OutputNormrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	JS          wino3OutputNormrow1
-	VMOVUPS     192(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     288(CX), Y3
-	VMOVUPS     320(CX), Y4
-	VMOVUPS     352(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino3OutputNormrow1
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino3OutputNormrow1
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 128(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormrow1
+	VMOVUPS      192(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      288(CX), Y3
+	VMOVUPS      320(CX), Y4
+	VMOVUPS      352(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormrow1
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 128(BX)
 
 wino3OutputNormrow1:
-	MOVQ        40(AX), BX
-	MOVQ        16(BX), BX
-	ADDQ        (DX), BX
-	JS          wino3OutputNormrow2
-	VMOVUPS     384(CX), Y0
-	VMOVUPS     416(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VMOVUPS     512(CX), Y4
-	VMOVUPS     544(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino3OutputNormrow2
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino3OutputNormrow2
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 128(BX)
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormrow2
+	VMOVUPS      384(CX), Y0
+	VMOVUPS      416(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VMOVUPS      512(CX), Y4
+	VMOVUPS      544(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormrow2
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormrow2
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 128(BX)
 
 wino3OutputNormrow2:
 	ADDQ $0x08, DX
@@ -4054,7 +4078,7 @@ wino3OutputNormrow2:
 	ADDQ $0x20, 8(SP)
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -4196,262 +4220,262 @@ element:
 	MOVQ        $0x00000003, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     384(CX), Y2
-	VMOVUPS     576(CX), Y3
-	VMOVUPS     768(CX), Y4
-	VMOVUPS     960(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     Y5, 384(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     416(CX), Y2
-	VMOVUPS     608(CX), Y3
-	VMOVUPS     800(CX), Y4
-	VMOVUPS     992(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 224(CX)
-	VMOVUPS     Y5, 416(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     256(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     640(CX), Y3
-	VMOVUPS     832(CX), Y4
-	VMOVUPS     1024(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 256(CX)
-	VMOVUPS     Y5, 448(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     288(CX), Y1
-	VMOVUPS     480(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     864(CX), Y4
-	VMOVUPS     1056(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 288(CX)
-	VMOVUPS     Y5, 480(CX)
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     320(CX), Y1
-	VMOVUPS     512(CX), Y2
-	VMOVUPS     704(CX), Y3
-	VMOVUPS     896(CX), Y4
-	VMOVUPS     1088(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 128(CX)
-	VMOVUPS     Y1, 320(CX)
-	VMOVUPS     Y5, 512(CX)
-	VMOVUPS     160(CX), Y0
-	VMOVUPS     352(CX), Y1
-	VMOVUPS     544(CX), Y2
-	VMOVUPS     736(CX), Y3
-	VMOVUPS     928(CX), Y4
-	VMOVUPS     1120(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 160(CX)
-	VMOVUPS     Y1, 352(CX)
-	VMOVUPS     Y5, 544(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	JS          wino3OutputNormAddrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VMOVUPS     128(CX), Y4
-	VMOVUPS     160(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino3OutputNormAddrow0
-	VFMADD213PS Y7, Y6, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino3OutputNormAddrow0
-	VFMADD213PS Y7, Y6, Y5
-	VADDPS      128(SI), Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 128(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      384(CX), Y2
+	VMOVUPS      576(CX), Y3
+	VMOVUPS      768(CX), Y4
+	VMOVUPS      960(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      Y5, 384(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      416(CX), Y2
+	VMOVUPS      608(CX), Y3
+	VMOVUPS      800(CX), Y4
+	VMOVUPS      992(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 224(CX)
+	VMOVUPS      Y5, 416(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      256(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      640(CX), Y3
+	VMOVUPS      832(CX), Y4
+	VMOVUPS      1024(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 256(CX)
+	VMOVUPS      Y5, 448(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      288(CX), Y1
+	VMOVUPS      480(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      864(CX), Y4
+	VMOVUPS      1056(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 288(CX)
+	VMOVUPS      Y5, 480(CX)
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      320(CX), Y1
+	VMOVUPS      512(CX), Y2
+	VMOVUPS      704(CX), Y3
+	VMOVUPS      896(CX), Y4
+	VMOVUPS      1088(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 128(CX)
+	VMOVUPS      Y1, 320(CX)
+	VMOVUPS      Y5, 512(CX)
+	VMOVUPS      160(CX), Y0
+	VMOVUPS      352(CX), Y1
+	VMOVUPS      544(CX), Y2
+	VMOVUPS      736(CX), Y3
+	VMOVUPS      928(CX), Y4
+	VMOVUPS      1120(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 160(CX)
+	VMOVUPS      Y1, 352(CX)
+	VMOVUPS      Y5, 544(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormAddrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VMOVUPS      128(CX), Y4
+	VMOVUPS      160(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VADDPS       (SI), Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VADDPS       64(SI), Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddrow0
+	VFMADD213PS  Y7, Y6, Y5
+	VADDPS       128(SI), Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 128(BX)
 
 wino3OutputNormAddrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	JS          wino3OutputNormAddrow1
-	VMOVUPS     192(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     288(CX), Y3
-	VMOVUPS     320(CX), Y4
-	VMOVUPS     352(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino3OutputNormAddrow1
-	VFMADD213PS Y7, Y6, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino3OutputNormAddrow1
-	VFMADD213PS Y7, Y6, Y5
-	VADDPS      128(SI), Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 128(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormAddrow1
+	VMOVUPS      192(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      288(CX), Y3
+	VMOVUPS      320(CX), Y4
+	VMOVUPS      352(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VADDPS       (SI), Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VADDPS       64(SI), Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddrow1
+	VFMADD213PS  Y7, Y6, Y5
+	VADDPS       128(SI), Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 128(BX)
 
 wino3OutputNormAddrow1:
-	MOVQ        40(AX), BX
-	MOVQ        16(BX), BX
-	ADDQ        (DX), BX
-	JS          wino3OutputNormAddrow2
-	VMOVUPS     384(CX), Y0
-	VMOVUPS     416(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VMOVUPS     512(CX), Y4
-	VMOVUPS     544(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino3OutputNormAddrow2
-	VFMADD213PS Y7, Y6, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino3OutputNormAddrow2
-	VFMADD213PS Y7, Y6, Y5
-	VADDPS      128(SI), Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 128(BX)
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormAddrow2
+	VMOVUPS      384(CX), Y0
+	VMOVUPS      416(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VMOVUPS      512(CX), Y4
+	VMOVUPS      544(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VADDPS       (SI), Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddrow2
+	VFMADD213PS  Y7, Y6, Y1
+	VADDPS       64(SI), Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddrow2
+	VFMADD213PS  Y7, Y6, Y5
+	VADDPS       128(SI), Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 128(BX)
 
 wino3OutputNormAddrow2:
 	ADDQ $0x08, DX
@@ -4463,7 +4487,7 @@ wino3OutputNormAddrow2:
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
 	ADDQ $0x20, 40(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -4985,7 +5009,7 @@ element:
 	JNZ         element
 	ADDQ        $0x10, (SP)
 	ADDQ        $0x20, 8(SP)
-	DECQ        16(SP)
+	SUBQ        $0x01, 16(SP)
 	JNZ         vector
 	VZEROUPPER
 	RET
@@ -5436,7 +5460,7 @@ wino3OutputHalfrow2:
 	JNZ  plane
 	ADDQ $0x20, (SP)
 	ADDQ $0x10, 8(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -5585,340 +5609,340 @@ element:
 	MOVQ        $0x00000003, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     384(CX), Y2
-	VMOVUPS     576(CX), Y3
-	VMOVUPS     768(CX), Y4
-	VMOVUPS     960(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     Y5, 384(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     416(CX), Y2
-	VMOVUPS     608(CX), Y3
-	VMOVUPS     800(CX), Y4
-	VMOVUPS     992(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 224(CX)
-	VMOVUPS     Y5, 416(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     256(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     640(CX), Y3
-	VMOVUPS     832(CX), Y4
-	VMOVUPS     1024(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 256(CX)
-	VMOVUPS     Y5, 448(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     288(CX), Y1
-	VMOVUPS     480(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     864(CX), Y4
-	VMOVUPS     1056(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 288(CX)
-	VMOVUPS     Y5, 480(CX)
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     320(CX), Y1
-	VMOVUPS     512(CX), Y2
-	VMOVUPS     704(CX), Y3
-	VMOVUPS     896(CX), Y4
-	VMOVUPS     1088(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 128(CX)
-	VMOVUPS     Y1, 320(CX)
-	VMOVUPS     Y5, 512(CX)
-	VMOVUPS     160(CX), Y0
-	VMOVUPS     352(CX), Y1
-	VMOVUPS     544(CX), Y2
-	VMOVUPS     736(CX), Y3
-	VMOVUPS     928(CX), Y4
-	VMOVUPS     1120(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 160(CX)
-	VMOVUPS     Y1, 352(CX)
-	VMOVUPS     Y5, 544(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino3OutputNormHalfrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VMOVUPS     128(CX), Y4
-	VMOVUPS     160(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino3OutputNormHalfrow0
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        SI, $0x02
-	JLE         wino3OutputNormHalfrow0
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      384(CX), Y2
+	VMOVUPS      576(CX), Y3
+	VMOVUPS      768(CX), Y4
+	VMOVUPS      960(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      Y5, 384(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      416(CX), Y2
+	VMOVUPS      608(CX), Y3
+	VMOVUPS      800(CX), Y4
+	VMOVUPS      992(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 224(CX)
+	VMOVUPS      Y5, 416(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      256(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      640(CX), Y3
+	VMOVUPS      832(CX), Y4
+	VMOVUPS      1024(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 256(CX)
+	VMOVUPS      Y5, 448(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      288(CX), Y1
+	VMOVUPS      480(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      864(CX), Y4
+	VMOVUPS      1056(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 288(CX)
+	VMOVUPS      Y5, 480(CX)
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      320(CX), Y1
+	VMOVUPS      512(CX), Y2
+	VMOVUPS      704(CX), Y3
+	VMOVUPS      896(CX), Y4
+	VMOVUPS      1088(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 128(CX)
+	VMOVUPS      Y1, 320(CX)
+	VMOVUPS      Y5, 512(CX)
+	VMOVUPS      160(CX), Y0
+	VMOVUPS      352(CX), Y1
+	VMOVUPS      544(CX), Y2
+	VMOVUPS      736(CX), Y3
+	VMOVUPS      928(CX), Y4
+	VMOVUPS      1120(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 160(CX)
+	VMOVUPS      Y1, 352(CX)
+	VMOVUPS      Y5, 544(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormHalfrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VMOVUPS      128(CX), Y4
+	VMOVUPS      160(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormHalfrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormHalfrow0
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
 
 wino3OutputNormHalfrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino3OutputNormHalfrow1
-	VMOVUPS     192(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     288(CX), Y3
-	VMOVUPS     320(CX), Y4
-	VMOVUPS     352(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino3OutputNormHalfrow1
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        SI, $0x02
-	JLE         wino3OutputNormHalfrow1
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormHalfrow1
+	VMOVUPS      192(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      288(CX), Y3
+	VMOVUPS      320(CX), Y4
+	VMOVUPS      352(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormHalfrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormHalfrow1
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
 
 wino3OutputNormHalfrow1:
-	MOVQ        40(AX), BX
-	MOVQ        16(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino3OutputNormHalfrow2
-	VMOVUPS     384(CX), Y0
-	VMOVUPS     416(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VMOVUPS     512(CX), Y4
-	VMOVUPS     544(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino3OutputNormHalfrow2
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        SI, $0x02
-	JLE         wino3OutputNormHalfrow2
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormHalfrow2
+	VMOVUPS      384(CX), Y0
+	VMOVUPS      416(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VMOVUPS      512(CX), Y4
+	VMOVUPS      544(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormHalfrow2
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormHalfrow2
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
 
 wino3OutputNormHalfrow2:
 	ADDQ $0x08, DX
@@ -5929,7 +5953,7 @@ wino3OutputNormHalfrow2:
 	ADDQ $0x10, 8(SP)
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -6080,373 +6104,373 @@ element:
 	MOVQ        $0x00000003, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     384(CX), Y2
-	VMOVUPS     576(CX), Y3
-	VMOVUPS     768(CX), Y4
-	VMOVUPS     960(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     Y5, 384(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     416(CX), Y2
-	VMOVUPS     608(CX), Y3
-	VMOVUPS     800(CX), Y4
-	VMOVUPS     992(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 224(CX)
-	VMOVUPS     Y5, 416(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     256(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     640(CX), Y3
-	VMOVUPS     832(CX), Y4
-	VMOVUPS     1024(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 256(CX)
-	VMOVUPS     Y5, 448(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     288(CX), Y1
-	VMOVUPS     480(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     864(CX), Y4
-	VMOVUPS     1056(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 288(CX)
-	VMOVUPS     Y5, 480(CX)
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     320(CX), Y1
-	VMOVUPS     512(CX), Y2
-	VMOVUPS     704(CX), Y3
-	VMOVUPS     896(CX), Y4
-	VMOVUPS     1088(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 128(CX)
-	VMOVUPS     Y1, 320(CX)
-	VMOVUPS     Y5, 512(CX)
-	VMOVUPS     160(CX), Y0
-	VMOVUPS     352(CX), Y1
-	VMOVUPS     544(CX), Y2
-	VMOVUPS     736(CX), Y3
-	VMOVUPS     928(CX), Y4
-	VMOVUPS     1120(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	VMOVUPS     Y0, 160(CX)
-	VMOVUPS     Y1, 352(CX)
-	VMOVUPS     Y5, 544(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino3OutputNormAddHalfrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VMOVUPS     128(CX), Y4
-	VMOVUPS     160(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VPMOVZXWD   (SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino3OutputNormAddHalfrow0
-	VFMADD213PS Y7, Y6, Y1
-	VPMOVZXWD   32(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        R8, $0x02
-	JLE         wino3OutputNormAddHalfrow0
-	VFMADD213PS Y7, Y6, Y5
-	VPMOVZXWD   64(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      384(CX), Y2
+	VMOVUPS      576(CX), Y3
+	VMOVUPS      768(CX), Y4
+	VMOVUPS      960(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      Y5, 384(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      416(CX), Y2
+	VMOVUPS      608(CX), Y3
+	VMOVUPS      800(CX), Y4
+	VMOVUPS      992(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 224(CX)
+	VMOVUPS      Y5, 416(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      256(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      640(CX), Y3
+	VMOVUPS      832(CX), Y4
+	VMOVUPS      1024(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 256(CX)
+	VMOVUPS      Y5, 448(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      288(CX), Y1
+	VMOVUPS      480(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      864(CX), Y4
+	VMOVUPS      1056(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 288(CX)
+	VMOVUPS      Y5, 480(CX)
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      320(CX), Y1
+	VMOVUPS      512(CX), Y2
+	VMOVUPS      704(CX), Y3
+	VMOVUPS      896(CX), Y4
+	VMOVUPS      1088(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 128(CX)
+	VMOVUPS      Y1, 320(CX)
+	VMOVUPS      Y5, 512(CX)
+	VMOVUPS      160(CX), Y0
+	VMOVUPS      352(CX), Y1
+	VMOVUPS      544(CX), Y2
+	VMOVUPS      736(CX), Y3
+	VMOVUPS      928(CX), Y4
+	VMOVUPS      1120(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	VMOVUPS      Y0, 160(CX)
+	VMOVUPS      Y1, 352(CX)
+	VMOVUPS      Y5, 544(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormAddHalfrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VMOVUPS      128(CX), Y4
+	VMOVUPS      160(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddHalfrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VPMOVZXWD    32(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddHalfrow0
+	VFMADD213PS  Y7, Y6, Y5
+	VPMOVZXWD    64(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
 
 wino3OutputNormAddHalfrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino3OutputNormAddHalfrow1
-	VMOVUPS     192(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     288(CX), Y3
-	VMOVUPS     320(CX), Y4
-	VMOVUPS     352(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VPMOVZXWD   (SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino3OutputNormAddHalfrow1
-	VFMADD213PS Y7, Y6, Y1
-	VPMOVZXWD   32(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        R8, $0x02
-	JLE         wino3OutputNormAddHalfrow1
-	VFMADD213PS Y7, Y6, Y5
-	VPMOVZXWD   64(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormAddHalfrow1
+	VMOVUPS      192(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      288(CX), Y3
+	VMOVUPS      320(CX), Y4
+	VMOVUPS      352(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddHalfrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VPMOVZXWD    32(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddHalfrow1
+	VFMADD213PS  Y7, Y6, Y5
+	VPMOVZXWD    64(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
 
 wino3OutputNormAddHalfrow1:
-	MOVQ        40(AX), BX
-	MOVQ        16(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino3OutputNormAddHalfrow2
-	VMOVUPS     384(CX), Y0
-	VMOVUPS     416(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VMOVUPS     512(CX), Y4
-	VMOVUPS     544(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VFMADD231PS Y10, Y6, Y5
-	VFMADD231PS Y13, Y8, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VPMOVZXWD   (SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino3OutputNormAddHalfrow2
-	VFMADD213PS Y7, Y6, Y1
-	VPMOVZXWD   32(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        R8, $0x02
-	JLE         wino3OutputNormAddHalfrow2
-	VFMADD213PS Y7, Y6, Y5
-	VPMOVZXWD   64(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormAddHalfrow2
+	VMOVUPS      384(CX), Y0
+	VMOVUPS      416(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VMOVUPS      512(CX), Y4
+	VMOVUPS      544(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VFMADD231PS  Y10, Y6, Y5
+	VFMADD231PS  Y13, Y8, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddHalfrow2
+	VFMADD213PS  Y7, Y6, Y1
+	VPMOVZXWD    32(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddHalfrow2
+	VFMADD213PS  Y7, Y6, Y5
+	VPMOVZXWD    64(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
 
 wino3OutputNormAddHalfrow2:
 	ADDQ $0x08, DX
@@ -6458,7 +6482,7 @@ wino3OutputNormAddHalfrow2:
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
 	ADDQ $0x10, 40(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -7203,7 +7227,7 @@ element:
 	JNZ          element
 	ADDQ         $0x20, (SP)
 	ADDQ         $0x20, 8(SP)
-	DECQ         16(SP)
+	SUBQ         $0x01, 16(SP)
 	JNZ          vector
 	VZEROUPPER
 	RET
@@ -7758,7 +7782,7 @@ element:
 	JNZ         element
 	ADDQ        $0x20, (SP)
 	ADDQ        $0x20, 8(SP)
-	DECQ        16(SP)
+	SUBQ        $0x01, 16(SP)
 	JNZ         vector
 	VZEROUPPER
 	RET
@@ -8243,7 +8267,7 @@ wino4Outputrow3:
 	JNZ  plane
 	ADDQ $0x20, (SP)
 	ADDQ $0x20, 8(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -8450,336 +8474,336 @@ element:
 	MOVQ        $0x00000004, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     384(CX), Y2
-	VMOVUPS     576(CX), Y3
-	VMOVUPS     768(CX), Y4
-	VMOVUPS     960(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     Y2, 384(CX)
-	VMOVUPS     Y5, 576(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     416(CX), Y2
-	VMOVUPS     608(CX), Y3
-	VMOVUPS     800(CX), Y4
-	VMOVUPS     992(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 224(CX)
-	VMOVUPS     Y2, 416(CX)
-	VMOVUPS     Y5, 608(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     256(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     640(CX), Y3
-	VMOVUPS     832(CX), Y4
-	VMOVUPS     1024(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 256(CX)
-	VMOVUPS     Y2, 448(CX)
-	VMOVUPS     Y5, 640(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     288(CX), Y1
-	VMOVUPS     480(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     864(CX), Y4
-	VMOVUPS     1056(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 288(CX)
-	VMOVUPS     Y2, 480(CX)
-	VMOVUPS     Y5, 672(CX)
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     320(CX), Y1
-	VMOVUPS     512(CX), Y2
-	VMOVUPS     704(CX), Y3
-	VMOVUPS     896(CX), Y4
-	VMOVUPS     1088(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 128(CX)
-	VMOVUPS     Y1, 320(CX)
-	VMOVUPS     Y2, 512(CX)
-	VMOVUPS     Y5, 704(CX)
-	VMOVUPS     160(CX), Y0
-	VMOVUPS     352(CX), Y1
-	VMOVUPS     544(CX), Y2
-	VMOVUPS     736(CX), Y3
-	VMOVUPS     928(CX), Y4
-	VMOVUPS     1120(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 160(CX)
-	VMOVUPS     Y1, 352(CX)
-	VMOVUPS     Y2, 544(CX)
-	VMOVUPS     Y5, 736(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	JS          wino4OutputNormrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VMOVUPS     128(CX), Y4
-	VMOVUPS     160(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputNormrow0
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputNormrow0
-	VFMADD213PS Y7, Y6, Y2
-	VMAXPS      Y2, Y8, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputNormrow0
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 192(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      384(CX), Y2
+	VMOVUPS      576(CX), Y3
+	VMOVUPS      768(CX), Y4
+	VMOVUPS      960(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      Y2, 384(CX)
+	VMOVUPS      Y5, 576(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      416(CX), Y2
+	VMOVUPS      608(CX), Y3
+	VMOVUPS      800(CX), Y4
+	VMOVUPS      992(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 224(CX)
+	VMOVUPS      Y2, 416(CX)
+	VMOVUPS      Y5, 608(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      256(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      640(CX), Y3
+	VMOVUPS      832(CX), Y4
+	VMOVUPS      1024(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 256(CX)
+	VMOVUPS      Y2, 448(CX)
+	VMOVUPS      Y5, 640(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      288(CX), Y1
+	VMOVUPS      480(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      864(CX), Y4
+	VMOVUPS      1056(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 288(CX)
+	VMOVUPS      Y2, 480(CX)
+	VMOVUPS      Y5, 672(CX)
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      320(CX), Y1
+	VMOVUPS      512(CX), Y2
+	VMOVUPS      704(CX), Y3
+	VMOVUPS      896(CX), Y4
+	VMOVUPS      1088(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 128(CX)
+	VMOVUPS      Y1, 320(CX)
+	VMOVUPS      Y2, 512(CX)
+	VMOVUPS      Y5, 704(CX)
+	VMOVUPS      160(CX), Y0
+	VMOVUPS      352(CX), Y1
+	VMOVUPS      544(CX), Y2
+	VMOVUPS      736(CX), Y3
+	VMOVUPS      928(CX), Y4
+	VMOVUPS      1120(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 160(CX)
+	VMOVUPS      Y1, 352(CX)
+	VMOVUPS      Y2, 544(CX)
+	VMOVUPS      Y5, 736(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	JS           wino4OutputNormrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VMOVUPS      128(CX), Y4
+	VMOVUPS      160(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino4OutputNormrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         SI, $0x02
+	JLE          wino4OutputNormrow0
+	VFMADD213PS  Y7, Y6, Y2
+	VMAXPS       Y2, Y8, Y2
+	VMOVUPS      Y2, 128(BX)
+	CMPQ         SI, $0x03
+	JLE          wino4OutputNormrow0
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 192(BX)
 
 wino4OutputNormrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	JS          wino4OutputNormrow1
-	VMOVUPS     192(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     288(CX), Y3
-	VMOVUPS     320(CX), Y4
-	VMOVUPS     352(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputNormrow1
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputNormrow1
-	VFMADD213PS Y7, Y6, Y2
-	VMAXPS      Y2, Y8, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputNormrow1
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 192(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	JS           wino4OutputNormrow1
+	VMOVUPS      192(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      288(CX), Y3
+	VMOVUPS      320(CX), Y4
+	VMOVUPS      352(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino4OutputNormrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         SI, $0x02
+	JLE          wino4OutputNormrow1
+	VFMADD213PS  Y7, Y6, Y2
+	VMAXPS       Y2, Y8, Y2
+	VMOVUPS      Y2, 128(BX)
+	CMPQ         SI, $0x03
+	JLE          wino4OutputNormrow1
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 192(BX)
 
 wino4OutputNormrow1:
-	MOVQ        40(AX), BX
-	MOVQ        16(BX), BX
-	ADDQ        (DX), BX
-	JS          wino4OutputNormrow2
-	VMOVUPS     384(CX), Y0
-	VMOVUPS     416(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VMOVUPS     512(CX), Y4
-	VMOVUPS     544(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputNormrow2
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputNormrow2
-	VFMADD213PS Y7, Y6, Y2
-	VMAXPS      Y2, Y8, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputNormrow2
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 192(BX)
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	JS           wino4OutputNormrow2
+	VMOVUPS      384(CX), Y0
+	VMOVUPS      416(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VMOVUPS      512(CX), Y4
+	VMOVUPS      544(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino4OutputNormrow2
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         SI, $0x02
+	JLE          wino4OutputNormrow2
+	VFMADD213PS  Y7, Y6, Y2
+	VMAXPS       Y2, Y8, Y2
+	VMOVUPS      Y2, 128(BX)
+	CMPQ         SI, $0x03
+	JLE          wino4OutputNormrow2
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 192(BX)
 
 wino4OutputNormrow2:
-	MOVQ        40(AX), BX
-	MOVQ        24(BX), BX
-	ADDQ        (DX), BX
-	JS          wino4OutputNormrow3
-	VMOVUPS     576(CX), Y0
-	VMOVUPS     608(CX), Y1
-	VMOVUPS     640(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     704(CX), Y4
-	VMOVUPS     736(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputNormrow3
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputNormrow3
-	VFMADD213PS Y7, Y6, Y2
-	VMAXPS      Y2, Y8, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputNormrow3
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 192(BX)
+	MOVQ         40(AX), BX
+	MOVQ         24(BX), BX
+	ADDQ         (DX), BX
+	JS           wino4OutputNormrow3
+	VMOVUPS      576(CX), Y0
+	VMOVUPS      608(CX), Y1
+	VMOVUPS      640(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      704(CX), Y4
+	VMOVUPS      736(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino4OutputNormrow3
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         SI, $0x02
+	JLE          wino4OutputNormrow3
+	VFMADD213PS  Y7, Y6, Y2
+	VMAXPS       Y2, Y8, Y2
+	VMOVUPS      Y2, 128(BX)
+	CMPQ         SI, $0x03
+	JLE          wino4OutputNormrow3
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 192(BX)
 
 wino4OutputNormrow3:
 	ADDQ $0x08, DX
@@ -8790,7 +8814,7 @@ wino4OutputNormrow3:
 	ADDQ $0x20, 8(SP)
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -8999,360 +9023,360 @@ element:
 	MOVQ        $0x00000004, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     384(CX), Y2
-	VMOVUPS     576(CX), Y3
-	VMOVUPS     768(CX), Y4
-	VMOVUPS     960(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     Y2, 384(CX)
-	VMOVUPS     Y5, 576(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     416(CX), Y2
-	VMOVUPS     608(CX), Y3
-	VMOVUPS     800(CX), Y4
-	VMOVUPS     992(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 224(CX)
-	VMOVUPS     Y2, 416(CX)
-	VMOVUPS     Y5, 608(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     256(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     640(CX), Y3
-	VMOVUPS     832(CX), Y4
-	VMOVUPS     1024(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 256(CX)
-	VMOVUPS     Y2, 448(CX)
-	VMOVUPS     Y5, 640(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     288(CX), Y1
-	VMOVUPS     480(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     864(CX), Y4
-	VMOVUPS     1056(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 288(CX)
-	VMOVUPS     Y2, 480(CX)
-	VMOVUPS     Y5, 672(CX)
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     320(CX), Y1
-	VMOVUPS     512(CX), Y2
-	VMOVUPS     704(CX), Y3
-	VMOVUPS     896(CX), Y4
-	VMOVUPS     1088(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 128(CX)
-	VMOVUPS     Y1, 320(CX)
-	VMOVUPS     Y2, 512(CX)
-	VMOVUPS     Y5, 704(CX)
-	VMOVUPS     160(CX), Y0
-	VMOVUPS     352(CX), Y1
-	VMOVUPS     544(CX), Y2
-	VMOVUPS     736(CX), Y3
-	VMOVUPS     928(CX), Y4
-	VMOVUPS     1120(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 160(CX)
-	VMOVUPS     Y1, 352(CX)
-	VMOVUPS     Y2, 544(CX)
-	VMOVUPS     Y5, 736(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	JS          wino4OutputNormAddrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VMOVUPS     128(CX), Y4
-	VMOVUPS     160(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputNormAddrow0
-	VFMADD213PS Y7, Y6, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputNormAddrow0
-	VFMADD213PS Y7, Y6, Y2
-	VADDPS      128(SI), Y2, Y2
-	VMAXPS      Y2, Y8, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputNormAddrow0
-	VFMADD213PS Y7, Y6, Y5
-	VADDPS      192(SI), Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 192(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      384(CX), Y2
+	VMOVUPS      576(CX), Y3
+	VMOVUPS      768(CX), Y4
+	VMOVUPS      960(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      Y2, 384(CX)
+	VMOVUPS      Y5, 576(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      416(CX), Y2
+	VMOVUPS      608(CX), Y3
+	VMOVUPS      800(CX), Y4
+	VMOVUPS      992(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 224(CX)
+	VMOVUPS      Y2, 416(CX)
+	VMOVUPS      Y5, 608(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      256(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      640(CX), Y3
+	VMOVUPS      832(CX), Y4
+	VMOVUPS      1024(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 256(CX)
+	VMOVUPS      Y2, 448(CX)
+	VMOVUPS      Y5, 640(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      288(CX), Y1
+	VMOVUPS      480(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      864(CX), Y4
+	VMOVUPS      1056(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 288(CX)
+	VMOVUPS      Y2, 480(CX)
+	VMOVUPS      Y5, 672(CX)
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      320(CX), Y1
+	VMOVUPS      512(CX), Y2
+	VMOVUPS      704(CX), Y3
+	VMOVUPS      896(CX), Y4
+	VMOVUPS      1088(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 128(CX)
+	VMOVUPS      Y1, 320(CX)
+	VMOVUPS      Y2, 512(CX)
+	VMOVUPS      Y5, 704(CX)
+	VMOVUPS      160(CX), Y0
+	VMOVUPS      352(CX), Y1
+	VMOVUPS      544(CX), Y2
+	VMOVUPS      736(CX), Y3
+	VMOVUPS      928(CX), Y4
+	VMOVUPS      1120(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 160(CX)
+	VMOVUPS      Y1, 352(CX)
+	VMOVUPS      Y2, 544(CX)
+	VMOVUPS      Y5, 736(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	JS           wino4OutputNormAddrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VMOVUPS      128(CX), Y4
+	VMOVUPS      160(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VADDPS       (SI), Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino4OutputNormAddrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VADDPS       64(SI), Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         R8, $0x02
+	JLE          wino4OutputNormAddrow0
+	VFMADD213PS  Y7, Y6, Y2
+	VADDPS       128(SI), Y2, Y2
+	VMAXPS       Y2, Y8, Y2
+	VMOVUPS      Y2, 128(BX)
+	CMPQ         R8, $0x03
+	JLE          wino4OutputNormAddrow0
+	VFMADD213PS  Y7, Y6, Y5
+	VADDPS       192(SI), Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 192(BX)
 
 wino4OutputNormAddrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	JS          wino4OutputNormAddrow1
-	VMOVUPS     192(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     288(CX), Y3
-	VMOVUPS     320(CX), Y4
-	VMOVUPS     352(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputNormAddrow1
-	VFMADD213PS Y7, Y6, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputNormAddrow1
-	VFMADD213PS Y7, Y6, Y2
-	VADDPS      128(SI), Y2, Y2
-	VMAXPS      Y2, Y8, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputNormAddrow1
-	VFMADD213PS Y7, Y6, Y5
-	VADDPS      192(SI), Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 192(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	JS           wino4OutputNormAddrow1
+	VMOVUPS      192(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      288(CX), Y3
+	VMOVUPS      320(CX), Y4
+	VMOVUPS      352(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VADDPS       (SI), Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino4OutputNormAddrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VADDPS       64(SI), Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         R8, $0x02
+	JLE          wino4OutputNormAddrow1
+	VFMADD213PS  Y7, Y6, Y2
+	VADDPS       128(SI), Y2, Y2
+	VMAXPS       Y2, Y8, Y2
+	VMOVUPS      Y2, 128(BX)
+	CMPQ         R8, $0x03
+	JLE          wino4OutputNormAddrow1
+	VFMADD213PS  Y7, Y6, Y5
+	VADDPS       192(SI), Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 192(BX)
 
 wino4OutputNormAddrow1:
-	MOVQ        40(AX), BX
-	MOVQ        16(BX), BX
-	ADDQ        (DX), BX
-	JS          wino4OutputNormAddrow2
-	VMOVUPS     384(CX), Y0
-	VMOVUPS     416(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VMOVUPS     512(CX), Y4
-	VMOVUPS     544(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputNormAddrow2
-	VFMADD213PS Y7, Y6, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputNormAddrow2
-	VFMADD213PS Y7, Y6, Y2
-	VADDPS      128(SI), Y2, Y2
-	VMAXPS      Y2, Y8, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputNormAddrow2
-	VFMADD213PS Y7, Y6, Y5
-	VADDPS      192(SI), Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 192(BX)
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	JS           wino4OutputNormAddrow2
+	VMOVUPS      384(CX), Y0
+	VMOVUPS      416(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VMOVUPS      512(CX), Y4
+	VMOVUPS      544(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VADDPS       (SI), Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino4OutputNormAddrow2
+	VFMADD213PS  Y7, Y6, Y1
+	VADDPS       64(SI), Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         R8, $0x02
+	JLE          wino4OutputNormAddrow2
+	VFMADD213PS  Y7, Y6, Y2
+	VADDPS       128(SI), Y2, Y2
+	VMAXPS       Y2, Y8, Y2
+	VMOVUPS      Y2, 128(BX)
+	CMPQ         R8, $0x03
+	JLE          wino4OutputNormAddrow2
+	VFMADD213PS  Y7, Y6, Y5
+	VADDPS       192(SI), Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 192(BX)
 
 wino4OutputNormAddrow2:
-	MOVQ        40(AX), BX
-	MOVQ        24(BX), BX
-	ADDQ        (DX), BX
-	JS          wino4OutputNormAddrow3
-	VMOVUPS     576(CX), Y0
-	VMOVUPS     608(CX), Y1
-	VMOVUPS     640(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     704(CX), Y4
-	VMOVUPS     736(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VADDPS      (SI), Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VMOVUPS     Y0, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputNormAddrow3
-	VFMADD213PS Y7, Y6, Y1
-	VADDPS      64(SI), Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VMOVUPS     Y1, 64(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputNormAddrow3
-	VFMADD213PS Y7, Y6, Y2
-	VADDPS      128(SI), Y2, Y2
-	VMAXPS      Y2, Y8, Y2
-	VMOVUPS     Y2, 128(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputNormAddrow3
-	VFMADD213PS Y7, Y6, Y5
-	VADDPS      192(SI), Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VMOVUPS     Y5, 192(BX)
+	MOVQ         40(AX), BX
+	MOVQ         24(BX), BX
+	ADDQ         (DX), BX
+	JS           wino4OutputNormAddrow3
+	VMOVUPS      576(CX), Y0
+	VMOVUPS      608(CX), Y1
+	VMOVUPS      640(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      704(CX), Y4
+	VMOVUPS      736(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VADDPS       (SI), Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VMOVUPS      Y0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino4OutputNormAddrow3
+	VFMADD213PS  Y7, Y6, Y1
+	VADDPS       64(SI), Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VMOVUPS      Y1, 64(BX)
+	CMPQ         R8, $0x02
+	JLE          wino4OutputNormAddrow3
+	VFMADD213PS  Y7, Y6, Y2
+	VADDPS       128(SI), Y2, Y2
+	VMAXPS       Y2, Y8, Y2
+	VMOVUPS      Y2, 128(BX)
+	CMPQ         R8, $0x03
+	JLE          wino4OutputNormAddrow3
+	VFMADD213PS  Y7, Y6, Y5
+	VADDPS       192(SI), Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VMOVUPS      Y5, 192(BX)
 
 wino4OutputNormAddrow3:
 	ADDQ $0x08, DX
@@ -9364,7 +9388,7 @@ wino4OutputNormAddrow3:
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
 	ADDQ $0x20, 40(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -9801,7 +9825,7 @@ element:
 	JNZ          element
 	ADDQ         $0x20, (SP)
 	ADDQ         $0x20, 8(SP)
-	DECQ         16(SP)
+	SUBQ         $0x01, 16(SP)
 	JNZ          vector
 	VZEROUPPER
 	RET
@@ -10116,7 +10140,7 @@ element:
 	JNZ          element
 	ADDQ         $0x20, (SP)
 	ADDQ         $0x20, 8(SP)
-	DECQ         16(SP)
+	SUBQ         $0x01, 16(SP)
 	JNZ          vector
 	VZEROUPPER
 	RET
@@ -10941,7 +10965,7 @@ element:
 	JNZ          element
 	ADDQ         $0x10, (SP)
 	ADDQ         $0x20, 8(SP)
-	DECQ         16(SP)
+	SUBQ         $0x01, 16(SP)
 	JNZ          vector
 	VZEROUPPER
 	RET
@@ -11532,7 +11556,7 @@ element:
 	JNZ         element
 	ADDQ        $0x10, (SP)
 	ADDQ        $0x20, 8(SP)
-	DECQ        16(SP)
+	SUBQ        $0x01, 16(SP)
 	JNZ         vector
 	VZEROUPPER
 	RET
@@ -12197,7 +12221,7 @@ wino4OutputHalfrow3:
 	JNZ  plane
 	ADDQ $0x20, (SP)
 	ADDQ $0x10, 8(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -12420,500 +12444,500 @@ element:
 	MOVQ        $0x00000004, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     384(CX), Y2
-	VMOVUPS     576(CX), Y3
-	VMOVUPS     768(CX), Y4
-	VMOVUPS     960(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     Y2, 384(CX)
-	VMOVUPS     Y5, 576(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     416(CX), Y2
-	VMOVUPS     608(CX), Y3
-	VMOVUPS     800(CX), Y4
-	VMOVUPS     992(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 224(CX)
-	VMOVUPS     Y2, 416(CX)
-	VMOVUPS     Y5, 608(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     256(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     640(CX), Y3
-	VMOVUPS     832(CX), Y4
-	VMOVUPS     1024(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 256(CX)
-	VMOVUPS     Y2, 448(CX)
-	VMOVUPS     Y5, 640(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     288(CX), Y1
-	VMOVUPS     480(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     864(CX), Y4
-	VMOVUPS     1056(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 288(CX)
-	VMOVUPS     Y2, 480(CX)
-	VMOVUPS     Y5, 672(CX)
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     320(CX), Y1
-	VMOVUPS     512(CX), Y2
-	VMOVUPS     704(CX), Y3
-	VMOVUPS     896(CX), Y4
-	VMOVUPS     1088(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 128(CX)
-	VMOVUPS     Y1, 320(CX)
-	VMOVUPS     Y2, 512(CX)
-	VMOVUPS     Y5, 704(CX)
-	VMOVUPS     160(CX), Y0
-	VMOVUPS     352(CX), Y1
-	VMOVUPS     544(CX), Y2
-	VMOVUPS     736(CX), Y3
-	VMOVUPS     928(CX), Y4
-	VMOVUPS     1120(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 160(CX)
-	VMOVUPS     Y1, 352(CX)
-	VMOVUPS     Y2, 544(CX)
-	VMOVUPS     Y5, 736(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino4OutputNormHalfrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VMOVUPS     128(CX), Y4
-	VMOVUPS     160(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputNormHalfrow0
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputNormHalfrow0
-	VFMADD213PS Y7, Y6, Y2
-	VMAXPS      Y2, Y8, Y2
-	VPSRLD      $0x10, Y2, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y2, Y9, Y9
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        winoQuiet<>+0(SB), Y2, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputNormHalfrow0
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 96(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      384(CX), Y2
+	VMOVUPS      576(CX), Y3
+	VMOVUPS      768(CX), Y4
+	VMOVUPS      960(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      Y2, 384(CX)
+	VMOVUPS      Y5, 576(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      416(CX), Y2
+	VMOVUPS      608(CX), Y3
+	VMOVUPS      800(CX), Y4
+	VMOVUPS      992(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 224(CX)
+	VMOVUPS      Y2, 416(CX)
+	VMOVUPS      Y5, 608(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      256(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      640(CX), Y3
+	VMOVUPS      832(CX), Y4
+	VMOVUPS      1024(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 256(CX)
+	VMOVUPS      Y2, 448(CX)
+	VMOVUPS      Y5, 640(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      288(CX), Y1
+	VMOVUPS      480(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      864(CX), Y4
+	VMOVUPS      1056(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 288(CX)
+	VMOVUPS      Y2, 480(CX)
+	VMOVUPS      Y5, 672(CX)
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      320(CX), Y1
+	VMOVUPS      512(CX), Y2
+	VMOVUPS      704(CX), Y3
+	VMOVUPS      896(CX), Y4
+	VMOVUPS      1088(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 128(CX)
+	VMOVUPS      Y1, 320(CX)
+	VMOVUPS      Y2, 512(CX)
+	VMOVUPS      Y5, 704(CX)
+	VMOVUPS      160(CX), Y0
+	VMOVUPS      352(CX), Y1
+	VMOVUPS      544(CX), Y2
+	VMOVUPS      736(CX), Y3
+	VMOVUPS      928(CX), Y4
+	VMOVUPS      1120(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 160(CX)
+	VMOVUPS      Y1, 352(CX)
+	VMOVUPS      Y2, 544(CX)
+	VMOVUPS      Y5, 736(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino4OutputNormHalfrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VMOVUPS      128(CX), Y4
+	VMOVUPS      160(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino4OutputNormHalfrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         SI, $0x02
+	JLE          wino4OutputNormHalfrow0
+	VFMADD213PS  Y7, Y6, Y2
+	VMAXPS       Y2, Y8, Y2
+	VPSRLD       $0x10, Y2, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y2, Y9, Y9
+	VCMPPS       $0x03, Y2, Y2, Y3
+	VPOR         winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
+	CMPQ         SI, $0x03
+	JLE          wino4OutputNormHalfrow0
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 96(BX)
 
 wino4OutputNormHalfrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino4OutputNormHalfrow1
-	VMOVUPS     192(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     288(CX), Y3
-	VMOVUPS     320(CX), Y4
-	VMOVUPS     352(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputNormHalfrow1
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputNormHalfrow1
-	VFMADD213PS Y7, Y6, Y2
-	VMAXPS      Y2, Y8, Y2
-	VPSRLD      $0x10, Y2, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y2, Y9, Y9
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        winoQuiet<>+0(SB), Y2, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputNormHalfrow1
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 96(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino4OutputNormHalfrow1
+	VMOVUPS      192(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      288(CX), Y3
+	VMOVUPS      320(CX), Y4
+	VMOVUPS      352(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino4OutputNormHalfrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         SI, $0x02
+	JLE          wino4OutputNormHalfrow1
+	VFMADD213PS  Y7, Y6, Y2
+	VMAXPS       Y2, Y8, Y2
+	VPSRLD       $0x10, Y2, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y2, Y9, Y9
+	VCMPPS       $0x03, Y2, Y2, Y3
+	VPOR         winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
+	CMPQ         SI, $0x03
+	JLE          wino4OutputNormHalfrow1
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 96(BX)
 
 wino4OutputNormHalfrow1:
-	MOVQ        40(AX), BX
-	MOVQ        16(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino4OutputNormHalfrow2
-	VMOVUPS     384(CX), Y0
-	VMOVUPS     416(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VMOVUPS     512(CX), Y4
-	VMOVUPS     544(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputNormHalfrow2
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputNormHalfrow2
-	VFMADD213PS Y7, Y6, Y2
-	VMAXPS      Y2, Y8, Y2
-	VPSRLD      $0x10, Y2, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y2, Y9, Y9
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        winoQuiet<>+0(SB), Y2, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputNormHalfrow2
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 96(BX)
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino4OutputNormHalfrow2
+	VMOVUPS      384(CX), Y0
+	VMOVUPS      416(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VMOVUPS      512(CX), Y4
+	VMOVUPS      544(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino4OutputNormHalfrow2
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         SI, $0x02
+	JLE          wino4OutputNormHalfrow2
+	VFMADD213PS  Y7, Y6, Y2
+	VMAXPS       Y2, Y8, Y2
+	VPSRLD       $0x10, Y2, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y2, Y9, Y9
+	VCMPPS       $0x03, Y2, Y2, Y3
+	VPOR         winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
+	CMPQ         SI, $0x03
+	JLE          wino4OutputNormHalfrow2
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 96(BX)
 
 wino4OutputNormHalfrow2:
-	MOVQ        40(AX), BX
-	MOVQ        24(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino4OutputNormHalfrow3
-	VMOVUPS     576(CX), Y0
-	VMOVUPS     608(CX), Y1
-	VMOVUPS     640(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     704(CX), Y4
-	VMOVUPS     736(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        24(SP), SI
-	VMOVUPS     (SI), Y6
-	MOVQ        32(SP), SI
-	VMOVUPS     (SI), Y7
-	MOVQ        104(AX), SI
-	VMOVUPS     (SI), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), SI
-	VFMADD213PS Y7, Y6, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        SI, $0x01
-	JLE         wino4OutputNormHalfrow3
-	VFMADD213PS Y7, Y6, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        SI, $0x02
-	JLE         wino4OutputNormHalfrow3
-	VFMADD213PS Y7, Y6, Y2
-	VMAXPS      Y2, Y8, Y2
-	VPSRLD      $0x10, Y2, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y2, Y9, Y9
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        winoQuiet<>+0(SB), Y2, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
-	CMPQ        SI, $0x03
-	JLE         wino4OutputNormHalfrow3
-	VFMADD213PS Y7, Y6, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 96(BX)
+	MOVQ         40(AX), BX
+	MOVQ         24(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino4OutputNormHalfrow3
+	VMOVUPS      576(CX), Y0
+	VMOVUPS      608(CX), Y1
+	VMOVUPS      640(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      704(CX), Y4
+	VMOVUPS      736(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Y6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Y7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Y7, Y6, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino4OutputNormHalfrow3
+	VFMADD213PS  Y7, Y6, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         SI, $0x02
+	JLE          wino4OutputNormHalfrow3
+	VFMADD213PS  Y7, Y6, Y2
+	VMAXPS       Y2, Y8, Y2
+	VPSRLD       $0x10, Y2, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y2, Y9, Y9
+	VCMPPS       $0x03, Y2, Y2, Y3
+	VPOR         winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
+	CMPQ         SI, $0x03
+	JLE          wino4OutputNormHalfrow3
+	VFMADD213PS  Y7, Y6, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 96(BX)
 
 wino4OutputNormHalfrow3:
 	ADDQ $0x08, DX
@@ -12924,7 +12948,7 @@ wino4OutputNormHalfrow3:
 	ADDQ $0x10, 8(SP)
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -13149,556 +13173,556 @@ element:
 	MOVQ        $0x00000004, DI
 
 plane:
-	VMOVUPS     (CX), Y0
-	VMOVUPS     192(CX), Y1
-	VMOVUPS     384(CX), Y2
-	VMOVUPS     576(CX), Y3
-	VMOVUPS     768(CX), Y4
-	VMOVUPS     960(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, (CX)
-	VMOVUPS     Y1, 192(CX)
-	VMOVUPS     Y2, 384(CX)
-	VMOVUPS     Y5, 576(CX)
-	VMOVUPS     32(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     416(CX), Y2
-	VMOVUPS     608(CX), Y3
-	VMOVUPS     800(CX), Y4
-	VMOVUPS     992(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 32(CX)
-	VMOVUPS     Y1, 224(CX)
-	VMOVUPS     Y2, 416(CX)
-	VMOVUPS     Y5, 608(CX)
-	VMOVUPS     64(CX), Y0
-	VMOVUPS     256(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     640(CX), Y3
-	VMOVUPS     832(CX), Y4
-	VMOVUPS     1024(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 64(CX)
-	VMOVUPS     Y1, 256(CX)
-	VMOVUPS     Y2, 448(CX)
-	VMOVUPS     Y5, 640(CX)
-	VMOVUPS     96(CX), Y0
-	VMOVUPS     288(CX), Y1
-	VMOVUPS     480(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     864(CX), Y4
-	VMOVUPS     1056(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 96(CX)
-	VMOVUPS     Y1, 288(CX)
-	VMOVUPS     Y2, 480(CX)
-	VMOVUPS     Y5, 672(CX)
-	VMOVUPS     128(CX), Y0
-	VMOVUPS     320(CX), Y1
-	VMOVUPS     512(CX), Y2
-	VMOVUPS     704(CX), Y3
-	VMOVUPS     896(CX), Y4
-	VMOVUPS     1088(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 128(CX)
-	VMOVUPS     Y1, 320(CX)
-	VMOVUPS     Y2, 512(CX)
-	VMOVUPS     Y5, 704(CX)
-	VMOVUPS     160(CX), Y0
-	VMOVUPS     352(CX), Y1
-	VMOVUPS     544(CX), Y2
-	VMOVUPS     736(CX), Y3
-	VMOVUPS     928(CX), Y4
-	VMOVUPS     1120(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	VMOVUPS     Y0, 160(CX)
-	VMOVUPS     Y1, 352(CX)
-	VMOVUPS     Y2, 544(CX)
-	VMOVUPS     Y5, 736(CX)
-	MOVQ        40(AX), BX
-	MOVQ        (BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino4OutputNormAddHalfrow0
-	VMOVUPS     (CX), Y0
-	VMOVUPS     32(CX), Y1
-	VMOVUPS     64(CX), Y2
-	VMOVUPS     96(CX), Y3
-	VMOVUPS     128(CX), Y4
-	VMOVUPS     160(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VPMOVZXWD   (SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputNormAddHalfrow0
-	VFMADD213PS Y7, Y6, Y1
-	VPMOVZXWD   32(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputNormAddHalfrow0
-	VFMADD213PS Y7, Y6, Y2
-	VPMOVZXWD   64(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y2, Y2
-	VMAXPS      Y2, Y8, Y2
-	VPSRLD      $0x10, Y2, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y2, Y9, Y9
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        winoQuiet<>+0(SB), Y2, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputNormAddHalfrow0
-	VFMADD213PS Y7, Y6, Y5
-	VPMOVZXWD   96(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 96(BX)
+	VMOVUPS      (CX), Y0
+	VMOVUPS      192(CX), Y1
+	VMOVUPS      384(CX), Y2
+	VMOVUPS      576(CX), Y3
+	VMOVUPS      768(CX), Y4
+	VMOVUPS      960(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 192(CX)
+	VMOVUPS      Y2, 384(CX)
+	VMOVUPS      Y5, 576(CX)
+	VMOVUPS      32(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      416(CX), Y2
+	VMOVUPS      608(CX), Y3
+	VMOVUPS      800(CX), Y4
+	VMOVUPS      992(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 32(CX)
+	VMOVUPS      Y1, 224(CX)
+	VMOVUPS      Y2, 416(CX)
+	VMOVUPS      Y5, 608(CX)
+	VMOVUPS      64(CX), Y0
+	VMOVUPS      256(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      640(CX), Y3
+	VMOVUPS      832(CX), Y4
+	VMOVUPS      1024(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 64(CX)
+	VMOVUPS      Y1, 256(CX)
+	VMOVUPS      Y2, 448(CX)
+	VMOVUPS      Y5, 640(CX)
+	VMOVUPS      96(CX), Y0
+	VMOVUPS      288(CX), Y1
+	VMOVUPS      480(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      864(CX), Y4
+	VMOVUPS      1056(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 96(CX)
+	VMOVUPS      Y1, 288(CX)
+	VMOVUPS      Y2, 480(CX)
+	VMOVUPS      Y5, 672(CX)
+	VMOVUPS      128(CX), Y0
+	VMOVUPS      320(CX), Y1
+	VMOVUPS      512(CX), Y2
+	VMOVUPS      704(CX), Y3
+	VMOVUPS      896(CX), Y4
+	VMOVUPS      1088(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 128(CX)
+	VMOVUPS      Y1, 320(CX)
+	VMOVUPS      Y2, 512(CX)
+	VMOVUPS      Y5, 704(CX)
+	VMOVUPS      160(CX), Y0
+	VMOVUPS      352(CX), Y1
+	VMOVUPS      544(CX), Y2
+	VMOVUPS      736(CX), Y3
+	VMOVUPS      928(CX), Y4
+	VMOVUPS      1120(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	VMOVUPS      Y0, 160(CX)
+	VMOVUPS      Y1, 352(CX)
+	VMOVUPS      Y2, 544(CX)
+	VMOVUPS      Y5, 736(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino4OutputNormAddHalfrow0
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	VMOVUPS      128(CX), Y4
+	VMOVUPS      160(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino4OutputNormAddHalfrow0
+	VFMADD213PS  Y7, Y6, Y1
+	VPMOVZXWD    32(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         R8, $0x02
+	JLE          wino4OutputNormAddHalfrow0
+	VFMADD213PS  Y7, Y6, Y2
+	VPMOVZXWD    64(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y2, Y2
+	VMAXPS       Y2, Y8, Y2
+	VPSRLD       $0x10, Y2, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y2, Y9, Y9
+	VCMPPS       $0x03, Y2, Y2, Y3
+	VPOR         winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
+	CMPQ         R8, $0x03
+	JLE          wino4OutputNormAddHalfrow0
+	VFMADD213PS  Y7, Y6, Y5
+	VPMOVZXWD    96(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 96(BX)
 
 wino4OutputNormAddHalfrow0:
-	MOVQ        40(AX), BX
-	MOVQ        8(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino4OutputNormAddHalfrow1
-	VMOVUPS     192(CX), Y0
-	VMOVUPS     224(CX), Y1
-	VMOVUPS     256(CX), Y2
-	VMOVUPS     288(CX), Y3
-	VMOVUPS     320(CX), Y4
-	VMOVUPS     352(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VPMOVZXWD   (SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputNormAddHalfrow1
-	VFMADD213PS Y7, Y6, Y1
-	VPMOVZXWD   32(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputNormAddHalfrow1
-	VFMADD213PS Y7, Y6, Y2
-	VPMOVZXWD   64(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y2, Y2
-	VMAXPS      Y2, Y8, Y2
-	VPSRLD      $0x10, Y2, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y2, Y9, Y9
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        winoQuiet<>+0(SB), Y2, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputNormAddHalfrow1
-	VFMADD213PS Y7, Y6, Y5
-	VPMOVZXWD   96(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 96(BX)
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino4OutputNormAddHalfrow1
+	VMOVUPS      192(CX), Y0
+	VMOVUPS      224(CX), Y1
+	VMOVUPS      256(CX), Y2
+	VMOVUPS      288(CX), Y3
+	VMOVUPS      320(CX), Y4
+	VMOVUPS      352(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino4OutputNormAddHalfrow1
+	VFMADD213PS  Y7, Y6, Y1
+	VPMOVZXWD    32(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         R8, $0x02
+	JLE          wino4OutputNormAddHalfrow1
+	VFMADD213PS  Y7, Y6, Y2
+	VPMOVZXWD    64(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y2, Y2
+	VMAXPS       Y2, Y8, Y2
+	VPSRLD       $0x10, Y2, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y2, Y9, Y9
+	VCMPPS       $0x03, Y2, Y2, Y3
+	VPOR         winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
+	CMPQ         R8, $0x03
+	JLE          wino4OutputNormAddHalfrow1
+	VFMADD213PS  Y7, Y6, Y5
+	VPMOVZXWD    96(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 96(BX)
 
 wino4OutputNormAddHalfrow1:
-	MOVQ        40(AX), BX
-	MOVQ        16(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino4OutputNormAddHalfrow2
-	VMOVUPS     384(CX), Y0
-	VMOVUPS     416(CX), Y1
-	VMOVUPS     448(CX), Y2
-	VMOVUPS     480(CX), Y3
-	VMOVUPS     512(CX), Y4
-	VMOVUPS     544(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VPMOVZXWD   (SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputNormAddHalfrow2
-	VFMADD213PS Y7, Y6, Y1
-	VPMOVZXWD   32(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputNormAddHalfrow2
-	VFMADD213PS Y7, Y6, Y2
-	VPMOVZXWD   64(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y2, Y2
-	VMAXPS      Y2, Y8, Y2
-	VPSRLD      $0x10, Y2, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y2, Y9, Y9
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        winoQuiet<>+0(SB), Y2, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputNormAddHalfrow2
-	VFMADD213PS Y7, Y6, Y5
-	VPMOVZXWD   96(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 96(BX)
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino4OutputNormAddHalfrow2
+	VMOVUPS      384(CX), Y0
+	VMOVUPS      416(CX), Y1
+	VMOVUPS      448(CX), Y2
+	VMOVUPS      480(CX), Y3
+	VMOVUPS      512(CX), Y4
+	VMOVUPS      544(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino4OutputNormAddHalfrow2
+	VFMADD213PS  Y7, Y6, Y1
+	VPMOVZXWD    32(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         R8, $0x02
+	JLE          wino4OutputNormAddHalfrow2
+	VFMADD213PS  Y7, Y6, Y2
+	VPMOVZXWD    64(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y2, Y2
+	VMAXPS       Y2, Y8, Y2
+	VPSRLD       $0x10, Y2, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y2, Y9, Y9
+	VCMPPS       $0x03, Y2, Y2, Y3
+	VPOR         winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
+	CMPQ         R8, $0x03
+	JLE          wino4OutputNormAddHalfrow2
+	VFMADD213PS  Y7, Y6, Y5
+	VPMOVZXWD    96(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 96(BX)
 
 wino4OutputNormAddHalfrow2:
-	MOVQ        40(AX), BX
-	MOVQ        24(BX), BX
-	ADDQ        (DX), BX
-	SARQ        $0x01, BX
-	JS          wino4OutputNormAddHalfrow3
-	VMOVUPS     576(CX), Y0
-	VMOVUPS     608(CX), Y1
-	VMOVUPS     640(CX), Y2
-	VMOVUPS     672(CX), Y3
-	VMOVUPS     704(CX), Y4
-	VMOVUPS     736(CX), Y5
-	VADDPS      Y2, Y1, Y6
-	VSUBPS      Y2, Y1, Y7
-	VADDPS      Y4, Y3, Y8
-	VSUBPS      Y4, Y3, Y9
-	VADDPS      Y6, Y0, Y0
-	VADDPS      Y8, Y0, Y0
-	VMULPS      Y11, Y7, Y1
-	VFMADD231PS Y12, Y9, Y1
-	VMULPS      Y10, Y6, Y2
-	VFMADD231PS Y13, Y8, Y2
-	VFMADD231PS Y14, Y7, Y5
-	VFMADD231PS Y15, Y9, Y5
-	MOVQ        40(SP), SI
-	ADDQ        BX, SI
-	MOVQ        24(SP), R8
-	VMOVUPS     (R8), Y6
-	MOVQ        32(SP), R8
-	VMOVUPS     (R8), Y7
-	MOVQ        104(AX), R8
-	VMOVUPS     (R8), Y8
-	ADDQ        8(SP), BX
-	MOVQ        64(AX), R8
-	VFMADD213PS Y7, Y6, Y0
-	VPMOVZXWD   (SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y0, Y0
-	VMAXPS      Y0, Y8, Y0
-	VPSRLD      $0x10, Y0, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y0, Y9, Y9
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        winoQuiet<>+0(SB), Y0, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, (BX)
-	CMPQ        R8, $0x01
-	JLE         wino4OutputNormAddHalfrow3
-	VFMADD213PS Y7, Y6, Y1
-	VPMOVZXWD   32(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y1, Y1
-	VMAXPS      Y1, Y8, Y1
-	VPSRLD      $0x10, Y1, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y1, Y9, Y9
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        winoQuiet<>+0(SB), Y1, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 32(BX)
-	CMPQ        R8, $0x02
-	JLE         wino4OutputNormAddHalfrow3
-	VFMADD213PS Y7, Y6, Y2
-	VPMOVZXWD   64(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y2, Y2
-	VMAXPS      Y2, Y8, Y2
-	VPSRLD      $0x10, Y2, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y2, Y9, Y9
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        winoQuiet<>+0(SB), Y2, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 64(BX)
-	CMPQ        R8, $0x03
-	JLE         wino4OutputNormAddHalfrow3
-	VFMADD213PS Y7, Y6, Y5
-	VPMOVZXWD   96(SI), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VADDPS      Y9, Y5, Y5
-	VMAXPS      Y5, Y8, Y5
-	VPSRLD      $0x10, Y5, Y9
-	VPAND       winoOdd<>+0(SB), Y9, Y9
-	VPADDD      winoHalf<>+0(SB), Y9, Y9
-	VPADDD      Y5, Y9, Y9
-	VCMPPS      $0x03, Y5, Y5, Y3
-	VPOR        winoQuiet<>+0(SB), Y5, Y4
-	VBLENDVPS   Y3, Y4, Y9, Y9
-	VPSRLD      $0x10, Y9, Y9
-	VPACKUSDW   Y9, Y9, Y9
-	VPERMQ      $0x08, Y9, Y9
-	VMOVUPS     X9, 96(BX)
+	MOVQ         40(AX), BX
+	MOVQ         24(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino4OutputNormAddHalfrow3
+	VMOVUPS      576(CX), Y0
+	VMOVUPS      608(CX), Y1
+	VMOVUPS      640(CX), Y2
+	VMOVUPS      672(CX), Y3
+	VMOVUPS      704(CX), Y4
+	VMOVUPS      736(CX), Y5
+	VADDPS       Y2, Y1, Y6
+	VSUBPS       Y2, Y1, Y7
+	VADDPS       Y4, Y3, Y8
+	VSUBPS       Y4, Y3, Y9
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y8, Y0, Y0
+	VMULPS       Y11, Y7, Y1
+	VFMADD231PS  Y12, Y9, Y1
+	VMULPS       Y10, Y6, Y2
+	VFMADD231PS  Y13, Y8, Y2
+	VFMADD231PS  Y14, Y7, Y5
+	VFMADD231PS  Y15, Y9, Y5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Y6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Y7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Y8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Y7, Y6, Y0
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y0, Y0
+	VMAXPS       Y0, Y8, Y0
+	VPSRLD       $0x10, Y0, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y0, Y9, Y9
+	VCMPPS       $0x03, Y0, Y0, Y3
+	VPOR         winoQuiet<>+0(SB), Y0, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino4OutputNormAddHalfrow3
+	VFMADD213PS  Y7, Y6, Y1
+	VPMOVZXWD    32(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y1, Y1
+	VMAXPS       Y1, Y8, Y1
+	VPSRLD       $0x10, Y1, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y1, Y9, Y9
+	VCMPPS       $0x03, Y1, Y1, Y3
+	VPOR         winoQuiet<>+0(SB), Y1, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 32(BX)
+	CMPQ         R8, $0x02
+	JLE          wino4OutputNormAddHalfrow3
+	VFMADD213PS  Y7, Y6, Y2
+	VPMOVZXWD    64(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y2, Y2
+	VMAXPS       Y2, Y8, Y2
+	VPSRLD       $0x10, Y2, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y2, Y9, Y9
+	VCMPPS       $0x03, Y2, Y2, Y3
+	VPOR         winoQuiet<>+0(SB), Y2, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 64(BX)
+	CMPQ         R8, $0x03
+	JLE          wino4OutputNormAddHalfrow3
+	VFMADD213PS  Y7, Y6, Y5
+	VPMOVZXWD    96(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMAXPS       Y5, Y8, Y5
+	VPSRLD       $0x10, Y5, Y9
+	VPAND        winoOdd<>+0(SB), Y9, Y9
+	VPADDD       winoHalf<>+0(SB), Y9, Y9
+	VPADDD       Y5, Y9, Y9
+	VCMPPS       $0x03, Y5, Y5, Y3
+	VPOR         winoQuiet<>+0(SB), Y5, Y4
+	VBLENDVPS    Y3, Y4, Y9, Y9
+	VPSRLD       $0x10, Y9, Y9
+	VPACKUSDW    Y9, Y9, Y9
+	VPERMQ       $0x08, Y9, Y9
+	VMOVUPS      X9, 96(BX)
 
 wino4OutputNormAddHalfrow3:
 	ADDQ $0x08, DX
@@ -13710,7 +13734,7 @@ wino4OutputNormAddHalfrow3:
 	ADDQ $0x20, 24(SP)
 	ADDQ $0x20, 32(SP)
 	ADDQ $0x10, 40(SP)
-	DECQ 16(SP)
+	SUBQ $0x01, 16(SP)
 	JNZ  vector
 	VZEROUPPER
 	RET
@@ -13722,3 +13746,2598 @@ DATA wino4OutputNormAddHalfConstants<>+12(SB)/4, $(2.25)
 DATA wino4OutputNormAddHalfConstants<>+16(SB)/4, $(0.421875)
 DATA wino4OutputNormAddHalfConstants<>+20(SB)/4, $(3.375)
 GLOBL wino4OutputNormAddHalfConstants<>(SB), RODATA|NOPTR, $24
+
+// func wino3OutputWide(a *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·wino3OutputWide(SB), $7024-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputWideConstants<>+0(SB), Z10
+	VBROADCASTSS wino3OutputWideConstants<>+4(SB), Z11
+	VBROADCASTSS wino3OutputWideConstants<>+8(SB), Z12
+	VBROADCASTSS wino3OutputWideConstants<>+12(SB), Z13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 128(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Z0
+	VMOVUPS     (DX)(SI*1), Z1
+	VMOVUPS     (DX)(SI*2), Z2
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(SI*1), Z4
+	VMOVUPS     (R9)(SI*2), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, (R8)
+	VMOVUPS     Z1, 2304(R8)
+	VMOVUPS     Z5, 4608(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x40, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS     (CX), Z0
+	VMOVUPS     384(CX), Z1
+	VMOVUPS     768(CX), Z2
+	VMOVUPS     1152(CX), Z3
+	VMOVUPS     1536(CX), Z4
+	VMOVUPS     1920(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, (CX)
+	VMOVUPS     Z1, 384(CX)
+	VMOVUPS     Z5, 768(CX)
+	VMOVUPS     64(CX), Z0
+	VMOVUPS     448(CX), Z1
+	VMOVUPS     832(CX), Z2
+	VMOVUPS     1216(CX), Z3
+	VMOVUPS     1600(CX), Z4
+	VMOVUPS     1984(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, 64(CX)
+	VMOVUPS     Z1, 448(CX)
+	VMOVUPS     Z5, 832(CX)
+	VMOVUPS     128(CX), Z0
+	VMOVUPS     512(CX), Z1
+	VMOVUPS     896(CX), Z2
+	VMOVUPS     1280(CX), Z3
+	VMOVUPS     1664(CX), Z4
+	VMOVUPS     2048(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, 128(CX)
+	VMOVUPS     Z1, 512(CX)
+	VMOVUPS     Z5, 896(CX)
+	VMOVUPS     192(CX), Z0
+	VMOVUPS     576(CX), Z1
+	VMOVUPS     960(CX), Z2
+	VMOVUPS     1344(CX), Z3
+	VMOVUPS     1728(CX), Z4
+	VMOVUPS     2112(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, 192(CX)
+	VMOVUPS     Z1, 576(CX)
+	VMOVUPS     Z5, 960(CX)
+	VMOVUPS     256(CX), Z0
+	VMOVUPS     640(CX), Z1
+	VMOVUPS     1024(CX), Z2
+	VMOVUPS     1408(CX), Z3
+	VMOVUPS     1792(CX), Z4
+	VMOVUPS     2176(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, 256(CX)
+	VMOVUPS     Z1, 640(CX)
+	VMOVUPS     Z5, 1024(CX)
+	VMOVUPS     320(CX), Z0
+	VMOVUPS     704(CX), Z1
+	VMOVUPS     1088(CX), Z2
+	VMOVUPS     1472(CX), Z3
+	VMOVUPS     1856(CX), Z4
+	VMOVUPS     2240(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, 320(CX)
+	VMOVUPS     Z1, 704(CX)
+	VMOVUPS     Z5, 1088(CX)
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
+	JS          wino3OutputWiderow0
+	VMOVUPS     (CX), Z0
+	VMOVUPS     64(CX), Z1
+	VMOVUPS     128(CX), Z2
+	VMOVUPS     192(CX), Z3
+	VMOVUPS     256(CX), Z4
+	VMOVUPS     320(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VMOVUPS     Z0, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputWiderow0
+	VMOVUPS     Z1, 64(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputWiderow0
+	VMOVUPS     Z5, 128(BX)
+
+wino3OutputWiderow0:
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
+	JS          wino3OutputWiderow1
+	VMOVUPS     384(CX), Z0
+	VMOVUPS     448(CX), Z1
+	VMOVUPS     512(CX), Z2
+	VMOVUPS     576(CX), Z3
+	VMOVUPS     640(CX), Z4
+	VMOVUPS     704(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VMOVUPS     Z0, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputWiderow1
+	VMOVUPS     Z1, 64(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputWiderow1
+	VMOVUPS     Z5, 128(BX)
+
+wino3OutputWiderow1:
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
+	JS          wino3OutputWiderow2
+	VMOVUPS     768(CX), Z0
+	VMOVUPS     832(CX), Z1
+	VMOVUPS     896(CX), Z2
+	VMOVUPS     960(CX), Z3
+	VMOVUPS     1024(CX), Z4
+	VMOVUPS     1088(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VMOVUPS     Z0, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputWiderow2
+	VMOVUPS     Z1, 64(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputWiderow2
+	VMOVUPS     Z5, 128(BX)
+
+wino3OutputWiderow2:
+	ADDQ $0x08, DX
+	ADDQ $0x00000900, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x40, (SP)
+	ADDQ $0x40, 8(SP)
+	SUBQ $0x02, 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputWideConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputWideConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputWideConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputWideConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputWideConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3OutputNormWide(a *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·wino3OutputNormWide(SB), $7024-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputNormWideConstants<>+0(SB), Z10
+	VBROADCASTSS wino3OutputNormWideConstants<>+4(SB), Z11
+	VBROADCASTSS wino3OutputNormWideConstants<>+8(SB), Z12
+	VBROADCASTSS wino3OutputNormWideConstants<>+12(SB), Z13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         88(AX), CX
+	MOVQ         CX, 32(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 128(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Z0
+	VMOVUPS     (DX)(SI*1), Z1
+	VMOVUPS     (DX)(SI*2), Z2
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(SI*1), Z4
+	VMOVUPS     (R9)(SI*2), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, (R8)
+	VMOVUPS     Z1, 2304(R8)
+	VMOVUPS     Z5, 4608(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x40, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS      (CX), Z0
+	VMOVUPS      384(CX), Z1
+	VMOVUPS      768(CX), Z2
+	VMOVUPS      1152(CX), Z3
+	VMOVUPS      1536(CX), Z4
+	VMOVUPS      1920(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, (CX)
+	VMOVUPS      Z1, 384(CX)
+	VMOVUPS      Z5, 768(CX)
+	VMOVUPS      64(CX), Z0
+	VMOVUPS      448(CX), Z1
+	VMOVUPS      832(CX), Z2
+	VMOVUPS      1216(CX), Z3
+	VMOVUPS      1600(CX), Z4
+	VMOVUPS      1984(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 64(CX)
+	VMOVUPS      Z1, 448(CX)
+	VMOVUPS      Z5, 832(CX)
+	VMOVUPS      128(CX), Z0
+	VMOVUPS      512(CX), Z1
+	VMOVUPS      896(CX), Z2
+	VMOVUPS      1280(CX), Z3
+	VMOVUPS      1664(CX), Z4
+	VMOVUPS      2048(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 128(CX)
+	VMOVUPS      Z1, 512(CX)
+	VMOVUPS      Z5, 896(CX)
+	VMOVUPS      192(CX), Z0
+	VMOVUPS      576(CX), Z1
+	VMOVUPS      960(CX), Z2
+	VMOVUPS      1344(CX), Z3
+	VMOVUPS      1728(CX), Z4
+	VMOVUPS      2112(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 192(CX)
+	VMOVUPS      Z1, 576(CX)
+	VMOVUPS      Z5, 960(CX)
+	VMOVUPS      256(CX), Z0
+	VMOVUPS      640(CX), Z1
+	VMOVUPS      1024(CX), Z2
+	VMOVUPS      1408(CX), Z3
+	VMOVUPS      1792(CX), Z4
+	VMOVUPS      2176(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 256(CX)
+	VMOVUPS      Z1, 640(CX)
+	VMOVUPS      Z5, 1024(CX)
+	VMOVUPS      320(CX), Z0
+	VMOVUPS      704(CX), Z1
+	VMOVUPS      1088(CX), Z2
+	VMOVUPS      1472(CX), Z3
+	VMOVUPS      1856(CX), Z4
+	VMOVUPS      2240(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 320(CX)
+	VMOVUPS      Z1, 704(CX)
+	VMOVUPS      Z5, 1088(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormWiderow0
+	VMOVUPS      (CX), Z0
+	VMOVUPS      64(CX), Z1
+	VMOVUPS      128(CX), Z2
+	VMOVUPS      192(CX), Z3
+	VMOVUPS      256(CX), Z4
+	VMOVUPS      320(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Z6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Z7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Z7, Z6, Z0
+	VMAXPS       Z0, Z8, Z0
+	VMOVUPS      Z0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormWiderow0
+	VFMADD213PS  Z7, Z6, Z1
+	VMAXPS       Z1, Z8, Z1
+	VMOVUPS      Z1, 64(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormWiderow0
+	VFMADD213PS  Z7, Z6, Z5
+	VMAXPS       Z5, Z8, Z5
+	VMOVUPS      Z5, 128(BX)
+
+wino3OutputNormWiderow0:
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormWiderow1
+	VMOVUPS      384(CX), Z0
+	VMOVUPS      448(CX), Z1
+	VMOVUPS      512(CX), Z2
+	VMOVUPS      576(CX), Z3
+	VMOVUPS      640(CX), Z4
+	VMOVUPS      704(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Z6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Z7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Z7, Z6, Z0
+	VMAXPS       Z0, Z8, Z0
+	VMOVUPS      Z0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormWiderow1
+	VFMADD213PS  Z7, Z6, Z1
+	VMAXPS       Z1, Z8, Z1
+	VMOVUPS      Z1, 64(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormWiderow1
+	VFMADD213PS  Z7, Z6, Z5
+	VMAXPS       Z5, Z8, Z5
+	VMOVUPS      Z5, 128(BX)
+
+wino3OutputNormWiderow1:
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormWiderow2
+	VMOVUPS      768(CX), Z0
+	VMOVUPS      832(CX), Z1
+	VMOVUPS      896(CX), Z2
+	VMOVUPS      960(CX), Z3
+	VMOVUPS      1024(CX), Z4
+	VMOVUPS      1088(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Z6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Z7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Z7, Z6, Z0
+	VMAXPS       Z0, Z8, Z0
+	VMOVUPS      Z0, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormWiderow2
+	VFMADD213PS  Z7, Z6, Z1
+	VMAXPS       Z1, Z8, Z1
+	VMOVUPS      Z1, 64(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormWiderow2
+	VFMADD213PS  Z7, Z6, Z5
+	VMAXPS       Z5, Z8, Z5
+	VMOVUPS      Z5, 128(BX)
+
+wino3OutputNormWiderow2:
+	ADDQ $0x08, DX
+	ADDQ $0x00000900, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x40, (SP)
+	ADDQ $0x40, 8(SP)
+	ADDQ $0x40, 24(SP)
+	ADDQ $0x40, 32(SP)
+	SUBQ $0x02, 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputNormWideConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputNormWideConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputNormWideConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputNormWideConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputNormWideConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3OutputNormAddWide(a *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·wino3OutputNormAddWide(SB), $7024-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputNormAddWideConstants<>+0(SB), Z10
+	VBROADCASTSS wino3OutputNormAddWideConstants<>+4(SB), Z11
+	VBROADCASTSS wino3OutputNormAddWideConstants<>+8(SB), Z12
+	VBROADCASTSS wino3OutputNormAddWideConstants<>+12(SB), Z13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         88(AX), CX
+	MOVQ         CX, 32(SP)
+	MOVQ         96(AX), CX
+	MOVQ         CX, 40(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 128(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Z0
+	VMOVUPS     (DX)(SI*1), Z1
+	VMOVUPS     (DX)(SI*2), Z2
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(SI*1), Z4
+	VMOVUPS     (R9)(SI*2), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, (R8)
+	VMOVUPS     Z1, 2304(R8)
+	VMOVUPS     Z5, 4608(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x40, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS      (CX), Z0
+	VMOVUPS      384(CX), Z1
+	VMOVUPS      768(CX), Z2
+	VMOVUPS      1152(CX), Z3
+	VMOVUPS      1536(CX), Z4
+	VMOVUPS      1920(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, (CX)
+	VMOVUPS      Z1, 384(CX)
+	VMOVUPS      Z5, 768(CX)
+	VMOVUPS      64(CX), Z0
+	VMOVUPS      448(CX), Z1
+	VMOVUPS      832(CX), Z2
+	VMOVUPS      1216(CX), Z3
+	VMOVUPS      1600(CX), Z4
+	VMOVUPS      1984(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 64(CX)
+	VMOVUPS      Z1, 448(CX)
+	VMOVUPS      Z5, 832(CX)
+	VMOVUPS      128(CX), Z0
+	VMOVUPS      512(CX), Z1
+	VMOVUPS      896(CX), Z2
+	VMOVUPS      1280(CX), Z3
+	VMOVUPS      1664(CX), Z4
+	VMOVUPS      2048(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 128(CX)
+	VMOVUPS      Z1, 512(CX)
+	VMOVUPS      Z5, 896(CX)
+	VMOVUPS      192(CX), Z0
+	VMOVUPS      576(CX), Z1
+	VMOVUPS      960(CX), Z2
+	VMOVUPS      1344(CX), Z3
+	VMOVUPS      1728(CX), Z4
+	VMOVUPS      2112(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 192(CX)
+	VMOVUPS      Z1, 576(CX)
+	VMOVUPS      Z5, 960(CX)
+	VMOVUPS      256(CX), Z0
+	VMOVUPS      640(CX), Z1
+	VMOVUPS      1024(CX), Z2
+	VMOVUPS      1408(CX), Z3
+	VMOVUPS      1792(CX), Z4
+	VMOVUPS      2176(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 256(CX)
+	VMOVUPS      Z1, 640(CX)
+	VMOVUPS      Z5, 1024(CX)
+	VMOVUPS      320(CX), Z0
+	VMOVUPS      704(CX), Z1
+	VMOVUPS      1088(CX), Z2
+	VMOVUPS      1472(CX), Z3
+	VMOVUPS      1856(CX), Z4
+	VMOVUPS      2240(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 320(CX)
+	VMOVUPS      Z1, 704(CX)
+	VMOVUPS      Z5, 1088(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormAddWiderow0
+	VMOVUPS      (CX), Z0
+	VMOVUPS      64(CX), Z1
+	VMOVUPS      128(CX), Z2
+	VMOVUPS      192(CX), Z3
+	VMOVUPS      256(CX), Z4
+	VMOVUPS      320(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Z6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Z7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Z7, Z6, Z0
+	VADDPS       (SI), Z0, Z0
+	VMAXPS       Z0, Z8, Z0
+	VMOVUPS      Z0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddWiderow0
+	VFMADD213PS  Z7, Z6, Z1
+	VADDPS       64(SI), Z1, Z1
+	VMAXPS       Z1, Z8, Z1
+	VMOVUPS      Z1, 64(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddWiderow0
+	VFMADD213PS  Z7, Z6, Z5
+	VADDPS       128(SI), Z5, Z5
+	VMAXPS       Z5, Z8, Z5
+	VMOVUPS      Z5, 128(BX)
+
+wino3OutputNormAddWiderow0:
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormAddWiderow1
+	VMOVUPS      384(CX), Z0
+	VMOVUPS      448(CX), Z1
+	VMOVUPS      512(CX), Z2
+	VMOVUPS      576(CX), Z3
+	VMOVUPS      640(CX), Z4
+	VMOVUPS      704(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Z6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Z7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Z7, Z6, Z0
+	VADDPS       (SI), Z0, Z0
+	VMAXPS       Z0, Z8, Z0
+	VMOVUPS      Z0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddWiderow1
+	VFMADD213PS  Z7, Z6, Z1
+	VADDPS       64(SI), Z1, Z1
+	VMAXPS       Z1, Z8, Z1
+	VMOVUPS      Z1, 64(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddWiderow1
+	VFMADD213PS  Z7, Z6, Z5
+	VADDPS       128(SI), Z5, Z5
+	VMAXPS       Z5, Z8, Z5
+	VMOVUPS      Z5, 128(BX)
+
+wino3OutputNormAddWiderow1:
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	JS           wino3OutputNormAddWiderow2
+	VMOVUPS      768(CX), Z0
+	VMOVUPS      832(CX), Z1
+	VMOVUPS      896(CX), Z2
+	VMOVUPS      960(CX), Z3
+	VMOVUPS      1024(CX), Z4
+	VMOVUPS      1088(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Z6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Z7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Z7, Z6, Z0
+	VADDPS       (SI), Z0, Z0
+	VMAXPS       Z0, Z8, Z0
+	VMOVUPS      Z0, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddWiderow2
+	VFMADD213PS  Z7, Z6, Z1
+	VADDPS       64(SI), Z1, Z1
+	VMAXPS       Z1, Z8, Z1
+	VMOVUPS      Z1, 64(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddWiderow2
+	VFMADD213PS  Z7, Z6, Z5
+	VADDPS       128(SI), Z5, Z5
+	VMAXPS       Z5, Z8, Z5
+	VMOVUPS      Z5, 128(BX)
+
+wino3OutputNormAddWiderow2:
+	ADDQ $0x08, DX
+	ADDQ $0x00000900, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x40, (SP)
+	ADDQ $0x40, 8(SP)
+	ADDQ $0x40, 24(SP)
+	ADDQ $0x40, 32(SP)
+	ADDQ $0x40, 40(SP)
+	SUBQ $0x02, 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputNormAddWideConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputNormAddWideConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputNormAddWideConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputNormAddWideConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputNormAddWideConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3OutputHalfWide(a *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·wino3OutputHalfWide(SB), $7024-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputHalfWideConstants<>+0(SB), Z10
+	VBROADCASTSS wino3OutputHalfWideConstants<>+4(SB), Z11
+	VBROADCASTSS wino3OutputHalfWideConstants<>+8(SB), Z12
+	VBROADCASTSS wino3OutputHalfWideConstants<>+12(SB), Z13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+	PREFETCHT0 64(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Z0
+	VMOVUPS     (DX)(SI*1), Z1
+	VMOVUPS     (DX)(SI*2), Z2
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(SI*1), Z4
+	VMOVUPS     (R9)(SI*2), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, (R8)
+	VMOVUPS     Z1, 2304(R8)
+	VMOVUPS     Z5, 4608(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x40, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS     (CX), Z0
+	VMOVUPS     384(CX), Z1
+	VMOVUPS     768(CX), Z2
+	VMOVUPS     1152(CX), Z3
+	VMOVUPS     1536(CX), Z4
+	VMOVUPS     1920(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, (CX)
+	VMOVUPS     Z1, 384(CX)
+	VMOVUPS     Z5, 768(CX)
+	VMOVUPS     64(CX), Z0
+	VMOVUPS     448(CX), Z1
+	VMOVUPS     832(CX), Z2
+	VMOVUPS     1216(CX), Z3
+	VMOVUPS     1600(CX), Z4
+	VMOVUPS     1984(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, 64(CX)
+	VMOVUPS     Z1, 448(CX)
+	VMOVUPS     Z5, 832(CX)
+	VMOVUPS     128(CX), Z0
+	VMOVUPS     512(CX), Z1
+	VMOVUPS     896(CX), Z2
+	VMOVUPS     1280(CX), Z3
+	VMOVUPS     1664(CX), Z4
+	VMOVUPS     2048(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, 128(CX)
+	VMOVUPS     Z1, 512(CX)
+	VMOVUPS     Z5, 896(CX)
+	VMOVUPS     192(CX), Z0
+	VMOVUPS     576(CX), Z1
+	VMOVUPS     960(CX), Z2
+	VMOVUPS     1344(CX), Z3
+	VMOVUPS     1728(CX), Z4
+	VMOVUPS     2112(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, 192(CX)
+	VMOVUPS     Z1, 576(CX)
+	VMOVUPS     Z5, 960(CX)
+	VMOVUPS     256(CX), Z0
+	VMOVUPS     640(CX), Z1
+	VMOVUPS     1024(CX), Z2
+	VMOVUPS     1408(CX), Z3
+	VMOVUPS     1792(CX), Z4
+	VMOVUPS     2176(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, 256(CX)
+	VMOVUPS     Z1, 640(CX)
+	VMOVUPS     Z5, 1024(CX)
+	VMOVUPS     320(CX), Z0
+	VMOVUPS     704(CX), Z1
+	VMOVUPS     1088(CX), Z2
+	VMOVUPS     1472(CX), Z3
+	VMOVUPS     1856(CX), Z4
+	VMOVUPS     2240(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, 320(CX)
+	VMOVUPS     Z1, 704(CX)
+	VMOVUPS     Z5, 1088(CX)
+	MOVQ        40(AX), BX
+	MOVQ        (BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
+	JS          wino3OutputHalfWiderow0
+	VMOVUPS     (CX), Z0
+	VMOVUPS     64(CX), Z1
+	VMOVUPS     128(CX), Z2
+	VMOVUPS     192(CX), Z3
+	VMOVUPS     256(CX), Z4
+	VMOVUPS     320(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VPSRLD      $0x10, Z0, Z9
+	VPANDD      winoOdd<>+0(SB), Z9, Z9
+	VPADDD      winoHalf<>+0(SB), Z9, Z9
+	VPADDD      Z0, Z9, Z9
+	VCMPPS      $0x03, Z0, Z0, K1
+	VPORD       winoQuiet<>+0(SB), Z0, Z4
+	VPBLENDMD   Z4, Z9, K1, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVUPS     Y9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputHalfWiderow0
+	VPSRLD      $0x10, Z1, Z9
+	VPANDD      winoOdd<>+0(SB), Z9, Z9
+	VPADDD      winoHalf<>+0(SB), Z9, Z9
+	VPADDD      Z1, Z9, Z9
+	VCMPPS      $0x03, Z1, Z1, K1
+	VPORD       winoQuiet<>+0(SB), Z1, Z4
+	VPBLENDMD   Z4, Z9, K1, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVUPS     Y9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputHalfWiderow0
+	VPSRLD      $0x10, Z5, Z9
+	VPANDD      winoOdd<>+0(SB), Z9, Z9
+	VPADDD      winoHalf<>+0(SB), Z9, Z9
+	VPADDD      Z5, Z9, Z9
+	VCMPPS      $0x03, Z5, Z5, K1
+	VPORD       winoQuiet<>+0(SB), Z5, Z4
+	VPBLENDMD   Z4, Z9, K1, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVUPS     Y9, 64(BX)
+
+wino3OutputHalfWiderow0:
+	MOVQ        40(AX), BX
+	MOVQ        8(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
+	JS          wino3OutputHalfWiderow1
+	VMOVUPS     384(CX), Z0
+	VMOVUPS     448(CX), Z1
+	VMOVUPS     512(CX), Z2
+	VMOVUPS     576(CX), Z3
+	VMOVUPS     640(CX), Z4
+	VMOVUPS     704(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VPSRLD      $0x10, Z0, Z9
+	VPANDD      winoOdd<>+0(SB), Z9, Z9
+	VPADDD      winoHalf<>+0(SB), Z9, Z9
+	VPADDD      Z0, Z9, Z9
+	VCMPPS      $0x03, Z0, Z0, K1
+	VPORD       winoQuiet<>+0(SB), Z0, Z4
+	VPBLENDMD   Z4, Z9, K1, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVUPS     Y9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputHalfWiderow1
+	VPSRLD      $0x10, Z1, Z9
+	VPANDD      winoOdd<>+0(SB), Z9, Z9
+	VPADDD      winoHalf<>+0(SB), Z9, Z9
+	VPADDD      Z1, Z9, Z9
+	VCMPPS      $0x03, Z1, Z1, K1
+	VPORD       winoQuiet<>+0(SB), Z1, Z4
+	VPBLENDMD   Z4, Z9, K1, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVUPS     Y9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputHalfWiderow1
+	VPSRLD      $0x10, Z5, Z9
+	VPANDD      winoOdd<>+0(SB), Z9, Z9
+	VPADDD      winoHalf<>+0(SB), Z9, Z9
+	VPADDD      Z5, Z9, Z9
+	VCMPPS      $0x03, Z5, Z5, K1
+	VPORD       winoQuiet<>+0(SB), Z5, Z4
+	VPBLENDMD   Z4, Z9, K1, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVUPS     Y9, 64(BX)
+
+wino3OutputHalfWiderow1:
+	MOVQ        40(AX), BX
+	MOVQ        16(BX), BX
+	ADDQ        (DX), BX
+	SARQ        $0x01, BX
+	JS          wino3OutputHalfWiderow2
+	VMOVUPS     768(CX), Z0
+	VMOVUPS     832(CX), Z1
+	VMOVUPS     896(CX), Z2
+	VMOVUPS     960(CX), Z3
+	VMOVUPS     1024(CX), Z4
+	VMOVUPS     1088(CX), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	ADDQ        8(SP), BX
+	MOVQ        64(AX), SI
+	VPSRLD      $0x10, Z0, Z9
+	VPANDD      winoOdd<>+0(SB), Z9, Z9
+	VPADDD      winoHalf<>+0(SB), Z9, Z9
+	VPADDD      Z0, Z9, Z9
+	VCMPPS      $0x03, Z0, Z0, K1
+	VPORD       winoQuiet<>+0(SB), Z0, Z4
+	VPBLENDMD   Z4, Z9, K1, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVUPS     Y9, (BX)
+	CMPQ        SI, $0x01
+	JLE         wino3OutputHalfWiderow2
+	VPSRLD      $0x10, Z1, Z9
+	VPANDD      winoOdd<>+0(SB), Z9, Z9
+	VPADDD      winoHalf<>+0(SB), Z9, Z9
+	VPADDD      Z1, Z9, Z9
+	VCMPPS      $0x03, Z1, Z1, K1
+	VPORD       winoQuiet<>+0(SB), Z1, Z4
+	VPBLENDMD   Z4, Z9, K1, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVUPS     Y9, 32(BX)
+	CMPQ        SI, $0x02
+	JLE         wino3OutputHalfWiderow2
+	VPSRLD      $0x10, Z5, Z9
+	VPANDD      winoOdd<>+0(SB), Z9, Z9
+	VPADDD      winoHalf<>+0(SB), Z9, Z9
+	VPADDD      Z5, Z9, Z9
+	VCMPPS      $0x03, Z5, Z5, K1
+	VPORD       winoQuiet<>+0(SB), Z5, Z4
+	VPBLENDMD   Z4, Z9, K1, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVUPS     Y9, 64(BX)
+
+wino3OutputHalfWiderow2:
+	ADDQ $0x08, DX
+	ADDQ $0x00000900, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x40, (SP)
+	ADDQ $0x20, 8(SP)
+	SUBQ $0x02, 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputHalfWideConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputHalfWideConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputHalfWideConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputHalfWideConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputHalfWideConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3OutputNormHalfWide(a *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·wino3OutputNormHalfWide(SB), $7024-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputNormHalfWideConstants<>+0(SB), Z10
+	VBROADCASTSS wino3OutputNormHalfWideConstants<>+4(SB), Z11
+	VBROADCASTSS wino3OutputNormHalfWideConstants<>+8(SB), Z12
+	VBROADCASTSS wino3OutputNormHalfWideConstants<>+12(SB), Z13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         88(AX), CX
+	MOVQ         CX, 32(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+	PREFETCHT0 64(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Z0
+	VMOVUPS     (DX)(SI*1), Z1
+	VMOVUPS     (DX)(SI*2), Z2
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(SI*1), Z4
+	VMOVUPS     (R9)(SI*2), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, (R8)
+	VMOVUPS     Z1, 2304(R8)
+	VMOVUPS     Z5, 4608(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x40, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS      (CX), Z0
+	VMOVUPS      384(CX), Z1
+	VMOVUPS      768(CX), Z2
+	VMOVUPS      1152(CX), Z3
+	VMOVUPS      1536(CX), Z4
+	VMOVUPS      1920(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, (CX)
+	VMOVUPS      Z1, 384(CX)
+	VMOVUPS      Z5, 768(CX)
+	VMOVUPS      64(CX), Z0
+	VMOVUPS      448(CX), Z1
+	VMOVUPS      832(CX), Z2
+	VMOVUPS      1216(CX), Z3
+	VMOVUPS      1600(CX), Z4
+	VMOVUPS      1984(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 64(CX)
+	VMOVUPS      Z1, 448(CX)
+	VMOVUPS      Z5, 832(CX)
+	VMOVUPS      128(CX), Z0
+	VMOVUPS      512(CX), Z1
+	VMOVUPS      896(CX), Z2
+	VMOVUPS      1280(CX), Z3
+	VMOVUPS      1664(CX), Z4
+	VMOVUPS      2048(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 128(CX)
+	VMOVUPS      Z1, 512(CX)
+	VMOVUPS      Z5, 896(CX)
+	VMOVUPS      192(CX), Z0
+	VMOVUPS      576(CX), Z1
+	VMOVUPS      960(CX), Z2
+	VMOVUPS      1344(CX), Z3
+	VMOVUPS      1728(CX), Z4
+	VMOVUPS      2112(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 192(CX)
+	VMOVUPS      Z1, 576(CX)
+	VMOVUPS      Z5, 960(CX)
+	VMOVUPS      256(CX), Z0
+	VMOVUPS      640(CX), Z1
+	VMOVUPS      1024(CX), Z2
+	VMOVUPS      1408(CX), Z3
+	VMOVUPS      1792(CX), Z4
+	VMOVUPS      2176(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 256(CX)
+	VMOVUPS      Z1, 640(CX)
+	VMOVUPS      Z5, 1024(CX)
+	VMOVUPS      320(CX), Z0
+	VMOVUPS      704(CX), Z1
+	VMOVUPS      1088(CX), Z2
+	VMOVUPS      1472(CX), Z3
+	VMOVUPS      1856(CX), Z4
+	VMOVUPS      2240(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 320(CX)
+	VMOVUPS      Z1, 704(CX)
+	VMOVUPS      Z5, 1088(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormHalfWiderow0
+	VMOVUPS      (CX), Z0
+	VMOVUPS      64(CX), Z1
+	VMOVUPS      128(CX), Z2
+	VMOVUPS      192(CX), Z3
+	VMOVUPS      256(CX), Z4
+	VMOVUPS      320(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Z6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Z7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Z7, Z6, Z0
+	VMAXPS       Z0, Z8, Z0
+	VPSRLD       $0x10, Z0, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z0, Z9, Z9
+	VCMPPS       $0x03, Z0, Z0, K1
+	VPORD        winoQuiet<>+0(SB), Z0, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormHalfWiderow0
+	VFMADD213PS  Z7, Z6, Z1
+	VMAXPS       Z1, Z8, Z1
+	VPSRLD       $0x10, Z1, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z1, Z9, Z9
+	VCMPPS       $0x03, Z1, Z1, K1
+	VPORD        winoQuiet<>+0(SB), Z1, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 32(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormHalfWiderow0
+	VFMADD213PS  Z7, Z6, Z5
+	VMAXPS       Z5, Z8, Z5
+	VPSRLD       $0x10, Z5, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z5, Z9, Z9
+	VCMPPS       $0x03, Z5, Z5, K1
+	VPORD        winoQuiet<>+0(SB), Z5, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 64(BX)
+
+wino3OutputNormHalfWiderow0:
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormHalfWiderow1
+	VMOVUPS      384(CX), Z0
+	VMOVUPS      448(CX), Z1
+	VMOVUPS      512(CX), Z2
+	VMOVUPS      576(CX), Z3
+	VMOVUPS      640(CX), Z4
+	VMOVUPS      704(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Z6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Z7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Z7, Z6, Z0
+	VMAXPS       Z0, Z8, Z0
+	VPSRLD       $0x10, Z0, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z0, Z9, Z9
+	VCMPPS       $0x03, Z0, Z0, K1
+	VPORD        winoQuiet<>+0(SB), Z0, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormHalfWiderow1
+	VFMADD213PS  Z7, Z6, Z1
+	VMAXPS       Z1, Z8, Z1
+	VPSRLD       $0x10, Z1, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z1, Z9, Z9
+	VCMPPS       $0x03, Z1, Z1, K1
+	VPORD        winoQuiet<>+0(SB), Z1, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 32(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormHalfWiderow1
+	VFMADD213PS  Z7, Z6, Z5
+	VMAXPS       Z5, Z8, Z5
+	VPSRLD       $0x10, Z5, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z5, Z9, Z9
+	VCMPPS       $0x03, Z5, Z5, K1
+	VPORD        winoQuiet<>+0(SB), Z5, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 64(BX)
+
+wino3OutputNormHalfWiderow1:
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormHalfWiderow2
+	VMOVUPS      768(CX), Z0
+	VMOVUPS      832(CX), Z1
+	VMOVUPS      896(CX), Z2
+	VMOVUPS      960(CX), Z3
+	VMOVUPS      1024(CX), Z4
+	VMOVUPS      1088(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         24(SP), SI
+	VMOVUPS      (SI), Z6
+	MOVQ         32(SP), SI
+	VMOVUPS      (SI), Z7
+	MOVQ         104(AX), SI
+	VBROADCASTSS (SI), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), SI
+	VFMADD213PS  Z7, Z6, Z0
+	VMAXPS       Z0, Z8, Z0
+	VPSRLD       $0x10, Z0, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z0, Z9, Z9
+	VCMPPS       $0x03, Z0, Z0, K1
+	VPORD        winoQuiet<>+0(SB), Z0, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, (BX)
+	CMPQ         SI, $0x01
+	JLE          wino3OutputNormHalfWiderow2
+	VFMADD213PS  Z7, Z6, Z1
+	VMAXPS       Z1, Z8, Z1
+	VPSRLD       $0x10, Z1, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z1, Z9, Z9
+	VCMPPS       $0x03, Z1, Z1, K1
+	VPORD        winoQuiet<>+0(SB), Z1, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 32(BX)
+	CMPQ         SI, $0x02
+	JLE          wino3OutputNormHalfWiderow2
+	VFMADD213PS  Z7, Z6, Z5
+	VMAXPS       Z5, Z8, Z5
+	VPSRLD       $0x10, Z5, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z5, Z9, Z9
+	VCMPPS       $0x03, Z5, Z5, K1
+	VPORD        winoQuiet<>+0(SB), Z5, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 64(BX)
+
+wino3OutputNormHalfWiderow2:
+	ADDQ $0x08, DX
+	ADDQ $0x00000900, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x40, (SP)
+	ADDQ $0x20, 8(SP)
+	ADDQ $0x40, 24(SP)
+	ADDQ $0x40, 32(SP)
+	SUBQ $0x02, 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputNormHalfWideConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputNormHalfWideConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputNormHalfWideConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputNormHalfWideConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputNormHalfWideConstants<>(SB), RODATA|NOPTR, $16
+
+// func wino3OutputNormAddHalfWide(a *byte)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·wino3OutputNormAddHalfWide(SB), $7024-8
+	MOVQ         a+0(FP), AX
+	VBROADCASTSS wino3OutputNormAddHalfWideConstants<>+0(SB), Z10
+	VBROADCASTSS wino3OutputNormAddHalfWideConstants<>+4(SB), Z11
+	VBROADCASTSS wino3OutputNormAddHalfWideConstants<>+8(SB), Z12
+	VBROADCASTSS wino3OutputNormAddHalfWideConstants<>+12(SB), Z13
+	MOVQ         (AX), CX
+	MOVQ         CX, (SP)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 8(SP)
+	MOVQ         72(AX), CX
+	MOVQ         CX, 16(SP)
+	MOVQ         80(AX), CX
+	MOVQ         CX, 24(SP)
+	MOVQ         88(AX), CX
+	MOVQ         CX, 32(SP)
+	MOVQ         96(AX), CX
+	MOVQ         CX, 40(SP)
+
+vector:
+	LEAQ       111(SP), CX
+	ANDQ       $-64, CX
+	MOVQ       (SP), DX
+	MOVQ       16(AX), BX
+	IMUL3Q     $0x24, BX, SI
+	MOVQ       $0x00000024, DI
+	MOVQ       CX, R8
+	MOVQ       8(SP), R9
+	MOVQ       40(AX), R10
+	MOVQ       32(AX), R11
+	ADDQ       $0x00, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x08, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       32(AX), R11
+	ADDQ       $0x10, R11
+	MOVQ       (R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       8(R10), R12
+	ADDQ       (R11), R12
+	SARQ       $0x01, R12
+	ADDQ       R9, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 32(R12)
+	PREFETCHT0 64(R12)
+	MOVQ       16(R10), R10
+	ADDQ       (R11), R10
+	SARQ       $0x01, R10
+	ADDQ       R9, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 32(R10)
+	PREFETCHT0 64(R10)
+
+element:
+	LEAQ        (DX)(BX*8), R9
+	LEAQ        (R9)(SI*2), R10
+	ADDQ        SI, R10
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	LEAQ        (DX)(SI*2), R9
+	ADDQ        SI, R9
+	VMOVUPS     (DX), Z0
+	VMOVUPS     (DX)(SI*1), Z1
+	VMOVUPS     (DX)(SI*2), Z2
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(SI*1), Z4
+	VMOVUPS     (R9)(SI*2), Z5
+	VADDPS      Z2, Z1, Z6
+	VSUBPS      Z2, Z1, Z7
+	VADDPS      Z4, Z3, Z8
+	VSUBPS      Z4, Z3, Z9
+	VADDPS      Z6, Z0, Z0
+	VADDPS      Z8, Z0, Z0
+	VMULPS      Z11, Z7, Z1
+	VFMADD231PS Z12, Z9, Z1
+	VFMADD231PS Z10, Z6, Z5
+	VFMADD231PS Z13, Z8, Z5
+	VMOVUPS     Z0, (R8)
+	VMOVUPS     Z1, 2304(R8)
+	VMOVUPS     Z5, 4608(R8)
+	ADDQ        BX, DX
+	ADDQ        $0x40, R8
+	DECQ        DI
+	JNZ         element
+	MOVQ        32(AX), DX
+	MOVQ        $0x00000003, DI
+
+plane:
+	VMOVUPS      (CX), Z0
+	VMOVUPS      384(CX), Z1
+	VMOVUPS      768(CX), Z2
+	VMOVUPS      1152(CX), Z3
+	VMOVUPS      1536(CX), Z4
+	VMOVUPS      1920(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, (CX)
+	VMOVUPS      Z1, 384(CX)
+	VMOVUPS      Z5, 768(CX)
+	VMOVUPS      64(CX), Z0
+	VMOVUPS      448(CX), Z1
+	VMOVUPS      832(CX), Z2
+	VMOVUPS      1216(CX), Z3
+	VMOVUPS      1600(CX), Z4
+	VMOVUPS      1984(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 64(CX)
+	VMOVUPS      Z1, 448(CX)
+	VMOVUPS      Z5, 832(CX)
+	VMOVUPS      128(CX), Z0
+	VMOVUPS      512(CX), Z1
+	VMOVUPS      896(CX), Z2
+	VMOVUPS      1280(CX), Z3
+	VMOVUPS      1664(CX), Z4
+	VMOVUPS      2048(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 128(CX)
+	VMOVUPS      Z1, 512(CX)
+	VMOVUPS      Z5, 896(CX)
+	VMOVUPS      192(CX), Z0
+	VMOVUPS      576(CX), Z1
+	VMOVUPS      960(CX), Z2
+	VMOVUPS      1344(CX), Z3
+	VMOVUPS      1728(CX), Z4
+	VMOVUPS      2112(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 192(CX)
+	VMOVUPS      Z1, 576(CX)
+	VMOVUPS      Z5, 960(CX)
+	VMOVUPS      256(CX), Z0
+	VMOVUPS      640(CX), Z1
+	VMOVUPS      1024(CX), Z2
+	VMOVUPS      1408(CX), Z3
+	VMOVUPS      1792(CX), Z4
+	VMOVUPS      2176(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 256(CX)
+	VMOVUPS      Z1, 640(CX)
+	VMOVUPS      Z5, 1024(CX)
+	VMOVUPS      320(CX), Z0
+	VMOVUPS      704(CX), Z1
+	VMOVUPS      1088(CX), Z2
+	VMOVUPS      1472(CX), Z3
+	VMOVUPS      1856(CX), Z4
+	VMOVUPS      2240(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	VMOVUPS      Z0, 320(CX)
+	VMOVUPS      Z1, 704(CX)
+	VMOVUPS      Z5, 1088(CX)
+	MOVQ         40(AX), BX
+	MOVQ         (BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormAddHalfWiderow0
+	VMOVUPS      (CX), Z0
+	VMOVUPS      64(CX), Z1
+	VMOVUPS      128(CX), Z2
+	VMOVUPS      192(CX), Z3
+	VMOVUPS      256(CX), Z4
+	VMOVUPS      320(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Z6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Z7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Z7, Z6, Z0
+	VPMOVZXWD    (SI), Z9
+	VPSLLD       $0x10, Z9, Z9
+	VADDPS       Z9, Z0, Z0
+	VMAXPS       Z0, Z8, Z0
+	VPSRLD       $0x10, Z0, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z0, Z9, Z9
+	VCMPPS       $0x03, Z0, Z0, K1
+	VPORD        winoQuiet<>+0(SB), Z0, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddHalfWiderow0
+	VFMADD213PS  Z7, Z6, Z1
+	VPMOVZXWD    32(SI), Z9
+	VPSLLD       $0x10, Z9, Z9
+	VADDPS       Z9, Z1, Z1
+	VMAXPS       Z1, Z8, Z1
+	VPSRLD       $0x10, Z1, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z1, Z9, Z9
+	VCMPPS       $0x03, Z1, Z1, K1
+	VPORD        winoQuiet<>+0(SB), Z1, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 32(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddHalfWiderow0
+	VFMADD213PS  Z7, Z6, Z5
+	VPMOVZXWD    64(SI), Z9
+	VPSLLD       $0x10, Z9, Z9
+	VADDPS       Z9, Z5, Z5
+	VMAXPS       Z5, Z8, Z5
+	VPSRLD       $0x10, Z5, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z5, Z9, Z9
+	VCMPPS       $0x03, Z5, Z5, K1
+	VPORD        winoQuiet<>+0(SB), Z5, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 64(BX)
+
+wino3OutputNormAddHalfWiderow0:
+	MOVQ         40(AX), BX
+	MOVQ         8(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormAddHalfWiderow1
+	VMOVUPS      384(CX), Z0
+	VMOVUPS      448(CX), Z1
+	VMOVUPS      512(CX), Z2
+	VMOVUPS      576(CX), Z3
+	VMOVUPS      640(CX), Z4
+	VMOVUPS      704(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Z6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Z7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Z7, Z6, Z0
+	VPMOVZXWD    (SI), Z9
+	VPSLLD       $0x10, Z9, Z9
+	VADDPS       Z9, Z0, Z0
+	VMAXPS       Z0, Z8, Z0
+	VPSRLD       $0x10, Z0, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z0, Z9, Z9
+	VCMPPS       $0x03, Z0, Z0, K1
+	VPORD        winoQuiet<>+0(SB), Z0, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddHalfWiderow1
+	VFMADD213PS  Z7, Z6, Z1
+	VPMOVZXWD    32(SI), Z9
+	VPSLLD       $0x10, Z9, Z9
+	VADDPS       Z9, Z1, Z1
+	VMAXPS       Z1, Z8, Z1
+	VPSRLD       $0x10, Z1, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z1, Z9, Z9
+	VCMPPS       $0x03, Z1, Z1, K1
+	VPORD        winoQuiet<>+0(SB), Z1, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 32(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddHalfWiderow1
+	VFMADD213PS  Z7, Z6, Z5
+	VPMOVZXWD    64(SI), Z9
+	VPSLLD       $0x10, Z9, Z9
+	VADDPS       Z9, Z5, Z5
+	VMAXPS       Z5, Z8, Z5
+	VPSRLD       $0x10, Z5, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z5, Z9, Z9
+	VCMPPS       $0x03, Z5, Z5, K1
+	VPORD        winoQuiet<>+0(SB), Z5, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 64(BX)
+
+wino3OutputNormAddHalfWiderow1:
+	MOVQ         40(AX), BX
+	MOVQ         16(BX), BX
+	ADDQ         (DX), BX
+	SARQ         $0x01, BX
+	JS           wino3OutputNormAddHalfWiderow2
+	VMOVUPS      768(CX), Z0
+	VMOVUPS      832(CX), Z1
+	VMOVUPS      896(CX), Z2
+	VMOVUPS      960(CX), Z3
+	VMOVUPS      1024(CX), Z4
+	VMOVUPS      1088(CX), Z5
+	VADDPS       Z2, Z1, Z6
+	VSUBPS       Z2, Z1, Z7
+	VADDPS       Z4, Z3, Z8
+	VSUBPS       Z4, Z3, Z9
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z8, Z0, Z0
+	VMULPS       Z11, Z7, Z1
+	VFMADD231PS  Z12, Z9, Z1
+	VFMADD231PS  Z10, Z6, Z5
+	VFMADD231PS  Z13, Z8, Z5
+	MOVQ         40(SP), SI
+	ADDQ         BX, SI
+	MOVQ         24(SP), R8
+	VMOVUPS      (R8), Z6
+	MOVQ         32(SP), R8
+	VMOVUPS      (R8), Z7
+	MOVQ         104(AX), R8
+	VBROADCASTSS (R8), Z8
+	ADDQ         8(SP), BX
+	MOVQ         64(AX), R8
+	VFMADD213PS  Z7, Z6, Z0
+	VPMOVZXWD    (SI), Z9
+	VPSLLD       $0x10, Z9, Z9
+	VADDPS       Z9, Z0, Z0
+	VMAXPS       Z0, Z8, Z0
+	VPSRLD       $0x10, Z0, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z0, Z9, Z9
+	VCMPPS       $0x03, Z0, Z0, K1
+	VPORD        winoQuiet<>+0(SB), Z0, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, (BX)
+	CMPQ         R8, $0x01
+	JLE          wino3OutputNormAddHalfWiderow2
+	VFMADD213PS  Z7, Z6, Z1
+	VPMOVZXWD    32(SI), Z9
+	VPSLLD       $0x10, Z9, Z9
+	VADDPS       Z9, Z1, Z1
+	VMAXPS       Z1, Z8, Z1
+	VPSRLD       $0x10, Z1, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z1, Z9, Z9
+	VCMPPS       $0x03, Z1, Z1, K1
+	VPORD        winoQuiet<>+0(SB), Z1, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 32(BX)
+	CMPQ         R8, $0x02
+	JLE          wino3OutputNormAddHalfWiderow2
+	VFMADD213PS  Z7, Z6, Z5
+	VPMOVZXWD    64(SI), Z9
+	VPSLLD       $0x10, Z9, Z9
+	VADDPS       Z9, Z5, Z5
+	VMAXPS       Z5, Z8, Z5
+	VPSRLD       $0x10, Z5, Z9
+	VPANDD       winoOdd<>+0(SB), Z9, Z9
+	VPADDD       winoHalf<>+0(SB), Z9, Z9
+	VPADDD       Z5, Z9, Z9
+	VCMPPS       $0x03, Z5, Z5, K1
+	VPORD        winoQuiet<>+0(SB), Z5, Z4
+	VPBLENDMD    Z4, Z9, K1, Z9
+	VPSRLD       $0x10, Z9, Z9
+	VPMOVDW      Z9, Y9
+	VMOVUPS      Y9, 64(BX)
+
+wino3OutputNormAddHalfWiderow2:
+	ADDQ $0x08, DX
+	ADDQ $0x00000900, CX
+	DECQ DI
+	JNZ  plane
+	ADDQ $0x40, (SP)
+	ADDQ $0x20, 8(SP)
+	ADDQ $0x40, 24(SP)
+	ADDQ $0x40, 32(SP)
+	ADDQ $0x20, 40(SP)
+	SUBQ $0x02, 16(SP)
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+DATA wino3OutputNormAddHalfWideConstants<>+0(SB)/4, $(0.5625)
+DATA wino3OutputNormAddHalfWideConstants<>+4(SB)/4, $(0.75)
+DATA wino3OutputNormAddHalfWideConstants<>+8(SB)/4, $(1.5)
+DATA wino3OutputNormAddHalfWideConstants<>+12(SB)/4, $(2.25)
+GLOBL wino3OutputNormAddHalfWideConstants<>(SB), RODATA|NOPTR, $16

@@ -45,7 +45,7 @@ type winoArgs struct {
 	Width            int // columns of the output that lie in the map
 	Count            int
 	Scale, Shift     unsafe.Pointer
-	Add, Floor       unsafe.Pointer // Floor is 8 times the lower bound
+	Add, Floor       unsafe.Pointer // Floor is the lower bound
 }
 
 // row returns the offset of row i of a cube with the given edge.

@@ -163,3 +163,33 @@ func wino4OutputNormHalf(a *byte)
 //
 //go:noescape
 func wino4OutputNormAddHalf(a *byte)
+
+// wino3OutputWide is winoGeneric for the output of a convolution.
+//
+//go:noescape
+func wino3OutputWide(a *byte)
+
+// wino3OutputNormWide is winoGeneric for the output of a convolution with a norm.
+//
+//go:noescape
+func wino3OutputNormWide(a *byte)
+
+// wino3OutputNormAddWide is winoGeneric for the output of a convolution with a norm and a sum.
+//
+//go:noescape
+func wino3OutputNormAddWide(a *byte)
+
+// wino3OutputHalfWide is winoGeneric for the output of a convolution in bfloat16.
+//
+//go:noescape
+func wino3OutputHalfWide(a *byte)
+
+// wino3OutputNormHalfWide is winoGeneric for the output of a convolution with a norm in bfloat16.
+//
+//go:noescape
+func wino3OutputNormHalfWide(a *byte)
+
+// wino3OutputNormAddHalfWide is winoGeneric for the output of a convolution with a norm and a sum in bfloat16.
+//
+//go:noescape
+func wino3OutputNormAddHalfWide(a *byte)

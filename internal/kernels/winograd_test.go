@@ -73,13 +73,13 @@ func testTransform(t *testing.T, r *rand.Rand, k, plain *winoKernels, kind winoK
 		}
 	}
 	cols := winoColumnsOf(1, k.m, n, r.IntN(3), n-r.IntN(2), Block*4)
-	floor := [8]float32{}
+	var floor float32
 	run := func(k *winoKernels) []float32 {
 		dst := filled(6 * 6 * width * Block)
 		k.transform(kind, &winoArgs{
 			Src: unsafe.Pointer(&src[0]), Dst: unsafe.Pointer(&dst[0]),
 			SrcStep: 64, DstStep: 64, Planes: &planes[0], Rows: &rows[0], Cols: &cols[0].offset, Mask: &cols[0].mask, Width: 1 + m/2, Count: 2,
-			Scale: unsafe.Pointer(&scale[0]), Shift: unsafe.Pointer(&shift[0]), Add: unsafe.Pointer(&add[0]), Floor: unsafe.Pointer(&floor[0]),
+			Scale: unsafe.Pointer(&scale[0]), Shift: unsafe.Pointer(&shift[0]), Add: unsafe.Pointer(&add[0]), Floor: unsafe.Pointer(&floor),
 		})
 		return dst
 	}

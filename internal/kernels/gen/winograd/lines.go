@@ -78,7 +78,7 @@ func two() size {
 		gradient: line{in: 2, out: 4, apply: func() []int {
 			add(0, 1, 2)
 			sub(0, 1, 3)
-			VXORPS(ymm[4], ymm[4], ymm[4])
+			VXORPS(file[4], file[4], file[4])
 			sub(4, 1, 4)
 			return []int{0, 2, 3, 4}
 		}},
@@ -188,9 +188,9 @@ func four() size {
 	}
 }
 
-func add(a, b, to int)  { VADDPS(ymm[b], ymm[a], ymm[to]) }
-func sub(a, b, to int)  { VSUBPS(ymm[b], ymm[a], ymm[to]) }
-func mul(a, b, to int)  { VMULPS(ymm[b], ymm[a], ymm[to]) }
-func mov(a, to int)     { VMOVAPS(ymm[a], ymm[to]) }
-func fma(a, b, to int)  { VFMADD231PS(ymm[b], ymm[a], ymm[to]) }
-func nfma(a, b, to int) { VFNMADD231PS(ymm[b], ymm[a], ymm[to]) }
+func add(a, b, to int)  { VADDPS(file[b], file[a], file[to]) }
+func sub(a, b, to int)  { VSUBPS(file[b], file[a], file[to]) }
+func mul(a, b, to int)  { VMULPS(file[b], file[a], file[to]) }
+func mov(a, to int)     { VMOVAPS(file[a], file[to]) }
+func fma(a, b, to int)  { VFMADD231PS(file[b], file[a], file[to]) }
+func nfma(a, b, to int) { VFNMADD231PS(file[b], file[a], file[to]) }

@@ -22,15 +22,29 @@ const (
 )
 
 // The vectors that a transform works on: 6 values, 4 temporaries, 6 constants.
-var ymm = [16]reg.VecPhysical{
-	reg.Y0, reg.Y1, reg.Y2, reg.Y3, reg.Y4, reg.Y5, reg.Y6, reg.Y7,
-	reg.Y8, reg.Y9, reg.Y10, reg.Y11, reg.Y12, reg.Y13, reg.Y14, reg.Y15,
-}
+var (
+	ymm = [16]reg.VecPhysical{
+		reg.Y0, reg.Y1, reg.Y2, reg.Y3, reg.Y4, reg.Y5, reg.Y6, reg.Y7,
+		reg.Y8, reg.Y9, reg.Y10, reg.Y11, reg.Y12, reg.Y13, reg.Y14, reg.Y15,
+	}
+	zmm = [16]reg.VecPhysical{
+		reg.Z0, reg.Z1, reg.Z2, reg.Z3, reg.Z4, reg.Z5, reg.Z6, reg.Z7,
+		reg.Z8, reg.Z9, reg.Z10, reg.Z11, reg.Z12, reg.Z13, reg.Z14, reg.Z15,
+	}
+)
+
+// What is generated at present: the registers, the bytes of one, and whether they are those of AVX-512, which only
+// transforms that write maps have.
+var (
+	file   [16]reg.VecPhysical
+	vector int
+	wide   bool
+)
 
 const (
-	vector = 32 // bytes of a vector
 	temps  = 6  // number of the first temporary
 	consts = 10 // number of the first constant
+	lane   = 32 // bytes of 8 channels, which the arguments count
 )
 
 func field(p reg.Register, offset int) Mem { return Mem{Base: p, Disp: offset} }
@@ -82,10 +96,10 @@ func steps(base, step reg.Register, n int) []Mem {
 
 func (c cube) run(in, out []Mem) {
 	for i, m := range in {
-		VMOVUPS(m, ymm[i])
+		VMOVUPS(m, file[i])
 	}
 	for i, r := range c.apply() {
-		VMOVUPS(ymm[r], out[i])
+		VMOVUPS(file[r], out[i])
 	}
 }
 
@@ -110,7 +124,7 @@ func (c cube) generate() {
 		table := GLOBL(c.name+"Constants", RODATA|NOPTR)
 		for i, v := range c.constants {
 			DATA(4*i, F32(v))
-			VBROADCASTSS(table.Offset(4*i), ymm[consts+i])
+			VBROADCASTSS(table.Offset(4*i), file[consts+i])
 		}
 	}
 	frame := AllocLocal(48)
@@ -188,11 +202,11 @@ func (c cube) toElements(p reg.Register) {
 				col := load(cols, 8*w)
 				if c.half {
 					SARQ(U8(1), col)
-					widened(Mem{Base: row, Index: col, Scale: 1}, ymm[w])
-					VANDPS(field(mask, w*vector), ymm[w], ymm[w])
+					widened(Mem{Base: row, Index: col, Scale: 1}, file[w])
+					VANDPS(field(mask, w*vector), file[w], file[w])
 				} else {
-					VMOVUPS(field(mask, w*vector), ymm[temps])
-					VANDPS(Mem{Base: row, Index: col, Scale: 1}, ymm[temps], ymm[w])
+					VMOVUPS(field(mask, w*vector), file[temps])
+					VANDPS(Mem{Base: row, Index: col, Scale: 1}, file[temps], file[w])
 				}
 				if w == n-1 { // the next tile of the row
 					for i := range c.stride {
@@ -201,13 +215,13 @@ func (c cube) toElements(p reg.Register) {
 				}
 			}
 			for i, r := range c.apply() {
-				VMOVUPS(ymm[r], field(scratch, (h*m+i)*vector))
+				VMOVUPS(file[r], field(scratch, (h*m+i)*vector))
 			}
 			JMP(LabelRef(done))
 			Label(zero)
-			VXORPS(ymm[0], ymm[0], ymm[0])
+			VXORPS(file[0], file[0], file[0])
 			for i := range m {
-				VMOVUPS(ymm[0], field(scratch, (h*m+i)*vector))
+				VMOVUPS(file[0], field(scratch, (h*m+i)*vector))
 			}
 			Label(done)
 		}
@@ -241,7 +255,7 @@ func (c cube) toElements(p reg.Register) {
 	Label("element")
 	c.run(strip(planes, 0, m*m, n), steps(dst, deep, m))
 	ADDQ(step, dst)
-	ADDQ(U8(vector), planes)
+	ADDQ(U8(uint8(vector)), planes)
 	DECQ(count)
 	JNZ(LabelRef("element"))
 	c.next()
@@ -272,13 +286,13 @@ func (c cube) next() {
 	ADDQ(U8(c.step(c.fromMap)), c.src)
 	ADDQ(U8(c.step(c.toMap)), c.dst)
 	if c.norm {
-		ADDQ(U8(vector), c.scaleAt)
-		ADDQ(U8(vector), c.shiftAt)
+		ADDQ(U8(uint8(vector)), c.scaleAt)
+		ADDQ(U8(uint8(vector)), c.shiftAt)
 	}
 	if c.add {
 		ADDQ(U8(c.step(true)), c.addAt)
 	}
-	DECQ(c.count)
+	SUBQ(U8(uint8(vector/lane)), c.count)
 	JNZ(LabelRef("vector"))
 }
 
@@ -293,9 +307,9 @@ func (c cube) voxel() int {
 // step is the number of bytes from one vector to the next, of a map or of elements.
 func (c cube) step(ofMap bool) uint8 {
 	if ofMap && c.half {
-		return vector / 2
+		return uint8(vector / 2)
 	}
-	return vector
+	return uint8(vector)
 }
 
 // elementsToMap goes along d, then along h and w in each plane, and writes rows of a map.
@@ -317,7 +331,7 @@ func (c cube) elementsToMap(p reg.Register) {
 	}
 	c.run(steps(src, deep, n), strip(at, 0, n*n, m))
 	ADDQ(step, src)
-	ADDQ(U8(vector), at)
+	ADDQ(U8(uint8(vector)), at)
 	DECQ(count)
 	JNZ(LabelRef("element"))
 
@@ -334,7 +348,7 @@ func (c cube) elementsToMap(p reg.Register) {
 		row := c.row(d, load(p, argRows), h)
 		JS(LabelRef(done))
 		for w := range n {
-			VMOVUPS(field(plane, (h*n+w)*vector), ymm[w])
+			VMOVUPS(field(plane, (h*n+w)*vector), file[w])
 		}
 		out := c.apply()
 		c.store(p, row, out, done)
@@ -382,9 +396,9 @@ func (c cube) store(p reg.Register, row reg.GPVirtual, out []int, done string) {
 		ADDQ(row, add)
 	}
 	if c.norm {
-		VMOVUPS(field(get(c.scaleAt), 0), ymm[scale])
-		VMOVUPS(field(get(c.shiftAt), 0), ymm[shift])
-		VMOVUPS(field(load(p, argFloor), 0), ymm[floor])
+		VMOVUPS(field(get(c.scaleAt), 0), file[scale])
+		VMOVUPS(field(get(c.shiftAt), 0), file[shift])
+		VBROADCASTSS(field(load(p, argFloor), 0), file[floor])
 	}
 	ADDQ(c.dst, row)
 	width := load(p, argWidth)
@@ -394,44 +408,61 @@ func (c cube) store(p reg.Register, row reg.GPVirtual, out []int, done string) {
 			JLE(LabelRef(done))
 		}
 		if c.norm {
-			VFMADD213PS(ymm[shift], ymm[scale], ymm[r])
+			VFMADD213PS(file[shift], file[scale], file[r])
 		}
 		switch {
 		case c.add && c.half:
-			widened(field(add, w*c.voxel()), ymm[free])
-			VADDPS(ymm[free], ymm[r], ymm[r])
+			widened(field(add, w*c.voxel()), file[free])
+			VADDPS(file[free], file[r], file[r])
 		case c.add:
-			VADDPS(field(add, w*c.voxel()), ymm[r], ymm[r])
+			VADDPS(field(add, w*c.voxel()), file[r], file[r])
 		}
 		if c.norm {
-			VMAXPS(ymm[r], ymm[floor], ymm[r]) // not-a-number stays
+			VMAXPS(file[r], file[floor], file[r]) // not-a-number stays
 		}
-		if c.half {
-			narrowed(ymm[r], ymm[free], ymm[3], ymm[4]) // the transforms leave the last two to us
-			VMOVUPS(ymm[free].AsX(), field(row, w*c.voxel()))
+		if !c.half {
+			VMOVUPS(file[r], field(row, w*c.voxel()))
+			continue
+		}
+		narrowed(file[r], file[free], file[3], file[4]) // the transforms leave the last two to us
+		if wide {
+			VMOVUPS(file[free].AsY(), field(row, w*c.voxel()))
 		} else {
-			VMOVUPS(ymm[r], field(row, w*c.voxel()))
+			VMOVUPS(file[free].AsX(), field(row, w*c.voxel()))
 		}
 	}
 }
 
 func digit(i int) string { return string(rune('0' + i)) }
 
-// widened loads 8 bfloat16 values.
+// widened loads bfloat16 values.
 func widened(from Mem, to reg.VecPhysical) {
 	VPMOVZXWD(from, to)
 	VPSLLD(U8(16), to, to)
 }
 
-// narrowed rounds 8 values to bfloat16, to the nearest, a tie to even, in the lower half of to. A NaN stays one.
+// narrowed rounds values to bfloat16, to the nearest, a tie to even, in the lower half of to. A NaN stays one.
 func narrowed(v, to, mask, quiet reg.VecPhysical) {
 	const unordered = 3
+	odd, half, bit := lanes("winoOdd", 1), lanes("winoHalf", 0x7fff), lanes("winoQuiet", 0x400000)
 	VPSRLD(U8(16), v, to)
-	VPAND(lanes("winoOdd", 1), to, to)
-	VPADDD(lanes("winoHalf", 0x7fff), to, to)
+	if wide {
+		VPANDD(odd, to, to)
+	} else {
+		VPAND(odd, to, to)
+	}
+	VPADDD(half, to, to)
 	VPADDD(v, to, to)
+	if wide {
+		VCMPPS(U8(unordered), v, v, reg.K1)
+		VPORD(bit, v, quiet)
+		VPBLENDMD(quiet, to, reg.K1, to)
+		VPSRLD(U8(16), to, to)
+		VPMOVDW(to, to.AsY())
+		return
+	}
 	VCMPPS(U8(unordered), v, v, mask)
-	VPOR(lanes("winoQuiet", 0x400000), v, quiet)
+	VPOR(bit, v, quiet)
 	VBLENDVPS(mask, quiet, to, to)
 	VPSRLD(U8(16), to, to)
 	VPACKUSDW(to, to, to)
@@ -440,12 +471,12 @@ func narrowed(v, to, mask, quiet reg.VecPhysical) {
 
 var tables = map[string]Mem{}
 
-// lanes returns a constant of 8 equal lanes.
+// lanes returns a constant of equal lanes.
 func lanes(name string, bits uint32) Mem {
 	m, ok := tables[name]
 	if !ok {
 		m = GLOBL(name, RODATA|NOPTR)
-		for i := range 8 {
+		for i := range 16 {
 			DATA(4*i, U32(bits))
 		}
 		tables[name] = m
@@ -455,27 +486,56 @@ func lanes(name string, bits uint32) Mem {
 
 func main() {
 	ConstraintExpr("!noasm")
+	file, vector = ymm, 32
 	for _, s := range sizes() {
 		for _, half := range []bool{false, true} {
-			c := func(kind, doc string, l line) cube {
-				name := "wino" + s.name + kind
-				if half {
-					name, doc = name+"Half", doc+" in bfloat16"
-				}
-				return cube{name: name, doc: "is winoGeneric for " + doc + ".", line: l, half: half}
-			}
-			from := func(c cube) { c.fromMap, c.stride = true, s.output.out; c.generate() }
-			to := func(c cube, norm, add bool) { c.toMap, c.norm, c.add = true, norm, add; c.generate() }
-			from(c("Input", "the input of a convolution", s.input))
-			from(c("Gradient", "the gradient of the output", s.gradient))
-			to(c("Output", "the output of a convolution", s.output), false, false)
-			to(c("OutputNorm", "the output of a convolution with a norm", s.output), true, false)
-			to(c("OutputNormAdd", "the output of a convolution with a norm and a sum", s.output), true, true)
+			from(s, half, "Input", "the input of a convolution", s.input)
+			from(s, half, "Gradient", "the gradient of the output", s.gradient)
+			outputs(s, half)
 			if !half {
-				c("Weight", "the weights", s.weight).generate()
-				c("WeightGradient", "the gradient of the weights", s.weightGradient).generate()
+				named(s, half, "Weight", "the weights", s.weight).generate()
+				named(s, half, "WeightGradient", "the gradient of the weights", s.weightGradient).generate()
 			}
 		}
 	}
+	file, vector, wide = zmm, 64, true // where it is faster
+	for _, half := range []bool{false, true} {
+		outputs(three(), half)
+	}
 	Generate()
+}
+
+// named returns a kernel with a line.
+func named(s size, half bool, kind, doc string, l line) cube {
+	name := "wino" + s.name + kind
+	if half {
+		name, doc = name+"Half", doc+" in bfloat16"
+	}
+	if wide {
+		name += "Wide"
+	}
+	return cube{name: name, doc: "is winoGeneric for " + doc + ".", line: l, half: half}
+}
+
+// from generates a kernel that reads a map.
+func from(s size, half bool, kind, doc string, l line) {
+	c := named(s, half, kind, doc, l)
+	c.fromMap, c.stride = true, s.output.out
+	c.generate()
+}
+
+// outputs generates the kernels that write a map.
+func outputs(s size, half bool) {
+	for _, v := range []struct {
+		kind, doc string
+		norm, add bool
+	}{
+		{"Output", "the output of a convolution", false, false},
+		{"OutputNorm", "the output of a convolution with a norm", true, false},
+		{"OutputNormAdd", "the output of a convolution with a norm and a sum", true, true},
+	} {
+		c := named(s, half, v.kind, v.doc, s.output)
+		c.toMap, c.norm, c.add = true, v.norm, v.add
+		c.generate()
+	}
 }
