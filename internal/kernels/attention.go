@@ -89,7 +89,7 @@ func (m *Machine) Attention(qkv []float32, s AttentionShape, out []float32, stri
 			}
 		}
 		for j := range qs {
-			qs[j].finish(out[(head/s.Heads*s.T+qs[j].first)*stride+head%s.Heads*s.HeadDim:], stride, lse[head*s.T+qs[j].first:])
+			qs[j].finish(k, out[(head/s.Heads*s.T+qs[j].first)*stride+head%s.Heads*s.HeadDim:], stride, lse[head*s.T+qs[j].first:])
 		}
 	})
 }
@@ -139,14 +139,12 @@ func (t *attQueryTile) add(k *ewTable, keys, values, probs []float32, count int)
 }
 
 // finish writes the output's rows, stride apart, and the log-sum-exp.
-func (t *attQueryTile) finish(out []float32, stride int, lse []float32) {
+func (t *attQueryTile) finish(k *ewTable, out []float32, stride int, lse []float32) {
 	for j := range t.count {
 		lse[j] = t.best[j] + float32(math.Log(float64(t.sum[j])))
-		row := out[j*stride:][:t.dim]
-		inv := 1 / t.sum[j]
-		for c, v := range t.acc[j*t.w:][:t.dim] {
-			row[c] = v * inv
-		}
+		row := t.acc[j*t.w:][:t.w]
+		k.scale(row, row, 1/t.sum[j])
+		copy(out[j*stride:][:t.dim], row)
 	}
 }
 

@@ -2890,10 +2890,10 @@ loop:
 	VMOVUPS      (CX)(BX*1), Y0
 	VMULPS       Y0, Y0, Y1
 	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y1, Y3, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y1, Y3, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
@@ -2929,10 +2929,10 @@ loop:
 	VMOVUPS      32(CX)(BX*1), Y0
 	VMULPS       Y0, Y0, Y1
 	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y1, Y3, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y1, Y3, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
@@ -2974,10 +2974,10 @@ loopRest:
 	VMOVUPS      (CX)(BX*1), Y0
 	VMULPS       Y0, Y0, Y1
 	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y1, Y3, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y1, Y3, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
@@ -3013,10 +3013,10 @@ loopRest:
 	VMOVUPS      32(CX)(BX*1), Y0
 	VMULPS       Y0, Y0, Y1
 	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y1, Y3, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y1, Y3, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
@@ -3452,10 +3452,10 @@ loop:
 	VMOVUPS      (DX)(SI*1), Y0
 	VMULPS       Y0, Y0, Y1
 	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y1, Y3, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y1, Y3, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
@@ -3493,10 +3493,10 @@ loop:
 	VMOVUPS      32(DX)(SI*1), Y0
 	VMULPS       Y0, Y0, Y1
 	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y1, Y3, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y1, Y3, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
@@ -3540,10 +3540,10 @@ loopRest:
 	VMOVUPS      (DX)(SI*1), Y0
 	VMULPS       Y0, Y0, Y1
 	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y1, Y3, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y1, Y3, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
@@ -3581,10 +3581,10 @@ loopRest:
 	VMOVUPS      32(DX)(SI*1), Y0
 	VMULPS       Y0, Y0, Y1
 	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y1, Y3, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y1, Y3, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
@@ -4029,10 +4029,10 @@ max:
 	JNZ          max
 	VMOVUPS      (CX)(DI*1), Y1
 	VSUBPS       Y0, Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y1, Y3, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y1, Y3, Y1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
@@ -4058,10 +4058,10 @@ max:
 exp:
 	VMOVUPS      (R8), Y2
 	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
-	VMAXPS       Y2, Y4, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
-	VMINPS       Y2, Y4, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
@@ -4109,10 +4109,10 @@ loop:
 	JGE          loopRest
 	VMOVUPS      (AX)(BX*1), Y2
 	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
-	VMAXPS       Y2, Y4, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
-	VMINPS       Y2, Y4, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
@@ -4136,10 +4136,10 @@ loop:
 	VMOVUPS      Y3, (CX)(BX*1)
 	VMOVUPS      32(AX)(BX*1), Y2
 	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
-	VMAXPS       Y2, Y4, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
-	VMINPS       Y2, Y4, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
@@ -4163,10 +4163,10 @@ loop:
 	VMOVUPS      Y3, 32(CX)(BX*1)
 	VMOVUPS      64(AX)(BX*1), Y2
 	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
-	VMAXPS       Y2, Y4, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
-	VMINPS       Y2, Y4, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
@@ -4190,10 +4190,10 @@ loop:
 	VMOVUPS      Y3, 64(CX)(BX*1)
 	VMOVUPS      96(AX)(BX*1), Y2
 	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
-	VMAXPS       Y2, Y4, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
-	VMINPS       Y2, Y4, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
@@ -4223,10 +4223,10 @@ loopRest:
 	JGE          loopDone
 	VMOVUPS      (AX)(BX*1), Y2
 	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
-	VMAXPS       Y2, Y4, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
-	VMINPS       Y2, Y4, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
@@ -4250,10 +4250,10 @@ loopRest:
 	VMOVUPS      Y3, (CX)(BX*1)
 	VMOVUPS      32(AX)(BX*1), Y2
 	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y4
-	VMAXPS       Y2, Y4, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y4
-	VMINPS       Y2, Y4, Y2
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
@@ -6777,10 +6777,10 @@ loop:
 	VMOVUPS      (CX)(BX*1), Z0
 	VMULPS       Z0, Z0, Z1
 	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
-	VMAXPS       Z1, Z4, Z1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
-	VMINPS       Z1, Z4, Z1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z3
+	VMAXPS       Z1, Z3, Z1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z3
+	VMINPS       Z1, Z3, Z1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z3
 	VRNDSCALEPS  $0x00, Z3, Z3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z1
@@ -6820,10 +6820,10 @@ loopRest:
 	VMOVUPS      (CX)(BX*1), Z0
 	VMULPS       Z0, Z0, Z1
 	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z3
-	VMAXPS       Z1, Z3, Z1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z3
-	VMINPS       Z1, Z3, Z1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z2
+	VMAXPS       Z1, Z2, Z1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z2
+	VMINPS       Z1, Z2, Z1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z2
 	VRNDSCALEPS  $0x00, Z2, Z2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Z2, Z1
@@ -6879,10 +6879,10 @@ loop:
 	VMOVUPS      (DX)(SI*1), Z0
 	VMULPS       Z0, Z0, Z1
 	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
-	VMAXPS       Z1, Z4, Z1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
-	VMINPS       Z1, Z4, Z1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z3
+	VMAXPS       Z1, Z3, Z1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z3
+	VMINPS       Z1, Z3, Z1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z3
 	VRNDSCALEPS  $0x00, Z3, Z3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z1
@@ -6924,10 +6924,10 @@ loopRest:
 	VMOVUPS      (DX)(SI*1), Z0
 	VMULPS       Z0, Z0, Z1
 	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z3
-	VMAXPS       Z1, Z3, Z1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z3
-	VMINPS       Z1, Z3, Z1
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z2
+	VMAXPS       Z1, Z2, Z1
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z2
+	VMINPS       Z1, Z2, Z1
 	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z2
 	VRNDSCALEPS  $0x00, Z2, Z2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Z2, Z1
@@ -7334,77 +7334,85 @@ write:
 // func ewSoftmaxTileAVX512(s []float32, m []float32, l []float32, corr []float32, rows int)
 // Requires: AVX, AVX512F
 TEXT ·ewSoftmaxTileAVX512(SB), NOSPLIT, $0-104
-	MOVQ s_base+0(FP), AX
-	MOVQ m_base+24(FP), CX
-	MOVQ l_base+48(FP), DX
-	MOVQ corr_base+72(FP), BX
-	MOVQ m_len+32(FP), SI
-	SHLQ $0x02, SI
-	XORQ DI, DI
+	MOVQ    s_base+0(FP), AX
+	MOVQ    m_base+24(FP), CX
+	MOVQ    l_base+48(FP), DX
+	MOVQ    corr_base+72(FP), BX
+	MOVQ    m_len+32(FP), SI
+	SHLQ    $0x02, SI
+	VMOVUPS ewConst39500d01<>+0(SB), Z0
+	VMOVUPS ewConst3ab60b61<>+0(SB), Z1
+	VMOVUPS ewConst3c088889<>+0(SB), Z2
+	VMOVUPS ewConst3d2aaaab<>+0(SB), Z3
+	VMOVUPS ewConst3e2aaaab<>+0(SB), Z4
+	VMOVUPS ewConst3f000000<>+0(SB), Z5
+	VMOVUPS ewConst3f800000<>+0(SB), Z6
+	VMOVUPS ewConstc2ae999a<>+0(SB), Z7
+	VMOVUPS ewConst42b0999a<>+0(SB), Z8
+	VMOVUPS ewConst3fb8aa3b<>+0(SB), Z9
+	VMOVUPS ewConst3f318000<>+0(SB), Z10
+	VMOVUPS ewConstb95e8083<>+0(SB), Z11
+	XORQ    DI, DI
 
 column:
 	CMPQ    DI, SI
 	JGE     done
 	LEAQ    (AX)(DI*1), R8
 	MOVQ    rows+96(FP), R9
-	VMOVUPS (CX)(DI*1), Z0
+	VMOVUPS (CX)(DI*1), Z12
 
 max:
-	VMAXPS       (R8), Z0, Z0
+	VMAXPS       (R8), Z12, Z12
 	ADDQ         SI, R8
 	DECQ         R9
 	JNZ          max
-	VMOVUPS      (CX)(DI*1), Z1
-	VSUBPS       Z0, Z1, Z1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z3
-	VMAXPS       Z1, Z3, Z1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z3
-	VMINPS       Z1, Z3, Z1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z2
-	VRNDSCALEPS  $0x00, Z2, Z2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Z2, Z1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Z2, Z1
-	VMOVUPS      ewConst39500d01<>+0(SB), Z3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
-	VSCALEFPS    Z2, Z3, Z1
-	VMOVUPS      Z1, (BX)(DI*1)
-	VMOVUPS      Z0, (CX)(DI*1)
-	VMULPS       (DX)(DI*1), Z1, Z1
+	VMOVUPS      (CX)(DI*1), Z13
+	VSUBPS       Z12, Z13, Z13
+	VMAXPS       Z13, Z7, Z13
+	VMINPS       Z13, Z8, Z13
+	VMULPS       Z9, Z13, Z14
+	VRNDSCALEPS  $0x00, Z14, Z14
+	VFNMADD231PS Z10, Z14, Z13
+	VFNMADD231PS Z11, Z14, Z13
+	VMOVUPS      Z0, Z15
+	VFMADD213PS  Z1, Z13, Z15
+	VFMADD213PS  Z2, Z13, Z15
+	VFMADD213PS  Z3, Z13, Z15
+	VFMADD213PS  Z4, Z13, Z15
+	VFMADD213PS  Z5, Z13, Z15
+	VFMADD213PS  Z6, Z13, Z15
+	VFMADD213PS  Z6, Z13, Z15
+	VSCALEFPS    Z14, Z15, Z13
+	VMOVUPS      Z13, (BX)(DI*1)
+	VMOVUPS      Z12, (CX)(DI*1)
+	VMULPS       (DX)(DI*1), Z13, Z13
 	LEAQ         (AX)(DI*1), R8
 	MOVQ         rows+96(FP), R9
 
 exp:
-	VMOVUPS      (R8), Z2
-	VSUBPS       Z0, Z2, Z2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
-	VMAXPS       Z2, Z4, Z2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
-	VMINPS       Z2, Z4, Z2
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Z2, Z3
-	VRNDSCALEPS  $0x00, Z3, Z3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z2
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z2
-	VMOVUPS      ewConst39500d01<>+0(SB), Z4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
-	VSCALEFPS    Z3, Z4, Z2
-	VMOVUPS      Z2, (R8)
-	VADDPS       Z2, Z1, Z1
+	VMOVUPS      (R8), Z14
+	VSUBPS       Z12, Z14, Z14
+	VMAXPS       Z14, Z7, Z14
+	VMINPS       Z14, Z8, Z14
+	VMULPS       Z9, Z14, Z15
+	VRNDSCALEPS  $0x00, Z15, Z15
+	VFNMADD231PS Z10, Z15, Z14
+	VFNMADD231PS Z11, Z15, Z14
+	VMOVUPS      Z0, Z16
+	VFMADD213PS  Z1, Z14, Z16
+	VFMADD213PS  Z2, Z14, Z16
+	VFMADD213PS  Z3, Z14, Z16
+	VFMADD213PS  Z4, Z14, Z16
+	VFMADD213PS  Z5, Z14, Z16
+	VFMADD213PS  Z6, Z14, Z16
+	VFMADD213PS  Z6, Z14, Z16
+	VSCALEFPS    Z15, Z16, Z14
+	VMOVUPS      Z14, (R8)
+	VADDPS       Z14, Z13, Z13
 	ADDQ         SI, R8
 	DECQ         R9
 	JNZ          exp
-	VMOVUPS      Z1, (DX)(DI*1)
+	VMOVUPS      Z13, (DX)(DI*1)
 	ADDQ         $0x40, DI
 	JMP          column
 
@@ -7421,6 +7429,18 @@ TEXT ·ewSoftmaxBackAVX512(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, DX
 	VBROADCASTSS lse+48(FP), Z0
 	VBROADCASTSS delta+52(FP), Z1
+	VMOVUPS      ewConst39500d01<>+0(SB), Z2
+	VMOVUPS      ewConst3ab60b61<>+0(SB), Z3
+	VMOVUPS      ewConst3c088889<>+0(SB), Z4
+	VMOVUPS      ewConst3d2aaaab<>+0(SB), Z5
+	VMOVUPS      ewConst3e2aaaab<>+0(SB), Z6
+	VMOVUPS      ewConst3f000000<>+0(SB), Z7
+	VMOVUPS      ewConst3f800000<>+0(SB), Z8
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z9
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z10
+	VMOVUPS      ewConst3fb8aa3b<>+0(SB), Z11
+	VMOVUPS      ewConst3f318000<>+0(SB), Z12
+	VMOVUPS      ewConstb95e8083<>+0(SB), Z13
 	XORQ         BX, BX
 	MOVQ         DX, SI
 	ANDQ         $-128, SI
@@ -7428,84 +7448,78 @@ TEXT ·ewSoftmaxBackAVX512(SB), NOSPLIT, $0-56
 loop:
 	CMPQ         BX, SI
 	JGE          loopRest
-	VMOVUPS      (AX)(BX*1), Z2
-	VSUBPS       Z0, Z2, Z2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
-	VMAXPS       Z2, Z4, Z2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
-	VMINPS       Z2, Z4, Z2
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Z2, Z3
-	VRNDSCALEPS  $0x00, Z3, Z3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z2
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z2
-	VMOVUPS      ewConst39500d01<>+0(SB), Z4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
-	VSCALEFPS    Z3, Z4, Z2
-	VMOVUPS      Z2, (AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      Z3, (CX)(BX*1)
-	VMOVUPS      64(AX)(BX*1), Z2
-	VSUBPS       Z0, Z2, Z2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
-	VMAXPS       Z2, Z4, Z2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
-	VMINPS       Z2, Z4, Z2
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Z2, Z3
-	VRNDSCALEPS  $0x00, Z3, Z3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z2
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z2
-	VMOVUPS      ewConst39500d01<>+0(SB), Z4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
-	VSCALEFPS    Z3, Z4, Z2
-	VMOVUPS      Z2, 64(AX)(BX*1)
-	VMOVUPS      64(CX)(BX*1), Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      Z3, 64(CX)(BX*1)
+	VMOVUPS      (AX)(BX*1), Z14
+	VSUBPS       Z0, Z14, Z14
+	VMAXPS       Z14, Z9, Z14
+	VMINPS       Z14, Z10, Z14
+	VMULPS       Z11, Z14, Z15
+	VRNDSCALEPS  $0x00, Z15, Z15
+	VFNMADD231PS Z12, Z15, Z14
+	VFNMADD231PS Z13, Z15, Z14
+	VMOVUPS      Z2, Z16
+	VFMADD213PS  Z3, Z14, Z16
+	VFMADD213PS  Z4, Z14, Z16
+	VFMADD213PS  Z5, Z14, Z16
+	VFMADD213PS  Z6, Z14, Z16
+	VFMADD213PS  Z7, Z14, Z16
+	VFMADD213PS  Z8, Z14, Z16
+	VFMADD213PS  Z8, Z14, Z16
+	VSCALEFPS    Z15, Z16, Z14
+	VMOVUPS      Z14, (AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Z15
+	VSUBPS       Z1, Z15, Z15
+	VMULPS       Z14, Z15, Z15
+	VMOVUPS      Z15, (CX)(BX*1)
+	VMOVUPS      64(AX)(BX*1), Z14
+	VSUBPS       Z0, Z14, Z14
+	VMAXPS       Z14, Z9, Z14
+	VMINPS       Z14, Z10, Z14
+	VMULPS       Z11, Z14, Z15
+	VRNDSCALEPS  $0x00, Z15, Z15
+	VFNMADD231PS Z12, Z15, Z14
+	VFNMADD231PS Z13, Z15, Z14
+	VMOVUPS      Z2, Z16
+	VFMADD213PS  Z3, Z14, Z16
+	VFMADD213PS  Z4, Z14, Z16
+	VFMADD213PS  Z5, Z14, Z16
+	VFMADD213PS  Z6, Z14, Z16
+	VFMADD213PS  Z7, Z14, Z16
+	VFMADD213PS  Z8, Z14, Z16
+	VFMADD213PS  Z8, Z14, Z16
+	VSCALEFPS    Z15, Z16, Z14
+	VMOVUPS      Z14, 64(AX)(BX*1)
+	VMOVUPS      64(CX)(BX*1), Z15
+	VSUBPS       Z1, Z15, Z15
+	VMULPS       Z14, Z15, Z15
+	VMOVUPS      Z15, 64(CX)(BX*1)
 	ADDQ         $0x00000080, BX
 	JMP          loop
 
 loopRest:
 	CMPQ         BX, DX
 	JGE          loopDone
-	VMOVUPS      (AX)(BX*1), Z2
-	VSUBPS       Z0, Z2, Z2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z4
-	VMAXPS       Z2, Z4, Z2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z4
-	VMINPS       Z2, Z4, Z2
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Z2, Z3
-	VRNDSCALEPS  $0x00, Z3, Z3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z2
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z2
-	VMOVUPS      ewConst39500d01<>+0(SB), Z4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z2, Z4
-	VSCALEFPS    Z3, Z4, Z2
-	VMOVUPS      Z2, (AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      Z3, (CX)(BX*1)
+	VMOVUPS      (AX)(BX*1), Z14
+	VSUBPS       Z0, Z14, Z14
+	VMAXPS       Z14, Z9, Z14
+	VMINPS       Z14, Z10, Z14
+	VMULPS       Z11, Z14, Z15
+	VRNDSCALEPS  $0x00, Z15, Z15
+	VFNMADD231PS Z12, Z15, Z14
+	VFNMADD231PS Z13, Z15, Z14
+	VMOVUPS      Z2, Z16
+	VFMADD213PS  Z3, Z14, Z16
+	VFMADD213PS  Z4, Z14, Z16
+	VFMADD213PS  Z5, Z14, Z16
+	VFMADD213PS  Z6, Z14, Z16
+	VFMADD213PS  Z7, Z14, Z16
+	VFMADD213PS  Z8, Z14, Z16
+	VFMADD213PS  Z8, Z14, Z16
+	VSCALEFPS    Z15, Z16, Z14
+	VMOVUPS      Z14, (AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Z15
+	VSUBPS       Z1, Z15, Z15
+	VMULPS       Z14, Z15, Z15
+	VMOVUPS      Z15, (CX)(BX*1)
 	ADDQ         $0x40, BX
 	JMP          loopRest
 

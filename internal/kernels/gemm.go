@@ -32,9 +32,12 @@ func (m *Machine) GEMMWorkspace(g GEMM) int {
 // depthOf rounds a part of the inner dimension up to what the kernel takes.
 func (g *GEMM) depthOf(k int) int { return ceilDiv(k, Block) * Block }
 
-// packsA says whether A is read from a copy: where it is transposed, or has rows that the kernel would read past or whose
-// parts are so far apart that they meet in one set of the first cache.
-func (g *GEMM) packsA() bool { return g.TransA || g.K%Block != 0 || g.LDA > gemmDepth }
+// gemmWay is how many floats apart what meets in one set of the first cache is.
+const gemmWay = 1024
+
+// packsA says whether A is read from a copy: where it is transposed, has rows that the kernel would read past, or rows that
+// meet in one set of the first cache.
+func (g *GEMM) packsA() bool { return g.TransA || g.K%Block != 0 || g.LDA%gemmWay == 0 }
 
 // packedA is the size of that copy.
 func (g *GEMM) packedA() int {

@@ -26,6 +26,39 @@ func litBits(bits uint32) Mem {
 	return m
 }
 
+// held are constants that the function at hand keeps in registers.
+var held = map[uint32]reg.VecVirtual{}
+
+// hold loads constants into registers for the rest of the function, where there are registers enough.
+func (t target) hold(values []float64) {
+	if !t.wide {
+		return
+	}
+	for _, v := range values {
+		r := t.reg()
+		VMOVUPS(lit(v), r)
+		held[math.Float32bits(float32(v))] = r
+	}
+}
+
+// value returns a constant, in its register where it is held.
+func value(v float64) Op {
+	if r, ok := held[math.Float32bits(float32(v))]; ok {
+		return r
+	}
+	return lit(v)
+}
+
+// load returns a register with a constant; it is not to be changed.
+func (t target) load(v float64) reg.VecVirtual {
+	if r, ok := held[math.Float32bits(float32(v))]; ok {
+		return r
+	}
+	r := t.reg()
+	VMOVUPS(lit(v), r)
+	return r
+}
+
 func hex(v uint32) string {
 	const digits = "0123456789abcdef"
 	s := make([]byte, 8)
@@ -35,26 +68,40 @@ func hex(v uint32) string {
 	return string(s)
 }
 
+const (
+	expLeast = -87.3
+	expMost  = 88.3
+	ln2High  = 0.693359375 // ln 2 to 9 bits: its product with a whole number is exact
+)
+
+// expTerms are the coefficients of e^r from r^7 down to r.
+func expTerms() []float64 {
+	return []float64{1. / 5040, 1. / 720, 1. / 120, 1. / 24, 1. / 6, 1. / 2, 1}
+}
+
+// holdExp holds the constants of exp.
+func (t target) holdExp() {
+	t.hold(append(expTerms(), expLeast, expMost, math.Log2E, ln2High, math.Ln2-ln2High))
+}
+
 // exp replaces v by e^v, relative error below 2e-7. v is taken between -87.3 and 88.3, where the result is
 // a normal number. It writes v = n ln 2 + r and sums the Taylor series of e^r, |r| <= 0.35, to r^7.
 func (t target) exp(v reg.VecVirtual) {
 	n, p := t.reg(), t.reg()
-	VMOVUPS(lit(-87.3), p)
-	VMAXPS(v, p, v) // v last: a NaN stays
-	VMOVUPS(lit(88.3), p)
-	VMINPS(v, p, v)
-	VMULPS(lit(math.Log2E), v, n)
+	VMAXPS(v, t.load(expLeast), v) // v last: a NaN stays
+	VMINPS(v, t.load(expMost), v)
+	VMULPS(value(math.Log2E), v, n)
 	if t.wide {
 		VRNDSCALEPS(U8(0), n, n)
 	} else {
 		VROUNDPS(U8(0), n, n)
 	}
-	const high = 0.693359375 // ln 2 to 9 bits: n*high is exact
-	VFNMADD231PS(lit(high), n, v)
-	VFNMADD231PS(lit(math.Ln2-high), n, v)
-	VMOVUPS(lit(1./5040), p)
-	for _, c := range []float64{1. / 720, 1. / 120, 1. / 24, 1. / 6, 1. / 2, 1, 1} {
-		VFMADD213PS(lit(c), v, p)
+	VFNMADD231PS(value(ln2High), n, v)
+	VFNMADD231PS(value(math.Ln2-ln2High), n, v)
+	terms := expTerms()
+	VMOVUPS(value(terms[0]), p)
+	for _, c := range append(terms[1:], 1) {
+		VFMADD213PS(value(c), v, p)
 	}
 	if t.wide {
 		VSCALEFPS(n, p, v)

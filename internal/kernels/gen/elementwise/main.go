@@ -40,6 +40,7 @@ func main() {
 
 // text begins a function that replaces the Go function of the same name.
 func (t target) text(name, signature, doc string) {
+	clear(held)
 	TEXT(name+t.name, NOSPLIT, "func"+signature)
 	Doc(name + t.name + " " + doc)
 }

@@ -73,6 +73,7 @@ func (t target) attention() {
 	// Lanes are queries, rows are keys.
 	t.text("ewSoftmaxTile", "(s, m, l, corr []float32, rows int)", "makes one step of the online softmax over rows keys.")
 	s, m, l, corr, n := ptr("s"), ptr("m"), ptr("l"), ptr("corr"), bytes("m")
+	t.holdExp()
 	i := GP64()
 	XORQ(i, i)
 	Label("column")
@@ -118,6 +119,7 @@ func (t target) attention() {
 	t.text("ewSoftmaxBack", "(s, ds []float32, lse, delta float32)", "computes s = exp(s-lse) and ds = s*(ds-delta).")
 	s, ds, n := ptr("s"), ptr("ds"), bytes("s")
 	lse, delta := t.scalar("lse"), t.scalar("delta")
+	t.holdExp()
 	t.loop("loop", n, 2, func(i reg.Register, off, u, h int) {
 		v, d := t.reg(), t.reg()
 		VMOVUPS(at(s, i, off), v)
