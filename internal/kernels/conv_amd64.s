@@ -848,6 +848,37 @@ asked:
 	VADDPS       (DX)(CX*1), Z23, Z23
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Z24
+	VADDPS  Z24, Z0, Z0
+	VADDPS  Z24, Z2, Z2
+	VADDPS  Z24, Z4, Z4
+	VADDPS  Z24, Z6, Z6
+	VADDPS  Z24, Z8, Z8
+	VADDPS  Z24, Z10, Z10
+	VADDPS  Z24, Z12, Z12
+	VADDPS  Z24, Z14, Z14
+	VADDPS  Z24, Z16, Z16
+	VADDPS  Z24, Z18, Z18
+	VADDPS  Z24, Z20, Z20
+	VADDPS  Z24, Z22, Z22
+	VMOVUPS 64(CX), Z25
+	VADDPS  Z25, Z1, Z1
+	VADDPS  Z25, Z3, Z3
+	VADDPS  Z25, Z5, Z5
+	VADDPS  Z25, Z7, Z7
+	VADDPS  Z25, Z9, Z9
+	VADDPS  Z25, Z11, Z11
+	VADDPS  Z25, Z13, Z13
+	VADDPS  Z25, Z15, Z15
+	VADDPS  Z25, Z17, Z17
+	VADDPS  Z25, Z19, Z19
+	VADDPS  Z25, Z21, Z21
+	VADDPS  Z25, Z23, Z23
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), DX
 	ADDQ    80(AX), DX
@@ -2406,6 +2437,29 @@ asked:
 	VADDPS       (DX)(CX*1), Z15, Z15
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Z16
+	VADDPS  Z16, Z0, Z0
+	VADDPS  Z16, Z2, Z2
+	VADDPS  Z16, Z4, Z4
+	VADDPS  Z16, Z6, Z6
+	VADDPS  Z16, Z8, Z8
+	VADDPS  Z16, Z10, Z10
+	VADDPS  Z16, Z12, Z12
+	VADDPS  Z16, Z14, Z14
+	VMOVUPS 64(CX), Z17
+	VADDPS  Z17, Z1, Z1
+	VADDPS  Z17, Z3, Z3
+	VADDPS  Z17, Z5, Z5
+	VADDPS  Z17, Z7, Z7
+	VADDPS  Z17, Z9, Z9
+	VADDPS  Z17, Z11, Z11
+	VADDPS  Z17, Z13, Z13
+	VADDPS  Z17, Z15, Z15
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), DX
 	ADDQ    80(AX), DX
@@ -3444,6 +3498,21 @@ asked:
 	VADDPS       (DX)(CX*1), Z7, Z7
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Z8
+	VADDPS  Z8, Z0, Z0
+	VADDPS  Z8, Z2, Z2
+	VADDPS  Z8, Z4, Z4
+	VADDPS  Z8, Z6, Z6
+	VMOVUPS 64(CX), Z9
+	VADDPS  Z9, Z1, Z1
+	VADDPS  Z9, Z3, Z3
+	VADDPS  Z9, Z5, Z5
+	VADDPS  Z9, Z7, Z7
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), DX
 	ADDQ    80(AX), DX
@@ -4082,6 +4151,17 @@ asked:
 	VADDPS       (DX)(CX*1), Z3, Z3
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Z4
+	VADDPS  Z4, Z0, Z0
+	VADDPS  Z4, Z2, Z2
+	VMOVUPS 64(CX), Z5
+	VADDPS  Z5, Z1, Z1
+	VADDPS  Z5, Z3, Z3
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), DX
 	ADDQ    80(AX), DX
@@ -4520,6 +4600,15 @@ asked:
 	VADDPS       (DX)(CX*1), Z1, Z1
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Z2
+	VADDPS  Z2, Z0, Z0
+	VMOVUPS 64(CX), Z3
+	VADDPS  Z3, Z1, Z1
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), DX
 	ADDQ    80(AX), DX
@@ -6516,6 +6605,25 @@ asked:
 	VADDPS       32(CX), Y11, Y11
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y6, Y6
+	VADDPS  Y12, Y8, Y8
+	VADDPS  Y12, Y10, Y10
+	VMOVUPS 32(CX), Y13
+	VADDPS  Y13, Y1, Y1
+	VADDPS  Y13, Y3, Y3
+	VADDPS  Y13, Y5, Y5
+	VADDPS  Y13, Y7, Y7
+	VADDPS  Y13, Y9, Y9
+	VADDPS  Y13, Y11, Y11
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -6982,6 +7090,21 @@ asked:
 	VADDPS       32(CX), Y7, Y7
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Y8
+	VADDPS  Y8, Y0, Y0
+	VADDPS  Y8, Y2, Y2
+	VADDPS  Y8, Y4, Y4
+	VADDPS  Y8, Y6, Y6
+	VMOVUPS 32(CX), Y9
+	VADDPS  Y9, Y1, Y1
+	VADDPS  Y9, Y3, Y3
+	VADDPS  Y9, Y5, Y5
+	VADDPS  Y9, Y7, Y7
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -7298,6 +7421,17 @@ asked:
 	VADDPS       32(CX), Y3, Y3
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Y4
+	VADDPS  Y4, Y0, Y0
+	VADDPS  Y4, Y2, Y2
+	VMOVUPS 32(CX), Y5
+	VADDPS  Y5, Y1, Y1
+	VADDPS  Y5, Y3, Y3
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -7524,6 +7658,15 @@ asked:
 	VADDPS       32(CX), Y1, Y1
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Y2
+	VADDPS  Y2, Y0, Y0
+	VMOVUPS 32(CX), Y3
+	VADDPS  Y3, Y1, Y1
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -8163,6 +8306,24 @@ asked:
 	VADDPS       (CX), Z11, Z11
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Z12
+	VADDPS  Z12, Z0, Z0
+	VADDPS  Z12, Z1, Z1
+	VADDPS  Z12, Z2, Z2
+	VADDPS  Z12, Z3, Z3
+	VADDPS  Z12, Z4, Z4
+	VADDPS  Z12, Z5, Z5
+	VADDPS  Z12, Z6, Z6
+	VADDPS  Z12, Z7, Z7
+	VADDPS  Z12, Z8, Z8
+	VADDPS  Z12, Z9, Z9
+	VADDPS  Z12, Z10, Z10
+	VADDPS  Z12, Z11, Z11
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -9236,6 +9397,20 @@ asked:
 	VADDPS       (CX), Z7, Z7
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Z8
+	VADDPS  Z8, Z0, Z0
+	VADDPS  Z8, Z1, Z1
+	VADDPS  Z8, Z2, Z2
+	VADDPS  Z8, Z3, Z3
+	VADDPS  Z8, Z4, Z4
+	VADDPS  Z8, Z5, Z5
+	VADDPS  Z8, Z6, Z6
+	VADDPS  Z8, Z7, Z7
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -9953,6 +10128,16 @@ asked:
 	VADDPS       (CX), Z3, Z3
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Z4
+	VADDPS  Z4, Z0, Z0
+	VADDPS  Z4, Z1, Z1
+	VADDPS  Z4, Z2, Z2
+	VADDPS  Z4, Z3, Z3
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -10398,6 +10583,14 @@ asked:
 	VADDPS       (CX), Z1, Z1
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Z2
+	VADDPS  Z2, Z0, Z0
+	VADDPS  Z2, Z1, Z1
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -10707,6 +10900,13 @@ asked:
 	VADDPS       (CX), Z0, Z0
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Z1
+	VADDPS  Z1, Z0, Z0
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -12319,6 +12519,25 @@ asked:
 	VADDPS       32(CX), Y11, Y11
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Y12
+	VADDPS  Y12, Y0, Y0
+	VADDPS  Y12, Y2, Y2
+	VADDPS  Y12, Y4, Y4
+	VADDPS  Y12, Y6, Y6
+	VADDPS  Y12, Y8, Y8
+	VADDPS  Y12, Y10, Y10
+	VMOVUPS 32(CX), Y13
+	VADDPS  Y13, Y1, Y1
+	VADDPS  Y13, Y3, Y3
+	VADDPS  Y13, Y5, Y5
+	VADDPS  Y13, Y7, Y7
+	VADDPS  Y13, Y9, Y9
+	VADDPS  Y13, Y11, Y11
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -12785,6 +13004,21 @@ asked:
 	VADDPS       32(CX), Y7, Y7
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Y8
+	VADDPS  Y8, Y0, Y0
+	VADDPS  Y8, Y2, Y2
+	VADDPS  Y8, Y4, Y4
+	VADDPS  Y8, Y6, Y6
+	VMOVUPS 32(CX), Y9
+	VADDPS  Y9, Y1, Y1
+	VADDPS  Y9, Y3, Y3
+	VADDPS  Y9, Y5, Y5
+	VADDPS  Y9, Y7, Y7
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -13101,6 +13335,17 @@ asked:
 	VADDPS       32(CX), Y3, Y3
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Y4
+	VADDPS  Y4, Y0, Y0
+	VADDPS  Y4, Y2, Y2
+	VMOVUPS 32(CX), Y5
+	VADDPS  Y5, Y1, Y1
+	VADDPS  Y5, Y3, Y3
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX
@@ -13327,6 +13572,15 @@ asked:
 	VADDPS       32(CX), Y1, Y1
 
 store:
+	MOVQ    184(AX), CX
+	TESTQ   CX, CX
+	JZ      done
+	VMOVUPS (CX), Y2
+	VADDPS  Y2, Y0, Y0
+	VMOVUPS 32(CX), Y3
+	VADDPS  Y3, Y1, Y1
+
+done:
 	MOVQ    64(AX), CX
 	MOVQ    24(AX), CX
 	ADDQ    80(AX), CX

@@ -43,7 +43,7 @@ func (k *convKernels) outerSplit(n int) int { return ceilDiv(n, ceilDiv(n, k.out
 
 // gatherArgs are the arguments of the gather kernel. It computes for each row i
 //
-//	y[i][:] = (acc: y[i][:]) + sum over b < InBlocks, taps t, c < 16 of x[b][tab[t][i]][c] * w[b][t][c][:]
+//	y[i][:] = (acc: y[i][:]) + sum over b < InBlocks, taps t, c < 16 of x[b][tab[t][i]][c] * w[b][t][c][:] (+ bias[:])
 //
 // Offsets and steps are in bytes. A negative table entry stands for a row of zeros. Unless Next
 // is 0, the kernel meanwhile asks for the rows of the tap to come, which behind the last one is an entry more, and for
@@ -61,6 +61,7 @@ type gatherArgs struct {
 	Acc      int // 1: add to y
 	YOff     [maxTileRows]int
 	Next     uintptr // no pointer: it may lie behind the weights
+	Bias     unsafe.Pointer
 }
 
 // gatherTap is one tap of a tile: where each row finds its 16 input channels and where the tap's weights lie
@@ -172,6 +173,9 @@ func gatherGeneric(a *gatherArgs, rows int, wide bool) {
 					y[l] += acc[g][l]
 				} else {
 					y[l] = acc[g][l]
+				}
+				if a.Bias != nil {
+					y[l] += (*lanes8)(unsafe.Add(a.Bias, g*32))[l]
 				}
 			}
 		}

@@ -52,7 +52,7 @@ func (m *Machine) GEMM(product GEMM, ws []float32) {
 	if product.M == 0 || product.N == 0 {
 		return
 	}
-	g := &gemmRun{GEMM: product, kernels: convKernelsFor(m.ISA), add: m.ewTable().add}
+	g := &gemmRun{GEMM: product, kernels: convKernelsFor(m.ISA)}
 	g.pb, ws = takeAligned(ws, min(gemmDepth, g.depthOf(g.K))*ceilDiv(g.N, Block)*Block)
 	g.pa, ws = takeAligned(ws, g.packedA())
 	tasks := alignedSlice[float32](ws, m.Threads()*gemmTaskFloats)
@@ -84,7 +84,6 @@ func (m *Machine) GEMM(product GEMM, ws []float32) {
 type gemmRun struct {
 	GEMM
 	kernels *convKernels
-	add     func(y, a, b []float32, floor float32, stream bool)
 	k0, kn  int
 	pa, pb  []float32 // rows of A depthOf(kn)+gemmPad apart; panels of B
 }
@@ -100,83 +99,74 @@ func (g *gemmRun) rowsOfA(i int) (rows unsafe.Pointer, stride int) {
 
 // task adds to C[i0:i1] and the given panels.
 func (g *gemmRun) task(ws []float32, i0, i1, panel, end int) {
+	if g.K == 0 {
+		g.clear(i0, i1, panel*panelWidth, min(end*panelWidth, g.N))
+		return
+	}
 	tab := (*gatherTap)(unsafe.Pointer(&ws[0]))
-	pc := ws[gatherTapFloats:]
 	*tab = gatherTap{}
 	depth := g.depthOf(g.kn)
+	a := gatherArgs{Tab: unsafe.Pointer(tab), Taps: 1, InBlocks: depth / Block, XStep: Block * 4, YBlock: Block * 4}
+	if g.k0 > 0 {
+		a.Acc = 1
+	}
 	for i := i0; i < i1; i += g.kernels.tiles[0] {
 		n := min(g.kernels.tiles[0], i1-i)
 		rows := g.kernels.tileFor(n)
-		args := gatherArgs{Tab: unsafe.Pointer(tab), Taps: 1, InBlocks: depth / Block, XStep: Block * 4}
-		if depth > 0 {
-			x, stride := g.rowsOfA(i)
-			args.X = x
-			for r := range rows { // rows beyond n repeat the last one
-				tab.Row[r] = min(r, n-1) * stride * 4
-			}
+		var stride int
+		a.X, stride = g.rowsOfA(i)
+		for r := range rows { // rows beyond n repeat the last one
+			tab.Row[r], a.YOff[r] = min(r, n-1)*stride*4, min(r, n-1)*g.LDC*4
 		}
 		for p := panel; p < end; p++ {
 			j := p * panelWidth
 			width := min(panelWidth, g.N-j)
-			if depth > 0 {
-				g.panel(args, g.pb[j*depth:], pc, rows, n, i, j, width)
+			a.W = unsafe.Pointer(&g.pb[j*depth])
+			a.WStep = Block * ceilDiv(width, Block) * Block * 4
+			if width%Block != 0 {
+				g.part(a, ws[gatherTapFloats:], rows, n, i, j, width)
+				continue
 			}
-		}
-		last := g.k0+gemmDepth >= g.K
-		for r := range n {
-			g.finish(g.C[(i+r)*g.LDC:][panel*panelWidth:min(end*panelWidth, g.N)], panel*panelWidth, last)
+			a.Y, a.Bias = unsafe.Pointer(&g.C[i*g.LDC+j]), nil
+			if g.adds() {
+				a.Bias = unsafe.Pointer(&g.Bias[j])
+			}
+			g.kernels.gather(&a, rows, width == panelWidth)
 		}
 	}
 }
 
-// finish adds the bias to part of a row of C, from column j on, behind the last part of the sums.
-func (g *gemmRun) finish(row []float32, j int, last bool) {
-	if g.K == 0 {
-		clear(row)
-	}
-	if g.Bias == nil || !last {
-		return
-	}
-	bias, whole := g.Bias[j:], len(row)/Block*Block
-	g.add(row[:whole], row[:whole], bias[:whole], floorOf(false), false)
-	for i := whole; i < len(row); i++ {
-		row[i] += bias[i]
-	}
-}
+// adds says whether the bias is added now: to the last part of the sums.
+func (g *gemmRun) adds() bool { return g.Bias != nil && g.k0+gemmDepth >= g.K }
 
-// panel adds to one tile of n rows and width columns of C.
-func (g *gemmRun) panel(a gatherArgs, pb, pc []float32, rows, n, i, j, width int) {
-	wide := width > Block
-	a.W = unsafe.Pointer(&pb[0])
-	a.WStep = Block * Block * 4
-	if wide {
-		a.WStep *= 2
-	}
-	a.YBlock = Block * 4
-	if width%Block == 0 {
-		a.Y = unsafe.Pointer(&g.C[i*g.LDC+j])
-		if g.k0 > 0 {
-			a.Acc = 1
-		}
-		for r := range rows {
-			a.YOff[r] = min(r, n-1) * g.LDC * 4
-		}
-		g.kernels.gather(&a, rows, wide)
-		return
-	}
-	a.Y = unsafe.Pointer(&pc[0])
+// part adds to a panel that is cut off by the edge of C, by way of pc.
+func (g *gemmRun) part(a gatherArgs, pc []float32, rows, n, i, j, width int) {
+	a.Y, a.Acc, a.Bias = unsafe.Pointer(&pc[0]), 0, nil
 	for r := range rows {
 		a.YOff[r] = r * panelWidth * 4
 	}
-	g.kernels.gather(&a, rows, wide)
+	g.kernels.gather(&a, rows, width > Block)
 	for r := range n {
 		to, from := g.C[(i+r)*g.LDC+j:][:width], pc[r*panelWidth:][:width]
-		if g.k0 == 0 {
-			copy(to, from)
-			continue
-		}
 		for l, v := range from {
-			to[l] += v
+			if g.k0 > 0 {
+				v += to[l]
+			}
+			if g.adds() {
+				v += g.Bias[j+l]
+			}
+			to[l] = v
+		}
+	}
+}
+
+// clear makes C[i0:i1][j0:j1] what a product over nothing is.
+func (g *gemmRun) clear(i0, i1, j0, j1 int) {
+	for i := i0; i < i1; i++ {
+		row := g.C[i*g.LDC+j0 : i*g.LDC+j1]
+		clear(row)
+		if g.Bias != nil {
+			copy(row, g.Bias[j0:j1])
 		}
 	}
 }

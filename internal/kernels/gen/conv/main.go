@@ -16,7 +16,7 @@ const (
 	gatherX, gatherTab, gatherW, gatherY           = 0, 8, 16, 24
 	gatherTaps, gatherInBlocks                     = 32, 40
 	gatherXStep, gatherWStep, gatherYBlock         = 48, 56, 64
-	gatherAcc, gatherYOff, gatherNext              = 72, 80, 176
+	gatherAcc, gatherYOff, gatherNext, gatherBias  = 72, 80, 176, 184
 	tapWide, tapNarrow, tapSize                    = 96, 104, 128
 	plainX, plainTab, plainW, plainY               = 0, 8, 16, 24
 	plainSegments, plainLen, plainYBlock           = 32, 40, 48
@@ -238,6 +238,16 @@ func (s shape) gather(zeros Mem) {
 	JEQ(LabelRef("store"))
 	s.eachRow(p, gatherY, gatherYOff, gatherYBlock, func(acc reg.VecPhysical, y Mem) { VADDPS(y, acc, acc) })
 	Label("store")
+	bias := load(p, gatherBias)
+	TESTQ(bias, bias)
+	JZ(LabelRef("done"))
+	for v := range s.vecs {
+		VMOVUPS(field(bias, v*s.size), s.weight(v))
+		for r := range s.rows {
+			VADDPS(s.weight(v), s.acc(r, v), s.acc(r, v))
+		}
+	}
+	Label("done")
 	s.store(p, gatherY, gatherYOff, gatherYBlock)
 }
 
