@@ -6,7 +6,7 @@ import "math"
 const attTile = 96
 
 // attGroup is how many tiles of queries at most share the keys and values that a task gathers. It does not affect results.
-const attGroup = 4
+const attGroup = 7
 
 // AttentionShape is the size of a multi-head self-attention. Its input qkv is [N][T][3*Heads*HeadDim]: for
 // each token the queries of all heads, then the keys, then the values. Its output is [N][T][Heads*HeadDim],
@@ -68,24 +68,27 @@ func attLanes(n int) int { return ceilDiv(n, 32) * 32 }
 func (m *Machine) Attention(qkv []float32, s AttentionShape, out []float32, stride int, lse, work []float32) {
 	c, k, w := convKernelsFor(m.ISA), m.ewTable(), s.width()
 	tiles, per := s.tiles(), s.Workspace()
-	group := min(attGroup, max(1, s.N*s.Heads*tiles/(4*m.Threads())))
-	groups := ceilDiv(tiles, group)
+	groups := ceilDiv(tiles, min(attGroup, max(1, s.N*s.Heads*tiles/(4*m.Threads()))))
 	m.Run(s.N*s.Heads*groups, func(worker, i int) {
-		head, first := i/groups, i%groups*group // head is counted through all samples
+		head, first, end := i/groups, tiles*(i%groups)/groups, tiles*(i%groups+1)/groups // head is counted through all samples
 		mem := work[worker*per:][:per]
 		keys, values, probs := attCarve(&mem, attTile*w), attCarve(&mem, attTile*w), attCarve(&mem, attTile*attTile)
 		qs := make([]attQueryTile, 0, attGroup)
-		for t := first; t < min(first+group, tiles); t++ {
+		for t := first; t < end; t++ {
 			qs = append(qs, newAttQueryTile(c, k, qkv, s, head, t*attTile, keys, &mem))
 		}
 		e := s.Heads * s.HeadDim
 		base := qkv[head/s.Heads*s.T*3*e+head%s.Heads*s.HeadDim:]
 		for k0 := 0; k0 < s.T; k0 += attTile {
 			count := min(attTile, s.T-k0)
-			attGather(keys, base[k0*3*e+e:], count, 3*e, s.HeadDim, w)
+			rows, stride := base[k0*3*e+e:], 3*e
+			if attRows(count) != count { // there may be nothing behind the last
+				attGather(keys, rows, count, stride, s.HeadDim, w)
+				rows, stride = keys, w
+			}
 			attGather(values, base[k0*3*e+2*e:], count, 3*e, s.HeadDim, w)
 			for j := range qs {
-				qs[j].add(k, keys, values, probs, count)
+				qs[j].add(k, rows, stride, values, probs, count)
 			}
 		}
 		for j := range qs {
@@ -109,7 +112,7 @@ func newAttQueryTile(c *convKernels, k *ewTable, qkv []float32, s AttentionShape
 	t := attQueryTile{first: first, count: min(attTile, s.T-first), dim: s.HeadDim, w: w}
 	lanes := attLanes(t.count)
 	// Scores have a row for each key: then lanes are queries and the softmax needs no sums across lanes.
-	t.score = tileProduct{n: lanes, k: s.HeadDim, aRow: w, aCol: 1, b: lanes, c: lanes}
+	t.score = tileProduct{n: lanes, k: s.HeadDim, aCol: 1, b: lanes, c: lanes}
 	t.weigh = tileProduct{m: attRows(t.count), n: w, aRow: 1, aCol: lanes, b: w, c: w, add: 1}
 	t.q, t.acc = attCarve(mem, attTile*w), attCarve(mem, attTile*w)
 	t.best, t.sum, t.corr = attCarve(mem, lanes), attCarve(mem, lanes), attCarve(mem, lanes)
@@ -124,9 +127,9 @@ func newAttQueryTile(c *convKernels, k *ewTable, qkv []float32, s AttentionShape
 	return t
 }
 
-// add takes count keys and their values; probs is scratch.
-func (t *attQueryTile) add(k *ewTable, keys, values, probs []float32, count int) {
-	t.score.m, t.weigh.k = attRows(count), count
+// add takes count keys, stride floats apart, and their values; probs is scratch.
+func (t *attQueryTile) add(k *ewTable, keys []float32, stride int, values, probs []float32, count int) {
+	t.score.m, t.score.aRow, t.weigh.k = attRows(count), stride, count
 	k.tileProduct(probs, keys, t.q, &t.score)
 	k.softmaxTile(probs, t.best, t.sum, t.corr, count)
 	for j, f := range t.corr[:t.count] {
