@@ -2898,12 +2898,11 @@ loop:
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst39500d01<>+0(SB), Y3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VCVTPS2DQ    Y2, Y2
@@ -2921,8 +2920,8 @@ loop:
 	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
 	VMULPS       Y2, Y3, Y3
 	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y2
-	VSUBPS       Y3, Y2, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y1
+	VSUBPS       Y3, Y1, Y2
 	VBLENDVPS    Y0, Y3, Y2, Y1
 	VMULPS       Y0, Y1, Y1
 	VMOVUPS      Y1, (AX)(BX*1)
@@ -2937,12 +2936,11 @@ loop:
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst39500d01<>+0(SB), Y3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VCVTPS2DQ    Y2, Y2
@@ -2960,8 +2958,8 @@ loop:
 	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
 	VMULPS       Y2, Y3, Y3
 	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y2
-	VSUBPS       Y3, Y2, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y1
+	VSUBPS       Y3, Y1, Y2
 	VBLENDVPS    Y0, Y3, Y2, Y1
 	VMULPS       Y0, Y1, Y1
 	VMOVUPS      Y1, 32(AX)(BX*1)
@@ -2982,12 +2980,11 @@ loopRest:
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst39500d01<>+0(SB), Y3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VCVTPS2DQ    Y2, Y2
@@ -3005,8 +3002,8 @@ loopRest:
 	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
 	VMULPS       Y2, Y3, Y3
 	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y2
-	VSUBPS       Y3, Y2, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y1
+	VSUBPS       Y3, Y1, Y2
 	VBLENDVPS    Y0, Y3, Y2, Y1
 	VMULPS       Y0, Y1, Y1
 	VMOVUPS      Y1, (AX)(BX*1)
@@ -3021,12 +3018,11 @@ loopRest:
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst39500d01<>+0(SB), Y3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VCVTPS2DQ    Y2, Y2
@@ -3044,8 +3040,8 @@ loopRest:
 	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
 	VMULPS       Y2, Y3, Y3
 	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y2
-	VSUBPS       Y3, Y2, Y2
+	VMOVUPS      ewConst3f800000<>+0(SB), Y1
+	VSUBPS       Y3, Y1, Y2
 	VBLENDVPS    Y0, Y3, Y2, Y1
 	VMULPS       Y0, Y1, Y1
 	VMOVUPS      Y1, 32(AX)(BX*1)
@@ -3164,113 +3160,95 @@ DATA ewConstb95e8083<>+56(SB)/4, $0xb95e8083
 DATA ewConstb95e8083<>+60(SB)/4, $0xb95e8083
 GLOBL ewConstb95e8083<>(SB), RODATA|NOPTR, $64
 
-DATA ewConst39500d01<>+0(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+4(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+8(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+12(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+16(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+20(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+24(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+28(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+32(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+36(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+40(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+44(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+48(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+52(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+56(SB)/4, $0x39500d01
-DATA ewConst39500d01<>+60(SB)/4, $0x39500d01
-GLOBL ewConst39500d01<>(SB), RODATA|NOPTR, $64
+DATA ewConst3ab56150<>+0(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+4(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+8(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+12(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+16(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+20(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+24(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+28(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+32(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+36(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+40(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+44(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+48(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+52(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+56(SB)/4, $0x3ab56150
+DATA ewConst3ab56150<>+60(SB)/4, $0x3ab56150
+GLOBL ewConst3ab56150<>(SB), RODATA|NOPTR, $64
 
-DATA ewConst3ab60b61<>+0(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+4(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+8(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+12(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+16(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+20(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+24(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+28(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+32(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+36(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+40(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+44(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+48(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+52(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+56(SB)/4, $0x3ab60b61
-DATA ewConst3ab60b61<>+60(SB)/4, $0x3ab60b61
-GLOBL ewConst3ab60b61<>(SB), RODATA|NOPTR, $64
+DATA ewConst3c09371c<>+0(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+4(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+8(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+12(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+16(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+20(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+24(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+28(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+32(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+36(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+40(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+44(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+48(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+52(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+56(SB)/4, $0x3c09371c
+DATA ewConst3c09371c<>+60(SB)/4, $0x3c09371c
+GLOBL ewConst3c09371c<>(SB), RODATA|NOPTR, $64
 
-DATA ewConst3c088889<>+0(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+4(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+8(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+12(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+16(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+20(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+24(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+28(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+32(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+36(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+40(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+44(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+48(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+52(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+56(SB)/4, $0x3c088889
-DATA ewConst3c088889<>+60(SB)/4, $0x3c088889
-GLOBL ewConst3c088889<>(SB), RODATA|NOPTR, $64
+DATA ewConst3d2aac48<>+0(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+4(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+8(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+12(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+16(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+20(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+24(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+28(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+32(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+36(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+40(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+44(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+48(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+52(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+56(SB)/4, $0x3d2aac48
+DATA ewConst3d2aac48<>+60(SB)/4, $0x3d2aac48
+GLOBL ewConst3d2aac48<>(SB), RODATA|NOPTR, $64
 
-DATA ewConst3d2aaaab<>+0(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+4(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+8(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+12(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+16(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+20(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+24(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+28(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+32(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+36(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+40(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+44(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+48(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+52(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+56(SB)/4, $0x3d2aaaab
-DATA ewConst3d2aaaab<>+60(SB)/4, $0x3d2aaaab
-GLOBL ewConst3d2aaaab<>(SB), RODATA|NOPTR, $64
+DATA ewConst3e2aaa04<>+0(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+4(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+8(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+12(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+16(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+20(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+24(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+28(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+32(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+36(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+40(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+44(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+48(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+52(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+56(SB)/4, $0x3e2aaa04
+DATA ewConst3e2aaa04<>+60(SB)/4, $0x3e2aaa04
+GLOBL ewConst3e2aaa04<>(SB), RODATA|NOPTR, $64
 
-DATA ewConst3e2aaaab<>+0(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+4(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+8(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+12(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+16(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+20(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+24(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+28(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+32(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+36(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+40(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+44(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+48(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+52(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+56(SB)/4, $0x3e2aaaab
-DATA ewConst3e2aaaab<>+60(SB)/4, $0x3e2aaaab
-GLOBL ewConst3e2aaaab<>(SB), RODATA|NOPTR, $64
-
-DATA ewConst3f000000<>+0(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+4(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+8(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+12(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+16(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+20(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+24(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+28(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+32(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+36(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+40(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+44(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+48(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+52(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+56(SB)/4, $0x3f000000
-DATA ewConst3f000000<>+60(SB)/4, $0x3f000000
-GLOBL ewConst3f000000<>(SB), RODATA|NOPTR, $64
+DATA ewConst3efffffd<>+0(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+4(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+8(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+12(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+16(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+20(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+24(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+28(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+32(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+36(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+40(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+44(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+48(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+52(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+56(SB)/4, $0x3efffffd
+DATA ewConst3efffffd<>+60(SB)/4, $0x3efffffd
+GLOBL ewConst3efffffd<>(SB), RODATA|NOPTR, $64
 
 DATA ewConst3f800000<>+0(SB)/4, $0x3f800000
 DATA ewConst3f800000<>+4(SB)/4, $0x3f800000
@@ -3460,12 +3438,11 @@ loop:
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst39500d01<>+0(SB), Y3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VCVTPS2DQ    Y2, Y2
@@ -3501,12 +3478,11 @@ loop:
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst39500d01<>+0(SB), Y3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VCVTPS2DQ    Y2, Y2
@@ -3548,12 +3524,11 @@ loopRest:
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst39500d01<>+0(SB), Y3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VCVTPS2DQ    Y2, Y2
@@ -3589,12 +3564,11 @@ loopRest:
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst39500d01<>+0(SB), Y3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VCVTPS2DQ    Y2, Y2
@@ -4037,12 +4011,11 @@ max:
 	VROUNDPS     $0x00, Y2, Y2
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst39500d01<>+0(SB), Y3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y1, Y3
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
 	VCVTPS2DQ    Y2, Y2
@@ -4066,12 +4039,11 @@ exp:
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst39500d01<>+0(SB), Y4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VCVTPS2DQ    Y3, Y3
@@ -4117,12 +4089,11 @@ loop:
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst39500d01<>+0(SB), Y4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VCVTPS2DQ    Y3, Y3
@@ -4144,12 +4115,11 @@ loop:
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst39500d01<>+0(SB), Y4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VCVTPS2DQ    Y3, Y3
@@ -4171,12 +4141,11 @@ loop:
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst39500d01<>+0(SB), Y4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VCVTPS2DQ    Y3, Y3
@@ -4198,12 +4167,11 @@ loop:
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst39500d01<>+0(SB), Y4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VCVTPS2DQ    Y3, Y3
@@ -4231,12 +4199,11 @@ loopRest:
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst39500d01<>+0(SB), Y4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VCVTPS2DQ    Y3, Y3
@@ -4258,12 +4225,11 @@ loopRest:
 	VROUNDPS     $0x00, Y3, Y3
 	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
 	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst39500d01<>+0(SB), Y4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Y2, Y4
+	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
+	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
+	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
 	VCVTPS2DQ    Y3, Y3
@@ -6763,97 +6729,107 @@ loopDone:
 // func ewGELUAVX512(y []float32, x []float32)
 // Requires: AVX, AVX512DQ, AVX512F
 TEXT ·ewGELUAVX512(SB), NOSPLIT, $0-48
-	MOVQ y_base+0(FP), AX
-	MOVQ x_base+24(FP), CX
-	MOVQ y_len+8(FP), DX
-	SHLQ $0x02, DX
-	XORQ BX, BX
-	MOVQ DX, SI
-	ANDQ $-64, SI
+	MOVQ    y_base+0(FP), AX
+	MOVQ    x_base+24(FP), CX
+	MOVQ    y_len+8(FP), DX
+	SHLQ    $0x02, DX
+	VMOVUPS ewConst3ab56150<>+0(SB), Z0
+	VMOVUPS ewConst3c09371c<>+0(SB), Z1
+	VMOVUPS ewConst3d2aac48<>+0(SB), Z2
+	VMOVUPS ewConst3e2aaa04<>+0(SB), Z3
+	VMOVUPS ewConst3efffffd<>+0(SB), Z4
+	VMOVUPS ewConst3f800000<>+0(SB), Z5
+	VMOVUPS ewConstc2ae999a<>+0(SB), Z6
+	VMOVUPS ewConst42b0999a<>+0(SB), Z7
+	VMOVUPS ewConst3fb8aa3b<>+0(SB), Z8
+	VMOVUPS ewConst3f318000<>+0(SB), Z9
+	VMOVUPS ewConstb95e8083<>+0(SB), Z10
+	VMOVUPS ewConst3f07dc22<>+0(SB), Z11
+	VMOVUPS ewConstbf3a00e3<>+0(SB), Z12
+	VMOVUPS ewConst3f35f0e3<>+0(SB), Z13
+	VMOVUPS ewConstbe11a98e<>+0(SB), Z14
+	VMOVUPS ewConst3e027906<>+0(SB), Z15
+	VMOVUPS ewConst3e6d3388<>+0(SB), Z16
+	VMOVUPS ewConstbf000000<>+0(SB), Z17
+	XORQ    BX, BX
+	MOVQ    DX, SI
+	ANDQ    $-64, SI
 
 loop:
 	CMPQ         BX, SI
 	JGE          loopRest
-	VMOVUPS      (CX)(BX*1), Z0
-	VMULPS       Z0, Z0, Z1
-	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z3
-	VMAXPS       Z1, Z3, Z1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z3
-	VMINPS       Z1, Z3, Z1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z3
-	VRNDSCALEPS  $0x00, Z3, Z3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z1
-	VMOVUPS      ewConst39500d01<>+0(SB), Z4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z4
-	VSCALEFPS    Z3, Z4, Z1
-	VPANDD       ewConst7fffffff<>+0(SB), Z0, Z3
-	VMOVUPS      ewConst3f800000<>+0(SB), Z4
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Z4, Z3
-	VDIVPS       Z3, Z4, Z3
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Z4
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Z3, Z4
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Z3, Z4
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Z3, Z4
-	VFMADD213PS  ewConst3e027906<>+0(SB), Z3, Z4
-	VMULPS       Z3, Z4, Z4
-	VMULPS       Z1, Z4, Z4
-	VMOVUPS      ewConst3f800000<>+0(SB), Z3
-	VSUBPS       Z4, Z3, Z3
-	VPMOVD2M     Z0, K1
-	VBLENDMPS    Z4, Z3, K1, Z2
-	VMULPS       Z0, Z2, Z2
-	VMOVUPS      Z2, (AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Z18
+	VMULPS       Z18, Z18, Z19
+	VMULPS       Z17, Z19, Z19
+	VMAXPS       Z19, Z6, Z19
+	VMINPS       Z19, Z7, Z19
+	VMULPS       Z8, Z19, Z21
+	VRNDSCALEPS  $0x00, Z21, Z21
+	VFNMADD231PS Z9, Z21, Z19
+	VFNMADD231PS Z10, Z21, Z19
+	VMOVUPS      Z0, Z22
+	VFMADD213PS  Z1, Z19, Z22
+	VFMADD213PS  Z2, Z19, Z22
+	VFMADD213PS  Z3, Z19, Z22
+	VFMADD213PS  Z4, Z19, Z22
+	VFMADD213PS  Z5, Z19, Z22
+	VFMADD213PS  Z5, Z19, Z22
+	VSCALEFPS    Z21, Z22, Z19
+	VPANDD       ewConst7fffffff<>+0(SB), Z18, Z21
+	VMOVUPS      Z5, Z22
+	VFMADD132PS  Z16, Z22, Z21
+	VDIVPS       Z21, Z22, Z21
+	VMOVUPS      Z11, Z22
+	VFMADD213PS  Z12, Z21, Z22
+	VFMADD213PS  Z13, Z21, Z22
+	VFMADD213PS  Z14, Z21, Z22
+	VFMADD213PS  Z15, Z21, Z22
+	VMULPS       Z21, Z22, Z22
+	VMULPS       Z19, Z22, Z22
+	VSUBPS       Z22, Z5, Z21
+	VPMOVD2M     Z18, K1
+	VBLENDMPS    Z22, Z21, K1, Z20
+	VMULPS       Z18, Z20, Z20
+	VMOVUPS      Z20, (AX)(BX*1)
 	ADDQ         $0x00000040, BX
 	JMP          loop
 
 loopRest:
 	CMPQ         BX, DX
 	JGE          loopDone
-	VMOVUPS      (CX)(BX*1), Z0
-	VMULPS       Z0, Z0, Z1
-	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z2
-	VMAXPS       Z1, Z2, Z1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z2
-	VRNDSCALEPS  $0x00, Z2, Z2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Z2, Z1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Z2, Z1
-	VMOVUPS      ewConst39500d01<>+0(SB), Z3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
-	VSCALEFPS    Z2, Z3, Z1
-	VPANDD       ewConst7fffffff<>+0(SB), Z0, Z2
-	VMOVUPS      ewConst3f800000<>+0(SB), Z3
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Z3, Z2
-	VDIVPS       Z2, Z3, Z2
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Z3
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Z2, Z3
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Z2, Z3
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Z2, Z3
-	VFMADD213PS  ewConst3e027906<>+0(SB), Z2, Z3
-	VMULPS       Z2, Z3, Z3
-	VMULPS       Z1, Z3, Z3
-	VMOVUPS      ewConst3f800000<>+0(SB), Z2
-	VSUBPS       Z3, Z2, Z2
-	VPMOVD2M     Z0, K1
-	VBLENDMPS    Z3, Z2, K1, Z5
-	VMULPS       Z0, Z5, Z5
-	VMOVUPS      Z5, (AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Z18
+	VMULPS       Z18, Z18, Z19
+	VMULPS       Z17, Z19, Z19
+	VMAXPS       Z19, Z6, Z19
+	VMINPS       Z19, Z7, Z19
+	VMULPS       Z8, Z19, Z20
+	VRNDSCALEPS  $0x00, Z20, Z20
+	VFNMADD231PS Z9, Z20, Z19
+	VFNMADD231PS Z10, Z20, Z19
+	VMOVUPS      Z0, Z21
+	VFMADD213PS  Z1, Z19, Z21
+	VFMADD213PS  Z2, Z19, Z21
+	VFMADD213PS  Z3, Z19, Z21
+	VFMADD213PS  Z4, Z19, Z21
+	VFMADD213PS  Z5, Z19, Z21
+	VFMADD213PS  Z5, Z19, Z21
+	VSCALEFPS    Z20, Z21, Z19
+	VPANDD       ewConst7fffffff<>+0(SB), Z18, Z20
+	VMOVUPS      Z5, Z21
+	VFMADD132PS  Z16, Z21, Z20
+	VDIVPS       Z20, Z21, Z20
+	VMOVUPS      Z11, Z21
+	VFMADD213PS  Z12, Z20, Z21
+	VFMADD213PS  Z13, Z20, Z21
+	VFMADD213PS  Z14, Z20, Z21
+	VFMADD213PS  Z15, Z20, Z21
+	VMULPS       Z20, Z21, Z21
+	VMULPS       Z19, Z21, Z21
+	VSUBPS       Z21, Z5, Z20
+	VPMOVD2M     Z18, K1
+	VBLENDMPS    Z21, Z20, K1, Z23
+	VMULPS       Z18, Z23, Z23
+	VMOVUPS      Z23, (AX)(BX*1)
 	ADDQ         $0x40, BX
 	JMP          loopRest
 
@@ -6864,102 +6840,112 @@ loopDone:
 // func ewGELUBackAVX512(dx []float32, dy []float32, x []float32)
 // Requires: AVX, AVX512DQ, AVX512F
 TEXT ·ewGELUBackAVX512(SB), NOSPLIT, $0-72
-	MOVQ dx_base+0(FP), AX
-	MOVQ dy_base+24(FP), CX
-	MOVQ x_base+48(FP), DX
-	MOVQ dx_len+8(FP), BX
-	SHLQ $0x02, BX
-	XORQ SI, SI
-	MOVQ BX, DI
-	ANDQ $-64, DI
+	MOVQ    dx_base+0(FP), AX
+	MOVQ    dy_base+24(FP), CX
+	MOVQ    x_base+48(FP), DX
+	MOVQ    dx_len+8(FP), BX
+	SHLQ    $0x02, BX
+	VMOVUPS ewConst3ab56150<>+0(SB), Z0
+	VMOVUPS ewConst3c09371c<>+0(SB), Z1
+	VMOVUPS ewConst3d2aac48<>+0(SB), Z2
+	VMOVUPS ewConst3e2aaa04<>+0(SB), Z3
+	VMOVUPS ewConst3efffffd<>+0(SB), Z4
+	VMOVUPS ewConst3f800000<>+0(SB), Z5
+	VMOVUPS ewConstc2ae999a<>+0(SB), Z6
+	VMOVUPS ewConst42b0999a<>+0(SB), Z7
+	VMOVUPS ewConst3fb8aa3b<>+0(SB), Z8
+	VMOVUPS ewConst3f318000<>+0(SB), Z9
+	VMOVUPS ewConstb95e8083<>+0(SB), Z10
+	VMOVUPS ewConst3f07dc22<>+0(SB), Z11
+	VMOVUPS ewConstbf3a00e3<>+0(SB), Z12
+	VMOVUPS ewConst3f35f0e3<>+0(SB), Z13
+	VMOVUPS ewConstbe11a98e<>+0(SB), Z14
+	VMOVUPS ewConst3e027906<>+0(SB), Z15
+	VMOVUPS ewConst3e6d3388<>+0(SB), Z16
+	VMOVUPS ewConstbf000000<>+0(SB), Z17
+	XORQ    SI, SI
+	MOVQ    BX, DI
+	ANDQ    $-64, DI
 
 loop:
 	CMPQ         SI, DI
 	JGE          loopRest
-	VMOVUPS      (DX)(SI*1), Z0
-	VMULPS       Z0, Z0, Z1
-	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z3
-	VMAXPS       Z1, Z3, Z1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z3
-	VMINPS       Z1, Z3, Z1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z3
-	VRNDSCALEPS  $0x00, Z3, Z3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Z3, Z1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Z3, Z1
-	VMOVUPS      ewConst39500d01<>+0(SB), Z4
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3c088889<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3f000000<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z4
-	VSCALEFPS    Z3, Z4, Z1
-	VPANDD       ewConst7fffffff<>+0(SB), Z0, Z3
-	VMOVUPS      ewConst3f800000<>+0(SB), Z4
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Z4, Z3
-	VDIVPS       Z3, Z4, Z3
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Z4
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Z3, Z4
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Z3, Z4
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Z3, Z4
-	VFMADD213PS  ewConst3e027906<>+0(SB), Z3, Z4
-	VMULPS       Z3, Z4, Z4
-	VMULPS       Z1, Z4, Z4
-	VMOVUPS      ewConst3f800000<>+0(SB), Z3
-	VSUBPS       Z4, Z3, Z3
-	VPMOVD2M     Z0, K1
-	VBLENDMPS    Z4, Z3, K1, Z2
-	VMULPS       ewConst3ecc422a<>+0(SB), Z1, Z1
-	VFMADD231PS  Z0, Z1, Z2
-	VMULPS       (CX)(SI*1), Z2, Z2
-	VMOVUPS      Z2, (AX)(SI*1)
+	VMOVUPS      (DX)(SI*1), Z18
+	VMULPS       Z18, Z18, Z19
+	VMULPS       Z17, Z19, Z19
+	VMAXPS       Z19, Z6, Z19
+	VMINPS       Z19, Z7, Z19
+	VMULPS       Z8, Z19, Z21
+	VRNDSCALEPS  $0x00, Z21, Z21
+	VFNMADD231PS Z9, Z21, Z19
+	VFNMADD231PS Z10, Z21, Z19
+	VMOVUPS      Z0, Z22
+	VFMADD213PS  Z1, Z19, Z22
+	VFMADD213PS  Z2, Z19, Z22
+	VFMADD213PS  Z3, Z19, Z22
+	VFMADD213PS  Z4, Z19, Z22
+	VFMADD213PS  Z5, Z19, Z22
+	VFMADD213PS  Z5, Z19, Z22
+	VSCALEFPS    Z21, Z22, Z19
+	VPANDD       ewConst7fffffff<>+0(SB), Z18, Z21
+	VMOVUPS      Z5, Z22
+	VFMADD132PS  Z16, Z22, Z21
+	VDIVPS       Z21, Z22, Z21
+	VMOVUPS      Z11, Z22
+	VFMADD213PS  Z12, Z21, Z22
+	VFMADD213PS  Z13, Z21, Z22
+	VFMADD213PS  Z14, Z21, Z22
+	VFMADD213PS  Z15, Z21, Z22
+	VMULPS       Z21, Z22, Z22
+	VMULPS       Z19, Z22, Z22
+	VSUBPS       Z22, Z5, Z21
+	VPMOVD2M     Z18, K1
+	VBLENDMPS    Z22, Z21, K1, Z20
+	VMULPS       ewConst3ecc422a<>+0(SB), Z19, Z19
+	VFMADD231PS  Z18, Z19, Z20
+	VMULPS       (CX)(SI*1), Z20, Z20
+	VMOVUPS      Z20, (AX)(SI*1)
 	ADDQ         $0x00000040, SI
 	JMP          loop
 
 loopRest:
 	CMPQ         SI, BX
 	JGE          loopDone
-	VMOVUPS      (DX)(SI*1), Z0
-	VMULPS       Z0, Z0, Z1
-	VMULPS       ewConstbf000000<>+0(SB), Z1, Z1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z2
-	VMAXPS       Z1, Z2, Z1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Z1, Z2
-	VRNDSCALEPS  $0x00, Z2, Z2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Z2, Z1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Z2, Z1
-	VMOVUPS      ewConst39500d01<>+0(SB), Z3
-	VFMADD213PS  ewConst3ab60b61<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3c088889<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3d2aaaab<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3e2aaaab<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3f000000<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Z1, Z3
-	VSCALEFPS    Z2, Z3, Z1
-	VPANDD       ewConst7fffffff<>+0(SB), Z0, Z2
-	VMOVUPS      ewConst3f800000<>+0(SB), Z3
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Z3, Z2
-	VDIVPS       Z2, Z3, Z2
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Z3
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Z2, Z3
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Z2, Z3
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Z2, Z3
-	VFMADD213PS  ewConst3e027906<>+0(SB), Z2, Z3
-	VMULPS       Z2, Z3, Z3
-	VMULPS       Z1, Z3, Z3
-	VMOVUPS      ewConst3f800000<>+0(SB), Z2
-	VSUBPS       Z3, Z2, Z2
-	VPMOVD2M     Z0, K1
-	VBLENDMPS    Z3, Z2, K1, Z5
-	VMULPS       ewConst3ecc422a<>+0(SB), Z1, Z1
-	VFMADD231PS  Z0, Z1, Z5
-	VMULPS       (CX)(SI*1), Z5, Z5
-	VMOVUPS      Z5, (AX)(SI*1)
+	VMOVUPS      (DX)(SI*1), Z18
+	VMULPS       Z18, Z18, Z19
+	VMULPS       Z17, Z19, Z19
+	VMAXPS       Z19, Z6, Z19
+	VMINPS       Z19, Z7, Z19
+	VMULPS       Z8, Z19, Z20
+	VRNDSCALEPS  $0x00, Z20, Z20
+	VFNMADD231PS Z9, Z20, Z19
+	VFNMADD231PS Z10, Z20, Z19
+	VMOVUPS      Z0, Z21
+	VFMADD213PS  Z1, Z19, Z21
+	VFMADD213PS  Z2, Z19, Z21
+	VFMADD213PS  Z3, Z19, Z21
+	VFMADD213PS  Z4, Z19, Z21
+	VFMADD213PS  Z5, Z19, Z21
+	VFMADD213PS  Z5, Z19, Z21
+	VSCALEFPS    Z20, Z21, Z19
+	VPANDD       ewConst7fffffff<>+0(SB), Z18, Z20
+	VMOVUPS      Z5, Z21
+	VFMADD132PS  Z16, Z21, Z20
+	VDIVPS       Z20, Z21, Z20
+	VMOVUPS      Z11, Z21
+	VFMADD213PS  Z12, Z20, Z21
+	VFMADD213PS  Z13, Z20, Z21
+	VFMADD213PS  Z14, Z20, Z21
+	VFMADD213PS  Z15, Z20, Z21
+	VMULPS       Z20, Z21, Z21
+	VMULPS       Z19, Z21, Z21
+	VSUBPS       Z21, Z5, Z20
+	VPMOVD2M     Z18, K1
+	VBLENDMPS    Z21, Z20, K1, Z23
+	VMULPS       ewConst3ecc422a<>+0(SB), Z19, Z19
+	VFMADD231PS  Z18, Z19, Z23
+	VMULPS       (CX)(SI*1), Z23, Z23
+	VMOVUPS      Z23, (AX)(SI*1)
 	ADDQ         $0x40, SI
 	JMP          loopRest
 
@@ -7340,18 +7326,17 @@ TEXT ·ewSoftmaxTileAVX512(SB), NOSPLIT, $0-104
 	MOVQ    corr_base+72(FP), BX
 	MOVQ    m_len+32(FP), SI
 	SHLQ    $0x02, SI
-	VMOVUPS ewConst39500d01<>+0(SB), Z0
-	VMOVUPS ewConst3ab60b61<>+0(SB), Z1
-	VMOVUPS ewConst3c088889<>+0(SB), Z2
-	VMOVUPS ewConst3d2aaaab<>+0(SB), Z3
-	VMOVUPS ewConst3e2aaaab<>+0(SB), Z4
-	VMOVUPS ewConst3f000000<>+0(SB), Z5
-	VMOVUPS ewConst3f800000<>+0(SB), Z6
-	VMOVUPS ewConstc2ae999a<>+0(SB), Z7
-	VMOVUPS ewConst42b0999a<>+0(SB), Z8
-	VMOVUPS ewConst3fb8aa3b<>+0(SB), Z9
-	VMOVUPS ewConst3f318000<>+0(SB), Z10
-	VMOVUPS ewConstb95e8083<>+0(SB), Z11
+	VMOVUPS ewConst3ab56150<>+0(SB), Z0
+	VMOVUPS ewConst3c09371c<>+0(SB), Z1
+	VMOVUPS ewConst3d2aac48<>+0(SB), Z2
+	VMOVUPS ewConst3e2aaa04<>+0(SB), Z3
+	VMOVUPS ewConst3efffffd<>+0(SB), Z4
+	VMOVUPS ewConst3f800000<>+0(SB), Z5
+	VMOVUPS ewConstc2ae999a<>+0(SB), Z6
+	VMOVUPS ewConst42b0999a<>+0(SB), Z7
+	VMOVUPS ewConst3fb8aa3b<>+0(SB), Z8
+	VMOVUPS ewConst3f318000<>+0(SB), Z9
+	VMOVUPS ewConstb95e8083<>+0(SB), Z10
 	XORQ    DI, DI
 
 column:
@@ -7359,60 +7344,58 @@ column:
 	JGE     done
 	LEAQ    (AX)(DI*1), R8
 	MOVQ    rows+96(FP), R9
-	VMOVUPS (CX)(DI*1), Z12
+	VMOVUPS (CX)(DI*1), Z11
 
 max:
-	VMAXPS       (R8), Z12, Z12
+	VMAXPS       (R8), Z11, Z11
 	ADDQ         SI, R8
 	DECQ         R9
 	JNZ          max
-	VMOVUPS      (CX)(DI*1), Z13
-	VSUBPS       Z12, Z13, Z13
-	VMAXPS       Z13, Z7, Z13
-	VMINPS       Z13, Z8, Z13
-	VMULPS       Z9, Z13, Z14
+	VMOVUPS      (CX)(DI*1), Z12
+	VSUBPS       Z11, Z12, Z12
+	VMAXPS       Z12, Z6, Z12
+	VMINPS       Z12, Z7, Z12
+	VMULPS       Z8, Z12, Z13
+	VRNDSCALEPS  $0x00, Z13, Z13
+	VFNMADD231PS Z9, Z13, Z12
+	VFNMADD231PS Z10, Z13, Z12
+	VMOVUPS      Z0, Z14
+	VFMADD213PS  Z1, Z12, Z14
+	VFMADD213PS  Z2, Z12, Z14
+	VFMADD213PS  Z3, Z12, Z14
+	VFMADD213PS  Z4, Z12, Z14
+	VFMADD213PS  Z5, Z12, Z14
+	VFMADD213PS  Z5, Z12, Z14
+	VSCALEFPS    Z13, Z14, Z12
+	VMOVUPS      Z12, (BX)(DI*1)
+	VMOVUPS      Z11, (CX)(DI*1)
+	VMULPS       (DX)(DI*1), Z12, Z12
+	LEAQ         (AX)(DI*1), R8
+	MOVQ         rows+96(FP), R9
+
+exp:
+	VMOVUPS      (R8), Z13
+	VSUBPS       Z11, Z13, Z13
+	VMAXPS       Z13, Z6, Z13
+	VMINPS       Z13, Z7, Z13
+	VMULPS       Z8, Z13, Z14
 	VRNDSCALEPS  $0x00, Z14, Z14
+	VFNMADD231PS Z9, Z14, Z13
 	VFNMADD231PS Z10, Z14, Z13
-	VFNMADD231PS Z11, Z14, Z13
 	VMOVUPS      Z0, Z15
 	VFMADD213PS  Z1, Z13, Z15
 	VFMADD213PS  Z2, Z13, Z15
 	VFMADD213PS  Z3, Z13, Z15
 	VFMADD213PS  Z4, Z13, Z15
 	VFMADD213PS  Z5, Z13, Z15
-	VFMADD213PS  Z6, Z13, Z15
-	VFMADD213PS  Z6, Z13, Z15
+	VFMADD213PS  Z5, Z13, Z15
 	VSCALEFPS    Z14, Z15, Z13
-	VMOVUPS      Z13, (BX)(DI*1)
-	VMOVUPS      Z12, (CX)(DI*1)
-	VMULPS       (DX)(DI*1), Z13, Z13
-	LEAQ         (AX)(DI*1), R8
-	MOVQ         rows+96(FP), R9
-
-exp:
-	VMOVUPS      (R8), Z14
-	VSUBPS       Z12, Z14, Z14
-	VMAXPS       Z14, Z7, Z14
-	VMINPS       Z14, Z8, Z14
-	VMULPS       Z9, Z14, Z15
-	VRNDSCALEPS  $0x00, Z15, Z15
-	VFNMADD231PS Z10, Z15, Z14
-	VFNMADD231PS Z11, Z15, Z14
-	VMOVUPS      Z0, Z16
-	VFMADD213PS  Z1, Z14, Z16
-	VFMADD213PS  Z2, Z14, Z16
-	VFMADD213PS  Z3, Z14, Z16
-	VFMADD213PS  Z4, Z14, Z16
-	VFMADD213PS  Z5, Z14, Z16
-	VFMADD213PS  Z6, Z14, Z16
-	VFMADD213PS  Z6, Z14, Z16
-	VSCALEFPS    Z15, Z16, Z14
-	VMOVUPS      Z14, (R8)
-	VADDPS       Z14, Z13, Z13
+	VMOVUPS      Z13, (R8)
+	VADDPS       Z13, Z12, Z12
 	ADDQ         SI, R8
 	DECQ         R9
 	JNZ          exp
-	VMOVUPS      Z13, (DX)(DI*1)
+	VMOVUPS      Z12, (DX)(DI*1)
 	ADDQ         $0x40, DI
 	JMP          column
 
@@ -7429,18 +7412,17 @@ TEXT ·ewSoftmaxBackAVX512(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, DX
 	VBROADCASTSS lse+48(FP), Z0
 	VBROADCASTSS delta+52(FP), Z1
-	VMOVUPS      ewConst39500d01<>+0(SB), Z2
-	VMOVUPS      ewConst3ab60b61<>+0(SB), Z3
-	VMOVUPS      ewConst3c088889<>+0(SB), Z4
-	VMOVUPS      ewConst3d2aaaab<>+0(SB), Z5
-	VMOVUPS      ewConst3e2aaaab<>+0(SB), Z6
-	VMOVUPS      ewConst3f000000<>+0(SB), Z7
-	VMOVUPS      ewConst3f800000<>+0(SB), Z8
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z9
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z10
-	VMOVUPS      ewConst3fb8aa3b<>+0(SB), Z11
-	VMOVUPS      ewConst3f318000<>+0(SB), Z12
-	VMOVUPS      ewConstb95e8083<>+0(SB), Z13
+	VMOVUPS      ewConst3ab56150<>+0(SB), Z2
+	VMOVUPS      ewConst3c09371c<>+0(SB), Z3
+	VMOVUPS      ewConst3d2aac48<>+0(SB), Z4
+	VMOVUPS      ewConst3e2aaa04<>+0(SB), Z5
+	VMOVUPS      ewConst3efffffd<>+0(SB), Z6
+	VMOVUPS      ewConst3f800000<>+0(SB), Z7
+	VMOVUPS      ewConstc2ae999a<>+0(SB), Z8
+	VMOVUPS      ewConst42b0999a<>+0(SB), Z9
+	VMOVUPS      ewConst3fb8aa3b<>+0(SB), Z10
+	VMOVUPS      ewConst3f318000<>+0(SB), Z11
+	VMOVUPS      ewConstb95e8083<>+0(SB), Z12
 	XORQ         BX, BX
 	MOVQ         DX, SI
 	ANDQ         $-128, SI
@@ -7448,78 +7430,75 @@ TEXT ·ewSoftmaxBackAVX512(SB), NOSPLIT, $0-56
 loop:
 	CMPQ         BX, SI
 	JGE          loopRest
-	VMOVUPS      (AX)(BX*1), Z14
-	VSUBPS       Z0, Z14, Z14
-	VMAXPS       Z14, Z9, Z14
-	VMINPS       Z14, Z10, Z14
-	VMULPS       Z11, Z14, Z15
-	VRNDSCALEPS  $0x00, Z15, Z15
-	VFNMADD231PS Z12, Z15, Z14
-	VFNMADD231PS Z13, Z15, Z14
-	VMOVUPS      Z2, Z16
-	VFMADD213PS  Z3, Z14, Z16
-	VFMADD213PS  Z4, Z14, Z16
-	VFMADD213PS  Z5, Z14, Z16
-	VFMADD213PS  Z6, Z14, Z16
-	VFMADD213PS  Z7, Z14, Z16
-	VFMADD213PS  Z8, Z14, Z16
-	VFMADD213PS  Z8, Z14, Z16
-	VSCALEFPS    Z15, Z16, Z14
-	VMOVUPS      Z14, (AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Z15
-	VSUBPS       Z1, Z15, Z15
-	VMULPS       Z14, Z15, Z15
-	VMOVUPS      Z15, (CX)(BX*1)
-	VMOVUPS      64(AX)(BX*1), Z14
-	VSUBPS       Z0, Z14, Z14
-	VMAXPS       Z14, Z9, Z14
-	VMINPS       Z14, Z10, Z14
-	VMULPS       Z11, Z14, Z15
-	VRNDSCALEPS  $0x00, Z15, Z15
-	VFNMADD231PS Z12, Z15, Z14
-	VFNMADD231PS Z13, Z15, Z14
-	VMOVUPS      Z2, Z16
-	VFMADD213PS  Z3, Z14, Z16
-	VFMADD213PS  Z4, Z14, Z16
-	VFMADD213PS  Z5, Z14, Z16
-	VFMADD213PS  Z6, Z14, Z16
-	VFMADD213PS  Z7, Z14, Z16
-	VFMADD213PS  Z8, Z14, Z16
-	VFMADD213PS  Z8, Z14, Z16
-	VSCALEFPS    Z15, Z16, Z14
-	VMOVUPS      Z14, 64(AX)(BX*1)
-	VMOVUPS      64(CX)(BX*1), Z15
-	VSUBPS       Z1, Z15, Z15
-	VMULPS       Z14, Z15, Z15
-	VMOVUPS      Z15, 64(CX)(BX*1)
+	VMOVUPS      (AX)(BX*1), Z13
+	VSUBPS       Z0, Z13, Z13
+	VMAXPS       Z13, Z8, Z13
+	VMINPS       Z13, Z9, Z13
+	VMULPS       Z10, Z13, Z14
+	VRNDSCALEPS  $0x00, Z14, Z14
+	VFNMADD231PS Z11, Z14, Z13
+	VFNMADD231PS Z12, Z14, Z13
+	VMOVUPS      Z2, Z15
+	VFMADD213PS  Z3, Z13, Z15
+	VFMADD213PS  Z4, Z13, Z15
+	VFMADD213PS  Z5, Z13, Z15
+	VFMADD213PS  Z6, Z13, Z15
+	VFMADD213PS  Z7, Z13, Z15
+	VFMADD213PS  Z7, Z13, Z15
+	VSCALEFPS    Z14, Z15, Z13
+	VMOVUPS      Z13, (AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Z14
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z13, Z14, Z14
+	VMOVUPS      Z14, (CX)(BX*1)
+	VMOVUPS      64(AX)(BX*1), Z13
+	VSUBPS       Z0, Z13, Z13
+	VMAXPS       Z13, Z8, Z13
+	VMINPS       Z13, Z9, Z13
+	VMULPS       Z10, Z13, Z14
+	VRNDSCALEPS  $0x00, Z14, Z14
+	VFNMADD231PS Z11, Z14, Z13
+	VFNMADD231PS Z12, Z14, Z13
+	VMOVUPS      Z2, Z15
+	VFMADD213PS  Z3, Z13, Z15
+	VFMADD213PS  Z4, Z13, Z15
+	VFMADD213PS  Z5, Z13, Z15
+	VFMADD213PS  Z6, Z13, Z15
+	VFMADD213PS  Z7, Z13, Z15
+	VFMADD213PS  Z7, Z13, Z15
+	VSCALEFPS    Z14, Z15, Z13
+	VMOVUPS      Z13, 64(AX)(BX*1)
+	VMOVUPS      64(CX)(BX*1), Z14
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z13, Z14, Z14
+	VMOVUPS      Z14, 64(CX)(BX*1)
 	ADDQ         $0x00000080, BX
 	JMP          loop
 
 loopRest:
 	CMPQ         BX, DX
 	JGE          loopDone
-	VMOVUPS      (AX)(BX*1), Z14
-	VSUBPS       Z0, Z14, Z14
-	VMAXPS       Z14, Z9, Z14
-	VMINPS       Z14, Z10, Z14
-	VMULPS       Z11, Z14, Z15
-	VRNDSCALEPS  $0x00, Z15, Z15
-	VFNMADD231PS Z12, Z15, Z14
-	VFNMADD231PS Z13, Z15, Z14
-	VMOVUPS      Z2, Z16
-	VFMADD213PS  Z3, Z14, Z16
-	VFMADD213PS  Z4, Z14, Z16
-	VFMADD213PS  Z5, Z14, Z16
-	VFMADD213PS  Z6, Z14, Z16
-	VFMADD213PS  Z7, Z14, Z16
-	VFMADD213PS  Z8, Z14, Z16
-	VFMADD213PS  Z8, Z14, Z16
-	VSCALEFPS    Z15, Z16, Z14
-	VMOVUPS      Z14, (AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Z15
-	VSUBPS       Z1, Z15, Z15
-	VMULPS       Z14, Z15, Z15
-	VMOVUPS      Z15, (CX)(BX*1)
+	VMOVUPS      (AX)(BX*1), Z13
+	VSUBPS       Z0, Z13, Z13
+	VMAXPS       Z13, Z8, Z13
+	VMINPS       Z13, Z9, Z13
+	VMULPS       Z10, Z13, Z14
+	VRNDSCALEPS  $0x00, Z14, Z14
+	VFNMADD231PS Z11, Z14, Z13
+	VFNMADD231PS Z12, Z14, Z13
+	VMOVUPS      Z2, Z15
+	VFMADD213PS  Z3, Z13, Z15
+	VFMADD213PS  Z4, Z13, Z15
+	VFMADD213PS  Z5, Z13, Z15
+	VFMADD213PS  Z6, Z13, Z15
+	VFMADD213PS  Z7, Z13, Z15
+	VFMADD213PS  Z7, Z13, Z15
+	VSCALEFPS    Z14, Z15, Z13
+	VMOVUPS      Z13, (AX)(BX*1)
+	VMOVUPS      (CX)(BX*1), Z14
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z13, Z14, Z14
+	VMOVUPS      Z14, (CX)(BX*1)
 	ADDQ         $0x40, BX
 	JMP          loopRest
 
