@@ -65,11 +65,13 @@ func (m *Machine) GEMM(product GEMM, ws []float32) {
 	group := min(gemmPanels, max(1, panels*chunks/(8*m.Threads()))) // panels of a task
 	for first := true; first || g.k0 < g.K; first = false {
 		g.kn = min(gemmDepth, g.K-g.k0)
-		m.Run(panels+blocks, func(_, i int) {
-			if i < panels {
-				g.packB(i)
-			} else {
-				g.packA((i - panels) * Block)
+		m.Run(ceilDiv(panels, 2)+blocks, func(_, i int) {
+			if 2*i >= panels {
+				g.packA((i - ceilDiv(panels, 2)) * Block)
+				return
+			}
+			for p := 2 * i; p < min(2*i+2, panels); p++ { // one asks for the rows of the other
+				g.packB(p)
 			}
 		})
 		m.Run(chunks*ceilDiv(panels, group), func(worker, i int) {
