@@ -1,6 +1,6 @@
 """Races ctclass against PyTorch (and, for inference, ONNX Runtime and OpenVINO) on this machine, in turn.
 
-    race.py --ctclass ./ctclass [--cases resnet18] [--modes infer,train] [--rounds 5] [--peers torch,onnxruntime,openvino] [--clock cpu] [--json FILE]
+    race.py --ctclass ./ctclass [--cases resnet18] [--modes infer,train] [--rounds 5] [--peers torch,compiled,onnxruntime,openvino] [--clock cpu] [--json FILE]
 
 Each case runs in rounds. In a round every program measures its steps once, one after the other, while the others
 sleep; a round gives one ratio, peer time / ctclass time, and the table shows the median of the ratios, their spread
@@ -8,9 +8,9 @@ and the median times. --clock cpu takes the processor time of all threads instea
 other work, with --threads 1, that is what is left of a timing. Peers live in processes of their own, so peak memory is
 that of one program.
 
-PyTorch runs with the faster of its two memory formats, found in a trial before the first round; with --compile that one
-is also tried compiled (torch.compile) and kept so where it is faster. In bf16, inference takes the faster of autocast
-and a network of bfloat16 weights. Training in bf16 is autocast: ctclass, too, keeps fp32 weights.
+PyTorch runs eagerly, as the peer "compiled" through torch.compile (which takes a C++ compiler and minutes), each with the
+faster of its two memory formats, found in a trial before the first round. In bf16, inference takes the faster of
+autocast and a network of bfloat16 weights. Training in bf16 is autocast: ctclass, too, keeps fp32 weights.
 """
 
 import argparse
@@ -40,7 +40,9 @@ WARM_UP = 1
 # ---- what runs in a peer's own process: reads commands from stdin, answers with one JSON object a line
 
 
-def torch_step(spec, threads):
+def torch_step(spec, threads, compiled=False):
+    import gc
+
     import torch
 
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -51,7 +53,7 @@ def torch_step(spec, threads):
     shape, batch, mode = tuple(spec["shape"]), spec["batch"], spec["mode"]
     bf16 = spec["precision"] == "bf16"
 
-    def make(channels_last, whole, compiled=False):
+    def make(channels_last, whole):
         net = reference.build(spec["model"], CLASSES, shape)
         x = torch.randn(batch, 1, *shape)
         if whole:
@@ -82,32 +84,30 @@ def torch_step(spec, threads):
 
         return step
 
-    def trial(step):
-        step()
-        step()
-        start = time.perf_counter()
-        step()
-        return time.perf_counter() - start
+    ways = list(itertools.product((False, True), (False, True) if bf16 and mode == "infer" else (False,)))
+    steps = [make(*way) for way in ways]
+    took = [float("inf")] * len(ways)
+    for trial in range(WARM_UP + 4):
+        for i, step in enumerate(steps):
+            start = time.perf_counter()
+            step()
+            if trial > WARM_UP:
+                took[i] = min(took[i], time.perf_counter() - start)
+    best = took.index(min(took))
+    channels_last, whole = ways[best]
+    how = ["channels_last_3d" if channels_last else "contiguous"]
+    if bf16:
+        how.append("bf16 weights" if whole else "bf16 autocast")
+    if compiled:
+        how.append("compiled")
+    step = steps[best]
+    del steps
+    gc.collect()
+    return step, f"torch {torch.__version__.split('+')[0]}, {', '.join(how)}"
 
-    best = None
-    for channels_last, whole in itertools.product((False, True), (False, True) if bf16 and mode == "infer" else (False,)):
-        step = make(channels_last, whole)
-        took = trial(step)
-        if best is None or took < best[0]:
-            best = (took, step, "channels_last_3d" if channels_last else "contiguous")
-            if bf16:
-                best = (*best[:2], best[2] + (", bf16 weights" if whole else ", bf16 autocast"))
-            way = (channels_last, whole)
-    if spec["compile"]:
-        try:
-            step = make(*way, compiled=True)
-            took = trial(step)
-            print(f"{spec['model']} {mode}: compiled {took * 1000:.0f} ms, eager {best[0] * 1000:.0f} ms", file=sys.stderr)
-            if took < best[0]:
-                best = (took, step, best[2] + ", compiled")
-        except Exception as e:  # no C++ compiler, or a network that it cannot take
-            print(f"{spec['model']} {mode}: torch.compile failed: {str(e).splitlines()[0]}", file=sys.stderr)
-    return best[1], f"torch {torch.__version__}, {best[2]}"
+
+def compiled_step(spec, threads):
+    return torch_step(spec, threads, compiled=True)
 
 
 def exported(spec):
@@ -147,7 +147,7 @@ def openvino_step(spec, threads):
     return lambda: net({"x": x}), f"openvino {ov.__version__.split('-')[0]}"
 
 
-PEERS = {"torch": torch_step, "onnxruntime": onnxruntime_step, "openvino": openvino_step}
+PEERS = {"torch": torch_step, "compiled": compiled_step, "onnxruntime": onnxruntime_step, "openvino": openvino_step}
 
 
 def peak_bytes():
@@ -166,6 +166,11 @@ def serve(peer, spec, threads):
         print(json.dumps({}), file=out, flush=True)
         return
     step, version = PEERS[peer](spec, threads)
+    try:  # what was tried and compiled does not count as its memory
+        with open("/proc/self/clear_refs", "w") as f:
+            f.write("5")
+    except OSError:
+        pass
     for _ in range(WARM_UP):
         step()
     print(json.dumps({"version": version}), file=out, flush=True)
@@ -188,7 +193,7 @@ class Peer:
         env = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="PASSIVE")
         self.process = subprocess.Popen(
             [sys.executable, os.path.abspath(__file__), "--serve", name, "--spec", json.dumps(spec), "--threads", str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE if name != "torch" else None, text=True, env=env,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
         )
         self.version = self.answer().get("version", "")
 
@@ -229,14 +234,15 @@ def race(case, mode, args, folder):
     title, model, shape, batch, infer_steps, train_steps, aim_infer, aim_train = case
     steps, aim = (infer_steps, aim_infer) if mode == "infer" else (train_steps, aim_train)
     precision = "bf16" if title.endswith("bf16") else "fp32"
-    spec = {"model": model, "shape": shape, "batch": batch, "mode": mode, "folder": folder, "precision": precision, "compile": args.compile}
+    spec = {"model": model, "shape": shape, "batch": batch, "mode": mode, "folder": folder, "precision": precision}
     peers = {}
     rows = []
     for name in args.peers:
-        if name != "torch" and (mode != "infer" or model.startswith("vit")):
+        pytorch = name in ("torch", "compiled")
+        if not pytorch and (mode != "infer" or model.startswith("vit")):
             continue
         try:
-            if name != "torch" and not os.path.exists(exported(spec)):
+            if not pytorch and not os.path.exists(exported(spec)):
                 Peer("export", spec, args.threads).close()
             peers[name] = Peer(name, spec, args.threads)
         except (RuntimeError, OSError) as e:
@@ -262,7 +268,7 @@ def race(case, mode, args, folder):
         if not ratios:
             continue
         rows.append({
-            "case": title, "mode": mode, "peer": name, "version": peers[name].version, "aim": aim if name == "torch" else None,
+            "case": title, "mode": mode, "peer": name, "version": peers[name].version, "aim": aim if name in ("torch", "compiled") else None,
             "ratio": statistics.median(ratios), "ratios": ratios, "ours_ms": ours, "theirs_ms": times,
             "ours_peak": peaks["ctclass"], "theirs_peak": peaks[name],
         })
@@ -288,7 +294,6 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="what a step takes: time by the clock, or of the processor")
-    parser.add_argument("--compile", action="store_true", help="let PyTorch try torch.compile too, which takes a C++ compiler and minutes")
     parser.add_argument("--json", help="also write all numbers to this file")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--spec", help=argparse.SUPPRESS)
