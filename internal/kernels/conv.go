@@ -134,7 +134,7 @@ func (m *Machine) ConvForwardPrepared(c *Conv, x Map, prepared []float32, e *Epi
 // y has the form of the output.
 func (m *Machine) ConvPoolWorkspace(c *Conv, pool Window, y Map) int {
 	if c.useStem(Forward) {
-		return c.stem.poolWorkspace(m.Threads(), pool, y)
+		return c.stem.pooling(m.Threads(), pool, y).workspace(m.Threads())
 	}
 	return c.outMap(y).Stride*y.N + Block + m.ConvForwardWorkspace(c, y.N)
 }

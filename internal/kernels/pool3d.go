@@ -79,14 +79,6 @@ func (s *stage) maxPlane(xs []float32, ys Vec, at int, x, y Map, w Window, depth
 	}
 }
 
-// maxPoolPlanes pools the first n planes of x, each by itself, to those of y from first on.
-func (m *Machine) maxPoolPlanes(x, y Map, w Window, first, n int) {
-	m.Run(x.CB*n, func(worker, i int) {
-		cb, d := i/n, i%n
-		m.stage(worker).maxPlane(x.block(0, cb).F32[d*x.H*x.W*Block:], y.block(0, cb), (first+d)*y.H*y.W*Block, x, y, w, 1)
-	})
-}
-
 // MaxPoolBackward sets dx to the gradient of MaxPool: each dy goes to the first maximum of its window in
 // d,h,w order, and windows that overlap add up. Each task owns a slab of input planes and visits every
 // window that meets it, so the result does not depend on how the planes are dealt out.

@@ -189,18 +189,11 @@ func (m *Machine) newStemRun(c *Conv, weights, u []float32, e *Epilogue, ws []fl
 func (m *Machine) stemForward(c *Conv, x Map, weights, u []float32, y Map, e *Epilogue, ws []float32) {
 	r, _ := m.newStemRun(c, weights, u, e, ws)
 	r.y, r.to = y, c.stem.to
+	all := volume3(r.winoStem.tiles)
 	for r.sample = range x.N {
 		m.stemInput(c.stem, r.phases, x, r.sample)
-		m.stemRows(r, 0, r.winoStem.tiles[0])
+		m.Run(ceilDiv(all, stemTiles), func(worker, task int) { r.task(worker, task*stemTiles, all) })
 	}
-}
-
-// stemRows computes the rows of tiles along D from first to end.
-func (m *Machine) stemRows(r *stemRun, first, end int) {
-	row := r.winoStem.tiles[1] * r.winoStem.tiles[2]
-	m.Run(ceilDiv((end-first)*row, stemTiles), func(worker, task int) {
-		r.task(worker, first*row+task*stemTiles, end*row)
-	})
 }
 
 // task takes stemTiles tiles, those below end, all the way, one block of output channels after the other, so that what
@@ -208,99 +201,22 @@ func (m *Machine) stemRows(r *stemRun, first, end int) {
 func (r *stemRun) task(worker, first, end int) {
 	v := r.work[worker*r.taskFloats():][:r.taskFloats()]
 	out := v[r.elements()*stemStrideV:]
-	for i := range stemTiles { // a short task repeats its last tile
+	n := min(stemTiles, end-first)
+	rows := ceilDiv(n, phaseRows) * phaseRows
+	for i := range rows { // a short task repeats its last tile
 		_, at := r.tileAt(min(first+i, end-1))
 		r.input(r.phases, at, &v[i*stemPhases], stemStrideV)
 	}
 	for block := range r.outBlocks {
 		r.kernels.phases(&phaseArgs{
 			X: unsafe.Pointer(&v[0]), W: unsafe.Pointer(&r.u[block*r.elements()*stemPhases*Block]), Y: unsafe.Pointer(&out[0]),
-			Elements: r.elements(), Rows: stemTiles, XStep: stemStrideV * 4, YStep: stemStrideM * 4,
+			Elements: r.elements(), Rows: rows, XStep: stemStrideV * 4, YStep: stemStrideM * 4,
 		})
-		for i := range min(stemTiles, end-first) {
+		for i := range n {
 			_, at := r.tileAt(first + i)
 			r.fromElements(&out[i*Block], stemStrideM, r.y, r.to, r.sample, block, at, r.epilogue)
 		}
 	}
-}
-
-// stemPool is stemForward with a max-pool behind it. Rows of tiles are pooled within their planes as soon as they are
-// there, and along D as soon as windows are full: the map between is never stored.
-func (m *Machine) stemPool(c *Conv, x Map, weights, u []float32, e *Epilogue, pool Window, y Map, ws []float32) {
-	r, ws := m.newStemRun(c, weights, u, e, ws)
-	rows := r.slabRows(m.Threads())
-	slab, planes := r.slab(rows), r.pooledPlanes(rows, pool, y)
-	slab.Data, ws = takeAligned(ws, slab.Stride)
-	planes.Data, _ = takeAligned(ws, planes.Stride)
-	r.y, r.to = slab, newWinoTiles(r.winoStem.tiles, r.winograd.m, r.winograd.m, [3]int{}, r.out, Block*4)
-	for i, o := range r.to.rows[0] {
-		if o >= 0 {
-			r.to.rows[0][i] = i % slab.D * slab.H * slab.W * Block * 4
-		}
-	}
-	within, along := pool, pool
-	within.Kernel[0], within.Stride[0], within.Pad[0] = 1, 1, 0
-	along.Kernel, along.Stride, along.Pad = [3]int{pool.Kernel[0], 1, 1}, [3]int{pool.Stride[0], 1, 1}, [3]int{pool.Pad[0]}
-	for sample := range x.N {
-		m.stemInput(c.stem, r.phases, x, sample)
-		one := y
-		v := y.Part(sample*y.Stride, y.CB*y.D*y.H*y.W*Block)
-		one.N, one.Data, one.Half = 1, v.F32, v.Half
-		held := 0 // planes that are kept for windows to come, those before plane first
-		span := poolSpan{depth: r.out[0]}
-		for row := 0; row < r.winoStem.tiles[0]; row += rows {
-			m.stemRows(r, row, min(row+rows, r.winoStem.tiles[0]))
-			first := row * r.winograd.m
-			n := min(slab.D, span.depth-first)
-			m.maxPoolPlanes(slab, planes, within, held, n)
-			span.base = first - held
-			for span.end = span.first; span.end < y.D; span.end++ {
-				if _, end := along.along(span.end, span.depth); end > first+n {
-					break
-				}
-			}
-			m.maxPool(planes, one, along, 1, span)
-			span.first = span.end
-			next, _ := along.along(span.first, span.depth)
-			held = max(0, first+n-next)
-			m.movePlanes(planes, first+n-held-span.base, held)
-		}
-	}
-}
-
-// movePlanes copies n planes of each block of a map, from the given one on, to its beginning.
-func (m *Machine) movePlanes(x Map, from, n int) {
-	plane := x.H * x.W * Block
-	m.Run(x.CB, func(_, cb int) {
-		block := x.block(0, cb).F32
-		copy(block, block[from*plane:(from+n)*plane])
-	})
-}
-
-// slabRows returns how many rows of tiles along D are pooled together: enough for the threads to end at about one time.
-func (p *winoStem) slabRows(threads int) int {
-	return min(p.tiles[0], ceilDiv(8*threads*stemTiles, p.tiles[1]*p.tiles[2]))
-}
-
-// slab is the form of rows of tiles along D.
-func (p *winoStem) slab(rows int) Map {
-	s := Map{N: 1, CB: p.outBlocks, D: rows * p.m, H: p.out[1], W: p.out[2]}
-	s.Stride = s.CB * s.D * s.H * s.W * Block
-	return s
-}
-
-// pooledPlanes is the form of planes that are pooled within themselves: those of a slab and those kept for the windows
-// to come, fewer than a window has.
-func (p *winoStem) pooledPlanes(rows int, pool Window, y Map) Map {
-	y.N, y.D, y.Half = 1, pool.Kernel[0]-1+rows*p.m, nil
-	y.Stride = y.CB * y.D * y.H * y.W * Block
-	return y
-}
-
-// poolWorkspace is what stemPool needs.
-func (p *winoStem) poolWorkspace(threads int, pool Window, y Map) int {
-	rows := p.slabRows(threads)
-	return p.workspace(threads) + p.slab(rows).Stride + p.pooledPlanes(rows, pool, y).Stride + 2*Block
 }
 
 func (m *Machine) stemBackwardWeights(c *Conv, x, dy Map, dw, ws []float32) {
