@@ -26,11 +26,17 @@ type GEMM struct {
 
 // GEMMWorkspace returns the floats of workspace that GEMM needs; it takes the sizes of g alone.
 func (m *Machine) GEMMWorkspace(g GEMM) int {
-	return min(gemmDepth, g.depthOf(g.K))*ceilDiv(g.N, Block)*Block + g.packedA() + m.Threads()*gemmTaskFloats + 3*Block
+	return g.packedB() + g.packedA() + m.Threads()*gemmTaskFloats + 3*Block
 }
 
-// depthOf rounds a part of the inner dimension up to what the kernel takes.
-func (g *GEMM) depthOf(k int) int { return ceilDiv(k, Block) * Block }
+// gemmRound rounds a part of the inner dimension up to what the kernel takes.
+func gemmRound(k int) int { return ceilDiv(k, Block) * Block }
+
+// depth is the largest part that is summed up at a time.
+func (g *GEMM) depth() int { return min(gemmDepth, gemmRound(g.K)) }
+
+// packedB is the size of the panels of B.
+func (g *GEMM) packedB() int { return g.depth() * ceilDiv(g.N, Block) * Block }
 
 // gemmWay is how many floats apart what meets in one set of the first cache is.
 const gemmWay = 1024
@@ -44,7 +50,7 @@ func (g *GEMM) packedA() int {
 	if !g.packsA() {
 		return 0
 	}
-	return ceilDiv(g.M, Block) * Block * (min(gemmDepth, g.depthOf(g.K)) + gemmPad)
+	return ceilDiv(g.M, Block) * Block * (g.depth() + gemmPad)
 }
 
 // GEMM computes a product. A row of C is the same to the last bit whatever M is.
@@ -53,11 +59,12 @@ func (m *Machine) GEMM(product GEMM, ws []float32) {
 		return
 	}
 	g := &gemmRun{GEMM: product, kernels: convKernelsFor(m.ISA)}
-	g.pb, ws = takeAligned(ws, min(gemmDepth, g.depthOf(g.K))*ceilDiv(g.N, Block)*Block)
+	g.pb, ws = takeAligned(ws, g.packedB())
 	g.pa, ws = takeAligned(ws, g.packedA())
 	tasks := alignedSlice[float32](ws, m.Threads()*gemmTaskFloats)
 	panels := ceilDiv(g.N, panelWidth)
-	blocks := 0 // of 16 rows of packed A
+	pairs := ceilDiv(panels, 2) // of panels: packing one asks for the rows of the other
+	blocks := 0                 // of 16 rows of packed A
 	if g.packsA() {
 		blocks = ceilDiv(g.M, Block)
 	}
@@ -65,12 +72,12 @@ func (m *Machine) GEMM(product GEMM, ws []float32) {
 	group := min(gemmPanels, max(1, panels*chunks/(8*m.Threads()))) // panels of a task
 	for first := true; first || g.k0 < g.K; first = false {
 		g.kn = min(gemmDepth, g.K-g.k0)
-		m.Run(ceilDiv(panels, 2)+blocks, func(_, i int) {
-			if 2*i >= panels {
-				g.packA((i - ceilDiv(panels, 2)) * Block)
+		m.Run(pairs+blocks, func(_, i int) {
+			if i >= pairs {
+				g.packA((i - pairs) * Block)
 				return
 			}
-			for p := 2 * i; p < min(2*i+2, panels); p++ { // one asks for the rows of the other
+			for p := 2 * i; p < min(2*i+2, panels); p++ {
 				g.packB(p)
 			}
 		})
@@ -87,7 +94,7 @@ type gemmRun struct {
 	GEMM
 	kernels *convKernels
 	k0, kn  int
-	pa, pb  []float32 // rows of A depthOf(kn)+gemmPad apart; panels of B
+	pa, pb  []float32 // rows of A gemmRound(kn)+gemmPad apart; panels of B
 }
 
 // rowsOfA returns the part of A's rows from i on that is multiplied, and the floats between rows.
@@ -95,7 +102,7 @@ func (g *gemmRun) rowsOfA(i int) (rows unsafe.Pointer, stride int) {
 	if !g.packsA() {
 		return unsafe.Pointer(&g.A[i*g.LDA+g.k0]), g.LDA
 	}
-	stride = g.depthOf(g.kn) + gemmPad
+	stride = gemmRound(g.kn) + gemmPad
 	return unsafe.Pointer(&g.pa[i*stride]), stride
 }
 
@@ -107,7 +114,7 @@ func (g *gemmRun) task(ws []float32, i0, i1, panel, end int) {
 	}
 	tab := (*gatherTap)(unsafe.Pointer(&ws[0]))
 	*tab = gatherTap{}
-	depth := g.depthOf(g.kn)
+	depth := gemmRound(g.kn)
 	a := gatherArgs{Tab: unsafe.Pointer(tab), Taps: 1, InBlocks: depth / Block, XStep: Block * 4, YBlock: Block * 4}
 	if g.k0 > 0 {
 		a.Acc = 1
@@ -175,7 +182,7 @@ func (g *gemmRun) clear(i0, i1, j0, j1 int) {
 
 // packA copies 16 rows of op(A), zeros up to a multiple of 16.
 func (g *gemmRun) packA(i int) {
-	depth := g.depthOf(g.kn)
+	depth := gemmRound(g.kn)
 	ld := depth + gemmPad
 	n := min(Block, g.M-i)
 	dst := g.pa[i*ld:][:n*ld]
@@ -201,7 +208,7 @@ func (g *gemmRun) packA(i int) {
 // packB writes a panel of op(B): rows of 32 columns (of 16 the last one, if it fits), zeros where the matrix ends and up
 // to a multiple of 16 rows.
 func (g *gemmRun) packB(i int) {
-	depth, j := g.depthOf(g.kn), i*panelWidth
+	depth, j := gemmRound(g.kn), i*panelWidth
 	cols := min(panelWidth, g.N-j)
 	width := ceilDiv(cols, Block) * Block
 	panel := g.pb[j*depth:][:depth*width]
