@@ -155,6 +155,7 @@ func TestConvForwardPool(t *testing.T) {
 		{In: Channels{20}, Out: Channels{35}, Size: [3]int{6, 9, 5}, Kernel: cube(3), Stride: cube(1), Pad: cube(1)},
 		{In: Channels{1}, Out: Channels{35}, PlainIn: true, Size: [3]int{15, 9, 22}, Kernel: cube(7), Stride: cube(2), Pad: cube(3)},
 		{In: Channels{1}, Out: Channels{16}, PlainIn: true, Size: [3]int{18, 41, 25}, Kernel: cube(7), Stride: cube(2), Pad: cube(3)},
+		{In: Channels{1}, Out: Channels{64}, PlainIn: true, Size: [3]int{10, 78, 66}, Kernel: cube(7), Stride: cube(2), Pad: cube(3)}, // three strips
 	} {
 		for _, pool := range []Window{{cube(3), cube(2), cube(1)}, {[3]int{2, 3, 2}, [3]int{1, 2, 2}, [3]int{1, 0, 1}}} {
 			c := newConvCase(r, s, 2)
