@@ -74,7 +74,7 @@ func (m *Machine) stemPool(c *Conv, x Map, weights, u []float32, e *Epilogue, po
 		s.own[i] = *r
 		s.own[i].y.Data, ws = takeAligned(ws, r.y.Stride)
 	}
-	depth := s.out[0]
+	k, depth := m.ewTable(), s.out[0]
 	along := Window{[3]int{pool.Kernel[0], 1, 1}, [3]int{pool.Stride[0], 1, 1}, [3]int{pool.Pad[0]}}
 	for sample := range x.N {
 		m.stemInput(c.stem, r.phases, x, sample)
@@ -85,7 +85,7 @@ func (m *Machine) stemPool(c *Conv, x Map, weights, u []float32, e *Epilogue, po
 		span := poolSpan{depth: depth}
 		for row := 0; row < s.tiles[0]; row += s.rows {
 			m.Run(min(s.rows, s.tiles[0]-row)*s.strips, func(worker, i int) {
-				s.compute(m, worker, row, i/s.strips, i%s.strips)
+				s.compute(k, worker, row, i/s.strips, i%s.strips)
 			})
 			first := row * s.winoStem.m
 			n := min(s.rows*s.winoStem.m, depth-first)
@@ -123,7 +123,7 @@ func (s *stemPooling) places() *winoTiles {
 }
 
 // compute takes a strip of row of tiles row+d, and pools it.
-func (s *stemPoolRun) compute(m *Machine, worker, row, d, strip int) {
+func (s *stemPoolRun) compute(k *ewTable, worker, row, d, strip int) {
 	r, line := &s.own[worker], s.tiles[2]
 	at := (row + d) * s.tiles[1] * line
 	end := at + min((strip+1)*s.group, s.tiles[1])*line
@@ -133,7 +133,7 @@ func (s *stemPoolRun) compute(m *Machine, worker, row, d, strip int) {
 	x := r.y
 	for plane := range min(s.winoStem.m, s.out[0]-(row+d)*s.winoStem.m) {
 		for cb := range x.CB {
-			s.poolPlane(m.stage(worker), x, d*s.winoStem.m+plane, plane, cb, strip)
+			s.poolPlane(k, x, d*s.winoStem.m+plane, plane, cb, strip)
 		}
 	}
 }
@@ -162,7 +162,7 @@ func (s *stemPoolRun) edge(plane, cb, strip, row int) int {
 }
 
 // poolPlane pools a plane of a strip to plane number to of those at hand.
-func (s *stemPoolRun) poolPlane(st *stage, x Map, to, plane, cb, strip int) {
+func (s *stemPoolRun) poolPlane(k *ewTable, x Map, to, plane, cb, strip int) {
 	first, end, window, endWindow := s.rowsOf(strip)
 	xs := x.block(0, cb).F32[plane*x.H*x.W*Block:]
 	win := poolWindow{step: s.pool.Stride[2] * Block, hs: x.W * Block, kd: 1}
@@ -177,7 +177,7 @@ func (s *stemPoolRun) poolPlane(st *stage, x Map, to, plane, cb, strip int) {
 		in := (from - first) * x.W
 		poolRow(s.planes.W, x.W, s.pool.Kernel[2], s.pool.Stride[2], s.pool.Pad[2], func(o, w0, n, kw int) {
 			win.n, win.kw = n, kw
-			st.k.maxRow(s.planes.Data[at+o*Block:][:n*Block], xs[(in+w0)*Block:], &win)
+			k.maxRow(s.planes.Data[at+o*Block:][:n*Block], xs[(in+w0)*Block:], &win)
 		})
 	}
 }
