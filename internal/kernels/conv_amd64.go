@@ -14,6 +14,9 @@ func (k *convKernels) gather(a *gatherArgs, rows int, wide bool) {
 		if wide { // the second 16 channels
 			second := *a
 			second.W, second.Y = unsafe.Add(a.W, Block*4), unsafe.Add(a.Y, a.YBlock)
+			if a.From != nil {
+				second.From = unsafe.Add(a.From, a.YBlock)
+			}
 			if a.Bias != nil {
 				second.Bias = unsafe.Add(a.Bias, Block*4)
 			}

@@ -17,18 +17,71 @@ GLOBL convZeros<>(SB), RODATA|NOPTR, $64
 // func gatherAVX512Wide12(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·gatherAVX512Wide12(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), DX
+	ADDQ       80(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       88(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       96(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       104(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       112(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       120(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       128(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       136(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       144(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       152(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       160(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       168(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+
+clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -798,51 +851,51 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         80(AX), DX
 	VADDPS       (DX), Z0, Z0
 	VADDPS       (DX)(CX*1), Z1, Z1
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         88(AX), DX
 	VADDPS       (DX), Z2, Z2
 	VADDPS       (DX)(CX*1), Z3, Z3
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         96(AX), DX
 	VADDPS       (DX), Z4, Z4
 	VADDPS       (DX)(CX*1), Z5, Z5
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         104(AX), DX
 	VADDPS       (DX), Z6, Z6
 	VADDPS       (DX)(CX*1), Z7, Z7
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         112(AX), DX
 	VADDPS       (DX), Z8, Z8
 	VADDPS       (DX)(CX*1), Z9, Z9
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         120(AX), DX
 	VADDPS       (DX), Z10, Z10
 	VADDPS       (DX)(CX*1), Z11, Z11
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         128(AX), DX
 	VADDPS       (DX), Z12, Z12
 	VADDPS       (DX)(CX*1), Z13, Z13
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         136(AX), DX
 	VADDPS       (DX), Z14, Z14
 	VADDPS       (DX)(CX*1), Z15, Z15
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         144(AX), DX
 	VADDPS       (DX), Z16, Z16
 	VADDPS       (DX)(CX*1), Z17, Z17
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         152(AX), DX
 	VADDPS       (DX), Z18, Z18
 	VADDPS       (DX)(CX*1), Z19, Z19
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         160(AX), DX
 	VADDPS       (DX), Z20, Z20
 	VADDPS       (DX)(CX*1), Z21, Z21
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         168(AX), DX
 	VADDPS       (DX), Z22, Z22
 	VADDPS       (DX)(CX*1), Z23, Z23
@@ -1846,18 +1899,55 @@ block:
 // func gatherAVX512Wide8(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·gatherAVX512Wide8(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), DX
+	ADDQ       80(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       88(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       96(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       104(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       112(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       120(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       128(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       136(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+
+clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2403,35 +2493,35 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         80(AX), DX
 	VADDPS       (DX), Z0, Z0
 	VADDPS       (DX)(CX*1), Z1, Z1
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         88(AX), DX
 	VADDPS       (DX), Z2, Z2
 	VADDPS       (DX)(CX*1), Z3, Z3
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         96(AX), DX
 	VADDPS       (DX), Z4, Z4
 	VADDPS       (DX)(CX*1), Z5, Z5
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         104(AX), DX
 	VADDPS       (DX), Z6, Z6
 	VADDPS       (DX)(CX*1), Z7, Z7
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         112(AX), DX
 	VADDPS       (DX), Z8, Z8
 	VADDPS       (DX)(CX*1), Z9, Z9
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         120(AX), DX
 	VADDPS       (DX), Z10, Z10
 	VADDPS       (DX)(CX*1), Z11, Z11
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         128(AX), DX
 	VADDPS       (DX), Z12, Z12
 	VADDPS       (DX)(CX*1), Z13, Z13
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         136(AX), DX
 	VADDPS       (DX), Z14, Z14
 	VADDPS       (DX)(CX*1), Z15, Z15
@@ -3147,18 +3237,39 @@ block:
 // func gatherAVX512Wide4(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·gatherAVX512Wide4(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), DX
+	ADDQ       80(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       88(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       96(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       104(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+
+clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3480,19 +3591,19 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         80(AX), DX
 	VADDPS       (DX), Z0, Z0
 	VADDPS       (DX)(CX*1), Z1, Z1
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         88(AX), DX
 	VADDPS       (DX), Z2, Z2
 	VADDPS       (DX)(CX*1), Z3, Z3
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         96(AX), DX
 	VADDPS       (DX), Z4, Z4
 	VADDPS       (DX)(CX*1), Z5, Z5
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         104(AX), DX
 	VADDPS       (DX), Z6, Z6
 	VADDPS       (DX)(CX*1), Z7, Z7
@@ -3920,18 +4031,31 @@ block:
 // func gatherAVX512Wide2(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·gatherAVX512Wide2(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), DX
+	ADDQ       80(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+	MOVQ       72(AX), DX
+	ADDQ       88(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+
+clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4141,11 +4265,11 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         80(AX), DX
 	VADDPS       (DX), Z0, Z0
 	VADDPS       (DX)(CX*1), Z1, Z1
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         88(AX), DX
 	VADDPS       (DX), Z2, Z2
 	VADDPS       (DX)(CX*1), Z3, Z3
@@ -4429,18 +4553,27 @@ block:
 // func gatherAVX512Wide1(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·gatherAVX512Wide1(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), DX
+	ADDQ       80(AX), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 (DX)(CX*1)
+
+clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
@@ -4594,7 +4727,7 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), DX
+	MOVQ         72(AX), DX
 	ADDQ         80(AX), DX
 	VADDPS       (DX), Z0, Z0
 	VADDPS       (DX)(CX*1), Z1, Z1
@@ -6150,18 +6283,41 @@ endline:
 // func gatherAVX2Wide6(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gatherAVX2Wide6(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       88(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       96(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       104(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       112(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       120(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -6579,27 +6735,27 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Y0, Y0
 	VADDPS       32(CX), Y1, Y1
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         88(AX), CX
 	VADDPS       (CX), Y2, Y2
 	VADDPS       32(CX), Y3, Y3
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         96(AX), CX
 	VADDPS       (CX), Y4, Y4
 	VADDPS       32(CX), Y5, Y5
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         104(AX), CX
 	VADDPS       (CX), Y6, Y6
 	VADDPS       32(CX), Y7, Y7
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         112(AX), CX
 	VADDPS       (CX), Y8, Y8
 	VADDPS       32(CX), Y9, Y9
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         120(AX), CX
 	VADDPS       (CX), Y10, Y10
 	VADDPS       32(CX), Y11, Y11
@@ -6755,18 +6911,35 @@ float:
 // func gatherAVX2Wide4(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gatherAVX2Wide4(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       88(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       96(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       104(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -7072,19 +7245,19 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Y0, Y0
 	VADDPS       32(CX), Y1, Y1
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         88(AX), CX
 	VADDPS       (CX), Y2, Y2
 	VADDPS       32(CX), Y3, Y3
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         96(AX), CX
 	VADDPS       (CX), Y4, Y4
 	VADDPS       32(CX), Y5, Y5
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         104(AX), CX
 	VADDPS       (CX), Y6, Y6
 	VADDPS       32(CX), Y7, Y7
@@ -7206,18 +7379,29 @@ float:
 // func gatherAVX2Wide2(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gatherAVX2Wide2(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       88(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -7411,11 +7595,11 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Y0, Y0
 	VADDPS       32(CX), Y1, Y1
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         88(AX), CX
 	VADDPS       (CX), Y2, Y2
 	VADDPS       32(CX), Y3, Y3
@@ -7503,18 +7687,26 @@ float:
 // func gatherAVX2Wide1(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gatherAVX2Wide1(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
@@ -7652,7 +7844,7 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Y0, Y0
 	VADDPS       32(CX), Y1, Y1
@@ -7723,18 +7915,59 @@ float:
 // func gatherAVX512Narrow12(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·gatherAVX512Narrow12(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       88(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       96(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       104(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       112(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       120(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       128(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       136(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       144(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       152(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       160(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       168(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -8268,40 +8501,40 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Z0, Z0
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         88(AX), CX
 	VADDPS       (CX), Z1, Z1
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         96(AX), CX
 	VADDPS       (CX), Z2, Z2
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         104(AX), CX
 	VADDPS       (CX), Z3, Z3
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         112(AX), CX
 	VADDPS       (CX), Z4, Z4
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         120(AX), CX
 	VADDPS       (CX), Z5, Z5
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         128(AX), CX
 	VADDPS       (CX), Z6, Z6
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         136(AX), CX
 	VADDPS       (CX), Z7, Z7
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         144(AX), CX
 	VADDPS       (CX), Z8, Z8
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         152(AX), CX
 	VADDPS       (CX), Z9, Z9
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         160(AX), CX
 	VADDPS       (CX), Z10, Z10
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         168(AX), CX
 	VADDPS       (CX), Z11, Z11
 
@@ -8982,18 +9215,47 @@ block:
 // func gatherAVX512Narrow8(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·gatherAVX512Narrow8(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       88(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       96(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       104(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       112(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       120(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       128(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       136(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -9371,28 +9633,28 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Z0, Z0
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         88(AX), CX
 	VADDPS       (CX), Z1, Z1
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         96(AX), CX
 	VADDPS       (CX), Z2, Z2
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         104(AX), CX
 	VADDPS       (CX), Z3, Z3
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         112(AX), CX
 	VADDPS       (CX), Z4, Z4
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         120(AX), CX
 	VADDPS       (CX), Z5, Z5
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         128(AX), CX
 	VADDPS       (CX), Z6, Z6
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         136(AX), CX
 	VADDPS       (CX), Z7, Z7
 
@@ -9881,18 +10143,35 @@ block:
 // func gatherAVX512Narrow4(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·gatherAVX512Narrow4(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       88(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       96(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       104(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -10114,16 +10393,16 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Z0, Z0
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         88(AX), CX
 	VADDPS       (CX), Z1, Z1
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         96(AX), CX
 	VADDPS       (CX), Z2, Z2
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         104(AX), CX
 	VADDPS       (CX), Z3, Z3
 
@@ -10420,18 +10699,29 @@ block:
 // func gatherAVX512Narrow2(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·gatherAVX512Narrow2(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       88(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
@@ -10575,10 +10865,10 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Z0, Z0
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         88(AX), CX
 	VADDPS       (CX), Z1, Z1
 
@@ -10779,18 +11069,26 @@ block:
 // func gatherAVX512Narrow1(a *byte)
 // Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·gatherAVX512Narrow1(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VPXORD Z0, Z0, Z0
 
 block:
@@ -10895,7 +11193,7 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Z0, Z0
 
@@ -12064,18 +12362,41 @@ endline:
 // func gatherAVX2Narrow6(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gatherAVX2Narrow6(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       88(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       96(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       104(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       112(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       120(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -12493,27 +12814,27 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Y0, Y0
 	VADDPS       32(CX), Y1, Y1
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         88(AX), CX
 	VADDPS       (CX), Y2, Y2
 	VADDPS       32(CX), Y3, Y3
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         96(AX), CX
 	VADDPS       (CX), Y4, Y4
 	VADDPS       32(CX), Y5, Y5
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         104(AX), CX
 	VADDPS       (CX), Y6, Y6
 	VADDPS       32(CX), Y7, Y7
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         112(AX), CX
 	VADDPS       (CX), Y8, Y8
 	VADDPS       32(CX), Y9, Y9
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         120(AX), CX
 	VADDPS       (CX), Y10, Y10
 	VADDPS       32(CX), Y11, Y11
@@ -12669,18 +12990,35 @@ float:
 // func gatherAVX2Narrow4(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gatherAVX2Narrow4(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       88(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       96(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       104(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -12986,19 +13324,19 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Y0, Y0
 	VADDPS       32(CX), Y1, Y1
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         88(AX), CX
 	VADDPS       (CX), Y2, Y2
 	VADDPS       32(CX), Y3, Y3
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         96(AX), CX
 	VADDPS       (CX), Y4, Y4
 	VADDPS       32(CX), Y5, Y5
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         104(AX), CX
 	VADDPS       (CX), Y6, Y6
 	VADDPS       32(CX), Y7, Y7
@@ -13120,18 +13458,29 @@ float:
 // func gatherAVX2Narrow2(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gatherAVX2Narrow2(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+	MOVQ       72(AX), CX
+	ADDQ       88(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -13325,11 +13674,11 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Y0, Y0
 	VADDPS       32(CX), Y1, Y1
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         88(AX), CX
 	VADDPS       (CX), Y2, Y2
 	VADDPS       32(CX), Y3, Y3
@@ -13417,18 +13766,26 @@ float:
 // func gatherAVX2Narrow1(a *byte)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·gatherAVX2Narrow1(SB), NOSPLIT, $56-8
-	MOVQ   a+0(FP), AX
-	MOVQ   (AX), CX
-	MOVQ   CX, (SP)
-	MOVQ   16(AX), CX
-	MOVQ   CX, 16(SP)
-	MOVQ   40(AX), CX
-	MOVQ   CX, 32(SP)
-	MOVQ   176(AX), CX
-	MOVQ   CX, 48(SP)
-	MOVQ   AX, 40(SP)
-	LEAQ   convZeros<>+0(SB), AX
-	MOVQ   AX, 8(SP)
+	MOVQ       a+0(FP), AX
+	MOVQ       (AX), CX
+	MOVQ       CX, (SP)
+	MOVQ       16(AX), CX
+	MOVQ       CX, 16(SP)
+	MOVQ       40(AX), CX
+	MOVQ       CX, 32(SP)
+	MOVQ       176(AX), CX
+	MOVQ       CX, 48(SP)
+	MOVQ       AX, 40(SP)
+	LEAQ       convZeros<>+0(SB), CX
+	MOVQ       CX, 8(SP)
+	CMPQ       72(AX), $0x00
+	JEQ        clear
+	MOVQ       64(AX), CX
+	MOVQ       72(AX), CX
+	ADDQ       80(AX), CX
+	PREFETCHT0 (CX)
+
+clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
@@ -13566,7 +13923,7 @@ asked:
 	CMPQ         72(AX), $0x00
 	JEQ          store
 	MOVQ         64(AX), CX
-	MOVQ         24(AX), CX
+	MOVQ         72(AX), CX
 	ADDQ         80(AX), CX
 	VADDPS       (CX), Y0, Y0
 	VADDPS       32(CX), Y1, Y1

@@ -273,10 +273,6 @@ func (r *gatherRun) tile(worker int, c gatherClass, tile, panel, endPanel, b, bl
 	var a gatherArgs
 	tab := r.tab[worker*(r.taps+1):][:r.taps+1]
 	a.Taps = r.table(tab, &a.YOff, c, tile/perRun*runRows+i, n, rows)
-	a.Acc = 1
-	if b == 0 {
-		a.Acc = 0
-	}
 	if a.Taps == 0 {
 		if b == 0 {
 			r.zero(a.YOff[:n], panel, endPanel)
@@ -297,6 +293,9 @@ func (r *gatherRun) tile(worker int, c gatherClass, tile, panel, endPanel, b, bl
 			a.W = unsafe.Pointer(&r.w[p*r.inBlocks*r.taps*Block*panelWidth+b*a.WStep/4])
 		}
 		a.Y = unsafe.Pointer(&r.y.Data[p*2*r.outVoxels*Block])
+		if b > 0 {
+			a.From = a.Y
+		}
 		a.Next = uintptr(a.W)
 		if r.transpose == nil && r.groupPanels == 1 {
 			chunk := blocks * a.WStep

@@ -43,7 +43,7 @@ func (k *convKernels) outerSplit(n int) int { return ceilDiv(n, ceilDiv(n, k.out
 
 // gatherArgs are the arguments of the gather kernel. It computes for each row i
 //
-//	y[i][:] = (acc: y[i][:]) + sum over b < InBlocks, taps t, c < 16 of x[b][tab[t][i]][c] * w[b][t][c][:] (+ bias[:])
+//	y[i][:] = (from[i][:] +) sum over b < InBlocks, taps t, c < 16 of x[b][tab[t][i]][c] * w[b][t][c][:] (+ bias[:])
 //
 // Offsets and steps are in bytes. A negative table entry stands for a row of zeros. Unless Next
 // is 0, the kernel meanwhile asks for the rows of the tap to come, which behind the last one is an entry more, and for
@@ -55,10 +55,10 @@ type gatherArgs struct {
 	Y        unsafe.Pointer
 	Taps     int
 	InBlocks int
-	XStep    int // between input blocks
-	WStep    int // between input blocks
-	YBlock   int // between the two output blocks of a panel
-	Acc      int // 1: add to y
+	XStep    int            // between input blocks
+	WStep    int            // between input blocks
+	YBlock   int            // between the two output blocks of a panel
+	From     unsafe.Pointer // what is added, where y is in it; nil: nothing
 	YOff     [maxTileRows]int
 	Next     uintptr // no pointer: it may lie behind the weights
 	Bias     unsafe.Pointer
@@ -161,19 +161,21 @@ func gatherGeneric(a *gatherArgs, rows int, wide bool) {
 				}
 			}
 		}
-		// A short tile repeats its last row: with Acc every repetition must read the old value once.
-		if a.Acc != 0 && i > 0 && a.YOff[i] == a.YOff[i-1] {
+		// A short tile repeats its last row: with From every repetition must read the old value once.
+		if a.From != nil && i > 0 && a.YOff[i] == a.YOff[i-1] {
 			continue
 		}
 		for g := range groups {
 			_, o := laneGroup(g, a.YBlock)
 			y := (*lanes8)(unsafe.Add(a.Y, a.YOff[i]+o))
-			for l := range y {
-				if a.Acc != 0 {
-					y[l] += acc[g][l]
-				} else {
-					y[l] = acc[g][l]
+			if a.From != nil {
+				from := (*lanes8)(unsafe.Add(a.From, a.YOff[i]+o))
+				for l, v := range from {
+					acc[g][l] = v + acc[g][l]
 				}
+			}
+			for l := range y {
+				y[l] = acc[g][l]
 				if a.Bias != nil {
 					y[l] += (*lanes8)(unsafe.Add(a.Bias, g*32))[l]
 				}

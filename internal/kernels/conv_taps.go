@@ -73,8 +73,9 @@ func (r *gatherRun) tapTask(worker, panel, first, end int) {
 	t := tapTile{k: r.k, wide: width == panelWidth, tab: &r.tab[worker*(r.taps+1)]}
 	t.args = gatherArgs{
 		Tab: unsafe.Pointer(t.tab), Taps: 1, Y: unsafe.Pointer(&r.y.Data[2*panel*r.outVoxels*Block]),
-		XStep: r.inVoxels * Block * 4, WStep: r.taps * Block * width * 4, YBlock: r.outVoxels * Block * 4, Acc: 1,
+		XStep: r.inVoxels * Block * 4, WStep: r.taps * Block * width * 4, YBlock: r.outVoxels * Block * 4,
 	}
+	t.args.From = t.args.Y
 	*t.tab = gatherTap{}
 	chunk := r.tapChunk()
 	for b := 0; b < r.inBlocks; b += chunk {

@@ -11,22 +11,48 @@ const (
 	gemmPad    = Block // keeps rows of packed A off one cache set
 )
 
-// gemmTaskFloats is the memory of a worker: what the kernel reads of A, and a tile of C whose width is no multiple of 16.
-const gemmTaskFloats = gatherTapFloats + maxTileRows*panelWidth
+// gemmTaskFloats is the memory of a worker: where the kernel reads A, and a tile of C whose width is no multiple of 16.
+const gemmTaskFloats = gemmDepth/Block*gatherTapFloats + maxTileRows*panelWidth
 
 // GEMM is a product C = op(A) op(B) plus Bias of row-major matrices, C[M][N] with rows LDC floats apart. op(A) is A[M][K]
-// or, with TransA, the transpose of A[K][M]; likewise op(B) is B[K][N] or the transpose of B[N][K]. Bias has a value for
-// each column, or is nil.
+// or, with TransA, the transpose of A[K][M]; likewise op(B) is B[K][N] or the transpose of B[N][K]; with Packed, B is what
+// PackB made of it. Bias has a value for each column, or is nil. From, unless it is nil, is a matrix like C that is added;
+// it may be C itself.
 type GEMM struct {
-	TransA, TransB bool
-	M, N, K        int
-	A, B, C, Bias  []float32
-	LDA, LDB, LDC  int
+	TransA, TransB, Packed bool
+	M, N, K                int
+	A, B, C, Bias, From    []float32
+	LDA, LDB, LDC          int
+	// Lines, if it is not nil, says where A lies, in place of TransA and LDA; K is then a multiple of 16.
+	Lines *Lines
+	// Then, if it is not nil, is called for all of C, piece by piece of its rows, and may change it.
+	Then func(c []float32)
 }
+
+// Lines says where a matrix lies whose rows consist of lines of 16 floats: line j of row i begins at Row[i]+Line[j].
+type Lines struct{ Row, Line []int }
 
 // GEMMWorkspace returns the floats of workspace that GEMM needs; it takes the sizes of g alone.
 func (m *Machine) GEMMWorkspace(g GEMM) int {
-	return g.packedB() + g.packedA() + m.Threads()*gemmTaskFloats + 3*Block
+	n := g.packedA() + m.Threads()*gemmTaskFloats + 3*Block
+	if !g.Packed {
+		n += g.panelFloats(g.depth())
+	}
+	return n
+}
+
+// PackedLen returns the floats of what PackB makes of B; it takes the sizes of g alone.
+func (g GEMM) PackedLen() int { return g.panelFloats(gemmRound(g.K)) }
+
+// PackB writes B of a product in the form that the kernel reads. To keep it pays: packing waits for memory, and for few rows
+// of A takes longer than the product.
+func (m *Machine) PackB(product GEMM, packed []float32) {
+	g := &gemmRun{GEMM: product, kernels: convKernelsFor(m.ISA)}
+	for ; g.k0 < g.K; g.k0 += gemmDepth {
+		g.kn = min(gemmDepth, g.K-g.k0)
+		g.pb = packed[g.panelFloats(g.k0):]
+		m.Run(g.panelPairs(), func(_, i int) { g.packPair(i) })
+	}
 }
 
 // gemmRound rounds a part of the inner dimension up to what the kernel takes.
@@ -35,15 +61,20 @@ func gemmRound(k int) int { return ceilDiv(k, Block) * Block }
 // depth is the largest part that is summed up at a time.
 func (g *GEMM) depth() int { return min(gemmDepth, gemmRound(g.K)) }
 
-// packedB is the size of the panels of B.
-func (g *GEMM) packedB() int { return g.depth() * ceilDiv(g.N, Block) * Block }
+// panelFloats is the size of the panels of B for a part of the inner dimension.
+func (g *GEMM) panelFloats(depth int) int { return depth * ceilDiv(g.N, Block) * Block }
+
+// panelPairs counts the pairs of panels of B: packing one asks for the rows of the other.
+func (g *GEMM) panelPairs() int { return ceilDiv(ceilDiv(g.N, panelWidth), 2) }
 
 // gemmWay is how many floats apart what meets in one set of the first cache is.
 const gemmWay = 1024
 
 // packsA says whether A is read from a copy: where it is transposed, has rows that the kernel would read past, or rows that
 // meet in one set of the first cache.
-func (g *GEMM) packsA() bool { return g.TransA || g.K%Block != 0 || g.LDA%gemmWay == 0 }
+func (g *GEMM) packsA() bool {
+	return g.Lines == nil && (g.TransA || g.K%Block != 0 || g.LDA%gemmWay == 0)
+}
 
 // packedA is the size of that copy.
 func (g *GEMM) packedA() int {
@@ -59,26 +90,28 @@ func (m *Machine) GEMM(product GEMM, ws []float32) {
 		return
 	}
 	g := &gemmRun{GEMM: product, kernels: convKernelsFor(m.ISA)}
-	g.pb, ws = takeAligned(ws, g.packedB())
-	g.pa, ws = takeAligned(ws, g.packedA())
-	tasks := alignedSlice[float32](ws, m.Threads()*gemmTaskFloats)
-	panels := ceilDiv(g.N, panelWidth)
-	pairs := ceilDiv(panels, 2) // of panels: packing one asks for the rows of the other
-	blocks := 0                 // of 16 rows of packed A
+	pairs, blocks := 0, 0 // what is packed: pairs of panels of B, blocks of 16 rows of A
+	if !g.Packed {
+		pairs = g.panelPairs()
+		g.pb, ws = takeAligned(ws, g.panelFloats(g.depth()))
+	}
 	if g.packsA() {
 		blocks = ceilDiv(g.M, Block)
+		g.pa, ws = takeAligned(ws, g.packedA())
 	}
-	chunks := ceilDiv(g.M, gemmRows)
+	tasks := alignedSlice[float32](ws, m.Threads()*gemmTaskFloats)
+	panels, chunks := ceilDiv(g.N, panelWidth), ceilDiv(g.M, gemmRows)
 	group := min(gemmPanels, max(1, panels*chunks/(8*m.Threads()))) // panels of a task
 	for first := true; first || g.k0 < g.K; first = false {
 		g.kn = min(gemmDepth, g.K-g.k0)
+		if g.Packed {
+			g.pb = g.B[g.panelFloats(g.k0):]
+		}
 		m.Run(pairs+blocks, func(_, i int) {
-			if i >= pairs {
+			if i < pairs {
+				g.packPair(i)
+			} else {
 				g.packA((i - pairs) * Block)
-				return
-			}
-			for p := 2 * i; p < min(2*i+2, panels); p++ {
-				g.packB(p)
 			}
 		})
 		m.Run(chunks*ceilDiv(panels, group), func(worker, i int) {
@@ -97,35 +130,42 @@ type gemmRun struct {
 	pa, pb  []float32 // rows of A gemmRound(kn)+gemmPad apart; panels of B
 }
 
-// rowsOfA returns the part of A's rows from i on that is multiplied, and the floats between rows.
-func (g *gemmRun) rowsOfA(i int) (rows unsafe.Pointer, stride int) {
-	if !g.packsA() {
-		return unsafe.Pointer(&g.A[i*g.LDA+g.k0]), g.LDA
+// from is what the part of the sums at hand is added to; nil: nothing.
+func (g *gemmRun) from() []float32 {
+	if g.k0 > 0 {
+		return g.C
 	}
-	stride = gemmRound(g.kn) + gemmPad
-	return unsafe.Pointer(&g.pa[i*stride]), stride
+	return g.From
 }
 
-// task adds to C[i0:i1] and the given panels.
+// last says whether the part of the sums at hand is the last.
+func (g *gemmRun) last() bool { return g.k0+gemmDepth >= g.K }
+
+// task computes C[i0:i1] and the given panels.
 func (g *gemmRun) task(ws []float32, i0, i1, panel, end int) {
 	if g.K == 0 {
 		g.clear(i0, i1, panel*panelWidth, min(end*panelWidth, g.N))
+	} else {
+		g.multiply(ws, i0, i1, panel, end)
+	}
+	if g.Then == nil || !g.last() {
 		return
 	}
-	tab := (*gatherTap)(unsafe.Pointer(&ws[0]))
-	*tab = gatherTap{}
-	depth := gemmRound(g.kn)
-	a := gatherArgs{Tab: unsafe.Pointer(tab), Taps: 1, InBlocks: depth / Block, XStep: Block * 4, YBlock: Block * 4}
-	if g.k0 > 0 {
-		a.Acc = 1
+	for i := i0; i < i1; i++ {
+		g.Then(g.C[i*g.LDC+panel*panelWidth : i*g.LDC+min(end*panelWidth, g.N)])
 	}
+}
+
+// multiply adds to C[i0:i1] and the given panels.
+func (g *gemmRun) multiply(ws []float32, i0, i1, panel, end int) {
+	tab, pc := ws[:len(ws)-maxTileRows*panelWidth], ws[len(ws)-maxTileRows*panelWidth:]
+	depth, from := gemmRound(g.kn), g.from()
 	for i := i0; i < i1; i += g.kernels.tiles[0] {
 		n := min(g.kernels.tiles[0], i1-i)
 		rows := g.kernels.tileFor(n)
-		var stride int
-		a.X, stride = g.rowsOfA(i)
-		for r := range rows { // rows beyond n repeat the last one
-			tab.Row[r], a.YOff[r] = min(r, n-1)*stride*4, min(r, n-1)*g.LDC*4
+		a := g.rowsOfA(tab, i, n, rows)
+		for r := range rows {
+			a.YOff[r] = min(r, n-1) * g.LDC * 4
 		}
 		for p := panel; p < end; p++ {
 			j := p * panelWidth
@@ -133,11 +173,14 @@ func (g *gemmRun) task(ws []float32, i0, i1, panel, end int) {
 			a.W = unsafe.Pointer(&g.pb[j*depth])
 			a.WStep = Block * ceilDiv(width, Block) * Block * 4
 			if width%Block != 0 {
-				g.part(a, ws[gatherTapFloats:], rows, n, i, j, width)
+				g.part(a, pc, rows, n, i, j, width)
 				continue
 			}
-			a.Y, a.Bias = unsafe.Pointer(&g.C[i*g.LDC+j]), nil
-			if g.adds() {
+			a.Y, a.From, a.Bias = unsafe.Pointer(&g.C[i*g.LDC+j]), nil, nil
+			if from != nil {
+				a.From = unsafe.Pointer(&from[i*g.LDC+j])
+			}
+			if g.last() && g.Bias != nil {
 				a.Bias = unsafe.Pointer(&g.Bias[j])
 			}
 			g.kernels.gather(&a, rows, width == panelWidth)
@@ -145,23 +188,53 @@ func (g *gemmRun) task(ws []float32, i0, i1, panel, end int) {
 	}
 }
 
-// adds says whether the bias is added now: to the last part of the sums.
-func (g *gemmRun) adds() bool { return g.Bias != nil && g.k0+gemmDepth >= g.K }
+// rowsOfA returns arguments for n rows of A from i on; the rows of a tile beyond n repeat the last one. tab is scratch.
+func (g *gemmRun) rowsOfA(tab []float32, i, n, rows int) gatherArgs {
+	blocks := gemmRound(g.kn) / Block
+	a := gatherArgs{Tab: unsafe.Pointer(&tab[0]), Taps: 1, InBlocks: blocks, XStep: Block * 4, YBlock: Block * 4}
+	if g.Lines != nil {
+		a.X, a.Taps, a.InBlocks = unsafe.Pointer(&g.A[0]), blocks, 1
+		taps := unsafe.Slice((*gatherTap)(a.Tab), blocks)
+		for t := range blocks {
+			tap := &taps[t]
+			for r := range rows {
+				tap.Row[r] = (g.Lines.Row[i+min(r, n-1)] + g.Lines.Line[g.k0/Block+t]) * 4
+			}
+			tap.Wide, tap.Narrow = t*Block*panelWidth*4, t*Block*Block*4
+		}
+		return a
+	}
+	stride := g.LDA
+	if g.packsA() {
+		stride = gemmRound(g.kn) + gemmPad
+		a.X = unsafe.Pointer(&g.pa[i*stride])
+	} else {
+		a.X = unsafe.Pointer(&g.A[i*g.LDA+g.k0])
+	}
+	tap := (*gatherTap)(a.Tab)
+	*tap = gatherTap{}
+	for r := range rows {
+		tap.Row[r] = min(r, n-1) * stride * 4
+	}
+	return a
+}
 
 // part adds to a panel that is cut off by the edge of C, by way of pc.
 func (g *gemmRun) part(a gatherArgs, pc []float32, rows, n, i, j, width int) {
-	a.Y, a.Acc, a.Bias = unsafe.Pointer(&pc[0]), 0, nil
+	a.Y, a.From, a.Bias = unsafe.Pointer(&pc[0]), nil, nil
 	for r := range rows {
 		a.YOff[r] = r * panelWidth * 4
 	}
 	g.kernels.gather(&a, rows, width > Block)
+	from := g.from()
 	for r := range n {
-		to, from := g.C[(i+r)*g.LDC+j:][:width], pc[r*panelWidth:][:width]
-		for l, v := range from {
-			if g.k0 > 0 {
-				v += to[l]
+		at := (i+r)*g.LDC + j
+		to := g.C[at:][:width]
+		for l, v := range pc[r*panelWidth:][:width] {
+			if from != nil {
+				v += from[at+l]
 			}
-			if g.adds() {
+			if g.last() && g.Bias != nil {
 				v += g.Bias[j+l]
 			}
 			to[l] = v
@@ -173,9 +246,15 @@ func (g *gemmRun) part(a gatherArgs, pc []float32, rows, n, i, j, width int) {
 func (g *gemmRun) clear(i0, i1, j0, j1 int) {
 	for i := i0; i < i1; i++ {
 		row := g.C[i*g.LDC+j0 : i*g.LDC+j1]
-		clear(row)
+		if g.From != nil {
+			copy(row, g.From[i*g.LDC+j0:])
+		} else {
+			clear(row)
+		}
 		if g.Bias != nil {
-			copy(row, g.Bias[j0:j1])
+			for j, b := range g.Bias[j0:j1] {
+				row[j] += b
+			}
 		}
 	}
 }
@@ -202,6 +281,13 @@ func (g *gemmRun) packA(i int) {
 			}
 		}
 		clear(row[g.kn:])
+	}
+}
+
+// packPair packs a pair of panels.
+func (g *gemmRun) packPair(i int) {
+	for p := 2 * i; p < min(2*i+2, ceilDiv(g.N, panelWidth)); p++ {
+		g.packB(p)
 	}
 }
 

@@ -11,6 +11,9 @@ type gemmCase struct {
 	transA, transB bool
 	m, n, k        int
 	bias           bool
+	from, packed   bool
+	inPlace        bool // with from: C itself
+	lines, then    bool
 }
 
 func TestGEMM(t *testing.T) {
@@ -31,6 +34,11 @@ func TestGEMM(t *testing.T) {
 		for variant := range 8 {
 			c := size
 			c.transA, c.transB, c.bias = variant&1 != 0, variant&2 != 0, variant&4 != 0
+			t.Run(fmt.Sprintf("%+v", c), c.check)
+			c.packed, c.then = true, variant%2 == 0
+			c.from, c.inPlace = variant%4 > 0, variant%4 == 3
+			c.lines = c.k > 0 && c.k%Block == 0 && variant%3 > 0
+			c.transA = c.transA && !c.lines
 			t.Run(fmt.Sprintf("%+v", c), c.check)
 		}
 	}
@@ -54,6 +62,31 @@ func (c gemmCase) check(t *testing.T) {
 	product := GEMM{TransA: c.transA, TransB: c.transB, M: c.m, N: c.n, K: c.k, A: a, B: b, LDA: lda, LDB: ldb, LDC: ldc}
 	if c.bias {
 		product.Bias = bias
+	}
+	added := randomSlice(r, c.m*ldc)
+	if c.inPlace {
+		added = slices.Clone(c0)
+	}
+	if c.then {
+		product.Then = func(y []float32) {
+			for i := range y {
+				y[i] *= 3
+			}
+		}
+	}
+	if c.lines { // each line of all rows, then the next line
+		lines := make([]float32, len(a))
+		product.Lines = &Lines{}
+		for i := range c.m {
+			product.Lines.Row = append(product.Lines.Row, i*Block)
+		}
+		for k := 0; k < c.k; k += Block {
+			product.Lines.Line = append(product.Lines.Line, k*c.m)
+			for i := range c.m {
+				copy(lines[k*c.m+i*Block:][:Block], a[i*lda+k:])
+			}
+		}
+		product.A = lines
 	}
 	at := func(i, k int) float64 {
 		if c.transA {
@@ -80,6 +113,12 @@ func (c gemmCase) check(t *testing.T) {
 			for k := range c.k {
 				sum += at(i, k) * bt(k, j)
 			}
+			if c.from {
+				sum += float64(added[i*ldc+j])
+			}
+			if c.then {
+				sum *= 3
+			}
 			want[i*ldc+j] = sum
 		}
 	}
@@ -88,7 +127,18 @@ func (c gemmCase) check(t *testing.T) {
 		for _, threads := range []int{1, 2, 3, 7} {
 			m := testMachine(t, isa, threads)
 			got := slices.Clone(c0)
-			product.C = got
+			product.B, product.C = b, got
+			if c.from {
+				product.From = added
+			}
+			if c.inPlace {
+				product.From = got
+			}
+			if c.packed {
+				packed := filled(product.PackedLen())
+				m.PackB(product, packed)
+				product.B, product.Packed = packed, true
+			}
 			m.GEMM(product, filled(m.GEMMWorkspace(product)))
 			if threads == 1 {
 				checkClose(t, isa.String(), got, want, 1e-5)
@@ -102,11 +152,17 @@ func (c gemmCase) check(t *testing.T) {
 		row := c.m / 2
 		single := product
 		single.M, single.A = 1, a[min(row, len(a)):]
-		if !c.transA {
+		switch {
+		case c.lines:
+			single.A, single.Lines = product.A, &Lines{product.Lines.Row[row:][:1], product.Lines.Line}
+		case !c.transA:
 			single.A = a[row*lda:]
 		}
 		got := slices.Clone(c0[row*ldc:][:ldc])
 		single.C = got
+		if c.from {
+			single.From = added[row*ldc:]
+		}
 		m.GEMM(single, filled(m.GEMMWorkspace(single)))
 		if !slices.Equal(got, first[row*ldc:][:ldc]) {
 			t.Errorf("%v: row %d depends on the number of rows", isa, row)

@@ -76,29 +76,58 @@ func widen(x []float32) []float64 {
 	return w
 }
 
+// linearProduct is the product of a linear layer: (rows, I)·(O, I)ᵀ.
+func linearProduct(op graph.Op, in []engine.Layout) kernels.GEMM {
+	rows, i, o := linearSizes(op, in)
+	return kernels.GEMM{TransB: true, Packed: i*o <= mostKept, M: rows, N: o, K: i, LDA: i, LDB: i, LDC: o}
+}
+
+// mostKept is how many weights a linear layer has at most that keeps them as its product reads them. It is as much again:
+// networks with larger layers, of which most of the memory is weights, do without.
+const mostKept = 2 << 20
+
+// linearKept returns the elements that a linear layer keeps: its weights as its product reads them.
+func (d *Device) linearKept(op graph.Op, in []engine.Layout) int {
+	g := linearProduct(op, in)
+	switch {
+	case in[0].Half && d.takesHalf(op, in, nil):
+		return kernels.PairedLen(g.K, g.N)
+	case g.Packed:
+		return g.PackedLen()
+	}
+	return 0
+}
+
 // linearKernel binds linear layers to matrix products.
 func (d *Device) linearKernel(op graph.Op, in []engine.Layout) (run, int) {
 	m := d.m
-	product := func(g kernels.GEMM, bias bool) (run, int) { // of the inputs, plus the third with bias
+	product := func(g kernels.GEMM) (run, int) { // of the inputs
 		return func(a *args) {
 			g := g
 			g.A, g.B, g.C = a.in[0].F32, a.in[1].F32, a.out[0].F32
-			if bias {
-				g.Bias = a.in[2].F32
-			}
 			m.GEMM(g, a.work)
 		}, m.GEMMWorkspace(g)
 	}
 	switch op.(type) {
-	case ops.Linear: // (rows, I)·(O, I)ᵀ
-		rows, i, o := linearSizes(op, in)
-		return product(kernels.GEMM{TransB: true, M: rows, N: o, K: i, LDA: i, LDB: i, LDC: o}, true)
+	case ops.Linear:
+		g := linearProduct(op, in)
+		return func(a *args) {
+			g := g
+			g.A, g.B, g.Bias, g.C = a.in[0].F32, a.in[1].F32, a.in[2].F32, a.out[0].F32
+			if g.Packed {
+				if !a.fresh {
+					m.PackB(g, a.kept)
+				}
+				g.B = a.kept
+			}
+			m.GEMM(g, a.work)
+		}, m.GEMMWorkspace(g)
 	case ops.LinearBackwardData: // (rows, O)·(O, I)
 		rows, i, o := linearSizes(op, in)
-		return product(kernels.GEMM{M: rows, N: i, K: o, LDA: o, LDB: i, LDC: i}, false)
+		return product(kernels.GEMM{M: rows, N: i, K: o, LDA: o, LDB: i, LDC: i})
 	case ops.LinearBackwardWeights: // (rows, O)ᵀ·(rows, I)
 		rows, i, o := linearSizes(op, in)
-		return product(kernels.GEMM{TransA: true, M: o, N: i, K: rows, LDA: o, LDB: i, LDC: i}, false)
+		return product(kernels.GEMM{TransA: true, M: o, N: i, K: rows, LDA: o, LDB: i, LDC: i})
 	case ops.ColumnSum:
 		o := in[0].Type.Shape[len(in[0].Type.Shape)-1]
 		rows := in[0].Type.Elements() / o

@@ -71,15 +71,6 @@ func linearSizes(op graph.Op, in []engine.Layout) (rows, i, o int) {
 	return rows, b.Elements() / rows, last // dy, x
 }
 
-// linearKept returns the elements of the paired weights of a linear layer, 0 where its products are not taken in pairs.
-func (d *Device) linearKept(op ops.Linear, in []engine.Layout) int {
-	if !in[0].Half || !d.takesHalf(op, in, nil) {
-		return 0
-	}
-	_, i, o := linearSizes(op, in)
-	return kernels.PairedLen(i, o)
-}
-
 // pairKernel binds the products of linear layers on bfloat16 to those of pairs.
 func (d *Device) pairKernel(op graph.Op, in, _ []engine.Layout) (run, int) {
 	m := d.m

@@ -209,7 +209,7 @@ func (d *Device) convNormPoolKernel(c *kernels.Conv, op ops.ConvNormPool, in, ou
 
 // keptOf returns the elements that the kernel of an operation keeps: what it makes of its weights.
 func (d *Device) keptOf(op graph.Op, in, out []engine.Layout) int {
-	if op, ok := op.(ops.Linear); ok {
+	if _, ok := op.(ops.Linear); ok {
 		return d.linearKept(op, in)
 	}
 	if c, pass := d.convOf(op, in, out); c != nil && pass == kernels.Forward {

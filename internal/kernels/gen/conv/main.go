@@ -16,7 +16,7 @@ const (
 	gatherX, gatherTab, gatherW, gatherY           = 0, 8, 16, 24
 	gatherTaps, gatherInBlocks                     = 32, 40
 	gatherXStep, gatherWStep, gatherYBlock         = 48, 56, 64
-	gatherAcc, gatherYOff, gatherNext, gatherBias  = 72, 80, 176, 184
+	gatherFrom, gatherYOff, gatherNext, gatherBias = 72, 80, 176, 184
 	tapWide, tapNarrow, tapSize                    = 96, 104, 128
 	plainX, plainTab, plainW, plainY               = 0, 8, 16, 24
 	plainSegments, plainLen, plainYBlock           = 32, 40, 48
@@ -174,6 +174,14 @@ func (s shape) gather(zeros Mem) {
 	z := GP64()
 	LEAQ(zeros, z)
 	MOVQ(z, zero)
+	CMPQ(field(p, gatherFrom), U8(0))
+	JEQ(LabelRef("clear"))
+	s.eachRow(p, gatherFrom, gatherYOff, gatherYBlock, func(_ reg.VecPhysical, y Mem) {
+		if y.Disp%64 == 0 {
+			PREFETCHT0(y)
+		}
+	})
+	Label("clear")
 	s.zeroAcc()
 
 	Label("block")
@@ -234,9 +242,9 @@ func (s shape) gather(zeros Mem) {
 	DECQ(blocks)
 	JNZ(LabelRef("block"))
 
-	CMPQ(field(p, gatherAcc), U8(0))
+	CMPQ(field(p, gatherFrom), U8(0))
 	JEQ(LabelRef("store"))
-	s.eachRow(p, gatherY, gatherYOff, gatherYBlock, func(acc reg.VecPhysical, y Mem) { VADDPS(y, acc, acc) })
+	s.eachRow(p, gatherFrom, gatherYOff, gatherYBlock, func(acc reg.VecPhysical, y Mem) { VADDPS(y, acc, acc) })
 	Label("store")
 	bias := load(p, gatherBias)
 	TESTQ(bias, bias)
