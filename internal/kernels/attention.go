@@ -63,14 +63,13 @@ func attLanes(n int) int { return ceilDiv(n, 32) * 32 }
 
 // Attention computes softmax(q k^T / sqrt(HeadDim)) v for every head, tile by tile with the online softmax
 // (Milakov and Gimelshein, 2018; Dao et al., FlashAttention, 2022), so that no T x T matrix exists. Row
-// (n, t) of the output starts at out[(n*T+t)*stride]. lse [N][Heads][T] gets the logarithm of each query's
-// sum of exponentials, for the backward pass. work holds Threads()*s.Workspace() floats.
+// (n, t) of the output starts at out[(n*T+t)*stride]. lse [N][Heads][T], unless it is nil, gets the logarithm of each
+// query's sum of exponentials, for the backward pass. work holds Threads()*s.Workspace() floats.
 func (m *Machine) Attention(qkv []float32, s AttentionShape, out []float32, stride int, lse, work []float32) {
 	c, k, w := convKernelsFor(m.ISA), m.ewTable(), s.width()
-	tiles, per := s.tiles(), s.Workspace()
-	groups := ceilDiv(tiles, min(attGroup, max(1, s.N*s.Heads*tiles/(4*m.Threads()))))
-	m.Run(s.N*s.Heads*groups, func(worker, i int) {
-		head, first, end := i/groups, tiles*(i%groups)/groups, tiles*(i%groups+1)/groups // head is counted through all samples
+	per, tasks := s.Workspace(), s.tasks(m.Threads())
+	m.Run(len(tasks), func(worker, i int) {
+		head, first, end := tasks[i].head, tasks[i].first, tasks[i].end
 		mem := work[worker*per:][:per]
 		keys, values, probs := attCarve(&mem, attTile*w), attCarve(&mem, attTile*w), attCarve(&mem, attTile*attTile)
 		qs := make([]attQueryTile, 0, attGroup)
@@ -86,30 +85,54 @@ func (m *Machine) Attention(qkv []float32, s AttentionShape, out []float32, stri
 				attGather(keys, rows, count, stride, s.HeadDim, w)
 				rows, stride = keys, w
 			}
-			attGather(values, base[k0*3*e+2*e:], count, 3*e, s.HeadDim, w)
+			vals, vstride := base[k0*3*e+2*e:], 3*e
+			if s.HeadDim != w {
+				attGather(values, vals, count, 3*e, s.HeadDim, w)
+				vals, vstride = values, w
+			}
 			for j := range qs {
-				qs[j].add(k, rows, stride, values, probs, count)
+				qs[j].add(k, rows, stride, vals, vstride, probs, count)
 			}
 		}
 		for j := range qs {
-			qs[j].finish(k, out[(head/s.Heads*s.T+qs[j].first)*stride+head%s.Heads*s.HeadDim:], stride, lse[head*s.T+qs[j].first:])
+			qs[j].finish(k, out[(head/s.Heads*s.T+qs[j].first)*stride+head%s.Heads*s.HeadDim:], stride)
+			if lse != nil {
+				qs[j].logs(lse[head*s.T+qs[j].first:])
+			}
 		}
 	})
+}
+
+// attTask is some tiles of queries of a head, which is counted through all samples.
+type attTask struct{ head, first, end int }
+
+// tasks deals out the tiles of all heads, fewer at a time towards the end so that all threads end together.
+func (s AttentionShape) tasks(threads int) []attTask {
+	var list []attTask
+	heads, tiles := s.N*s.Heads, s.tiles()
+	for left := heads * tiles; left > 0; {
+		head, first := heads-ceilDiv(left, tiles), (tiles-left%tiles)%tiles
+		n := min(attGroup, ceilDiv(left, 2*threads), tiles-first)
+		list = append(list, attTask{head, first, first + n})
+		left -= n
+	}
+	return list
 }
 
 // attQueryTile is a tile of queries on its way through the keys.
 type attQueryTile struct {
 	first, count    int // tokens
 	dim, w          int
+	power           float32
 	score, weigh    tileProduct
-	q, acc          []float32 // queries, scaled, [w][lanes]; sums of values [attTile][w]
+	q, acc          []float32 // queries [w][lanes]; sums of values [attTile][w]
 	best, sum, corr []float32
 }
 
 // newAttQueryTile takes the queries from token first on. rows is scratch for a tile.
 func newAttQueryTile(c *convKernels, k *ewTable, qkv []float32, s AttentionShape, head, first int, rows []float32, mem *[]float32) attQueryTile {
 	w, e := s.width(), s.Heads*s.HeadDim
-	t := attQueryTile{first: first, count: min(attTile, s.T-first), dim: s.HeadDim, w: w}
+	t := attQueryTile{first: first, count: min(attTile, s.T-first), dim: s.HeadDim, w: w, power: s.power()}
 	lanes := attLanes(t.count)
 	// Scores have a row for each key: then lanes are queries and the softmax needs no sums across lanes.
 	t.score = tileProduct{n: lanes, k: s.HeadDim, aCol: 1, b: lanes, c: lanes}
@@ -117,7 +140,6 @@ func newAttQueryTile(c *convKernels, k *ewTable, qkv []float32, s AttentionShape
 	t.q, t.acc = attCarve(mem, attTile*w), attCarve(mem, attTile*w)
 	t.best, t.sum, t.corr = attCarve(mem, lanes), attCarve(mem, lanes), attCarve(mem, lanes)
 	attGather(rows, qkv[(head/s.Heads*s.T+first)*3*e+head%s.Heads*s.HeadDim:], t.count, 3*e, s.HeadDim, w)
-	k.scale(rows, rows, float32(1/math.Sqrt(float64(s.HeadDim))))
 	attTranspose(c, t.q, rows, lanes, w)
 	clear(t.acc)
 	clear(t.sum)
@@ -128,10 +150,10 @@ func newAttQueryTile(c *convKernels, k *ewTable, qkv []float32, s AttentionShape
 }
 
 // add takes count keys, stride floats apart, and their values; probs is scratch.
-func (t *attQueryTile) add(k *ewTable, keys []float32, stride int, values, probs []float32, count int) {
-	t.score.m, t.score.aRow, t.weigh.k = attRows(count), stride, count
+func (t *attQueryTile) add(k *ewTable, keys []float32, stride int, values []float32, vstride int, probs []float32, count int) {
+	t.score.m, t.score.aRow, t.weigh.k, t.weigh.b = attRows(count), stride, count, vstride
 	k.tileProduct(probs, keys, t.q, &t.score)
-	k.softmaxTile(probs, t.best, t.sum, t.corr, count)
+	k.softmaxTile(probs, t.best, t.sum, t.corr, count, t.power)
 	for j, f := range t.corr[:t.count] {
 		if f != 1 {
 			row := t.acc[j*t.w:][:t.w]
@@ -141,10 +163,29 @@ func (t *attQueryTile) add(k *ewTable, keys []float32, stride int, values, probs
 	k.tileProduct(t.acc, probs, values, &t.weigh)
 }
 
-// finish writes the output's rows, stride apart, and the log-sum-exp.
-func (t *attQueryTile) finish(k *ewTable, out []float32, stride int, lse []float32) {
+// power is the factor of scores with which powers of 2 are those of e in the softmax.
+func (s AttentionShape) power() float32 {
+	return float32(math.Log2E / math.Sqrt(float64(s.HeadDim)))
+}
+
+// logSumExp is the logarithm of the sum of exponentials that sum, of powers of 2 with the best score, stands for.
+func logSumExp(best, sum, power float32) float32 {
+	return float32(float64(best*power)*math.Ln2 + math.Log(float64(sum)))
+}
+
+// log2 is the logarithm to base 2 of what a natural logarithm is of.
+func log2(ln float32) float32 { return float32(float64(ln) * math.Log2E) }
+
+// logs writes the log-sum-exp.
+func (t *attQueryTile) logs(lse []float32) {
 	for j := range t.count {
-		lse[j] = t.best[j] + float32(math.Log(float64(t.sum[j])))
+		lse[j] = logSumExp(t.best[j], t.sum[j], t.power)
+	}
+}
+
+// finish writes the output's rows, stride apart.
+func (t *attQueryTile) finish(k *ewTable, out []float32, stride int) {
+	for j := range t.count {
 		row := t.acc[j*t.w:][:t.w]
 		k.scale(row, row, 1/t.sum[j])
 		copy(out[j*stride:][:t.dim], row)
@@ -221,7 +262,6 @@ func (b *attBackward) run(i int, keySpan, querySpan attSpan, wantKeys, wantQueri
 		queries := min(attTile, b.T-t)
 		q := qs[t*w:][:attTile*w]
 		attGather(q, base[t*3*e:], queries, 3*e, dim, w)
-		b.k.scale(q, q, scale)
 		attGather(gs[t*w:][:attTile*w], grads[t*b.stride:], queries, b.stride, dim, w)
 	}
 	score := tileProduct{k: dim, aRow: w, aCol: 1}
@@ -244,7 +284,7 @@ func (b *attBackward) run(i int, keySpan, querySpan attSpan, wantKeys, wantQueri
 			b.k.tileProduct(probs, q, keysT, &score)
 			b.k.tileProduct(ds, g, valuesT, &score)
 			for j := range queries {
-				b.k.softmaxBack(probs[j*lanes:][:lanes], ds[j*lanes:][:lanes], logs[t0+j], delta[t0+j])
+				b.k.softmaxBack(probs[j*lanes:][:lanes], ds[j*lanes:][:lanes], b.power(), log2(logs[t0+j]), delta[t0+j])
 			}
 			if wantKeys {
 				toKeys.k = queries
@@ -259,7 +299,10 @@ func (b *attBackward) run(i int, keySpan, querySpan attSpan, wantKeys, wantQueri
 		}
 		toQueries.add = 1
 		for j := 0; wantKeys && j < count; j++ {
-			copy(dbase[(k0+j)*3*e+e:][:dim], dk[j*w:])
+			to := dbase[(k0+j)*3*e+e:][:dim]
+			for c, v := range dk[j*w:][:dim] {
+				to[c] = scale * v
+			}
 			copy(dbase[(k0+j)*3*e+2*e:][:dim], dv[j*w:])
 		}
 	}

@@ -84,16 +84,13 @@ func (h *attHead) mixed(dst, scores []float32, rows, lanes int) {
 	}
 }
 
-// scores computes for rows tokens of src their products with the tokens in panels, times scale: rows of lanes.
-func (h *attHead) scores(dst []float32, lanes int, panels []float32, src Vec, at, rows, step int, scale float32) {
+// scores computes for rows tokens of src their products with the tokens in panels: rows of lanes.
+func (h *attHead) scores(dst []float32, lanes int, panels []float32, src Vec, at, rows, step int) {
 	for p := range lanes / panelWidth {
 		h.c.pairProduct(pairArgs{
 			A: unsafe.Pointer(&src.Half[at]), B: unsafe.Pointer(&panels[p*h.HeadDim/2*panelWidth]), C: unsafe.Pointer(&dst[p*panelWidth]),
 			Pairs: h.HeadDim / 2, ARow: 2 * step, ACol: 4, CRow: 4 * lanes,
 		}, rows)
-	}
-	if scale != 1 {
-		h.k.scale(dst[:rows*lanes], dst[:rows*lanes], scale)
 	}
 }
 
@@ -122,7 +119,7 @@ func (h *attHead) put(dst Vec, at, step int, rows []float32, n int, scale float3
 // Threads()*s.HalfWorkspace() floats.
 func (m *Machine) AttentionHalf(qkv Vec, s AttentionShape, out Vec, lse, work []float32) {
 	tiles, per, dim := s.tiles(), s.HalfWorkspace(), s.HeadDim
-	scale := float32(1 / math.Sqrt(float64(dim)))
+	power := s.power()
 	m.Run(s.N*s.Heads*tiles, func(worker, i int) {
 		h := m.attHead(qkv, s, i/tiles)
 		t0 := i % tiles * attTile
@@ -140,8 +137,8 @@ func (m *Machine) AttentionHalf(qkv Vec, s AttentionShape, out Vec, lse, work []
 		}
 		for k0 := 0; k0 < s.T; k0 += attTile {
 			count := min(attTile, s.T-k0)
-			h.scores(probs, lanes, q, qkv, h.at(attKeys, k0), count, h.step, scale)
-			h.k.softmaxTile(probs, best, sum, corr, count)
+			h.scores(probs, lanes, q, qkv, h.at(attKeys, k0), count, h.step)
+			h.k.softmaxTile(probs, best, sum, corr, count, power)
 			for j, f := range corr[:queries] {
 				if f != 1 {
 					h.k.scale(acc[j*dim:][:dim], acc[j*dim:][:dim], f)
@@ -152,7 +149,9 @@ func (m *Machine) AttentionHalf(qkv Vec, s AttentionShape, out Vec, lse, work []
 			h.weigh(acc, unsafe.Pointer(&pairs[0]), 4, 4*lanes, values, queries, count, pairAdd)
 		}
 		for j := range queries {
-			lse[i/tiles*s.T+t0+j] = best[j] + float32(math.Log(float64(sum[j])))
+			if lse != nil {
+				lse[i/tiles*s.T+t0+j] = logSumExp(best[j], sum[j], power)
+			}
 			row := acc[j*dim:][:dim]
 			h.k.scale(row, row, 1/sum[j])
 		}
@@ -203,11 +202,11 @@ func (b *attBackwardHalf) run(keySpan, querySpan attSpan, wantKeys, wantQueries 
 		}
 		for t0 := querySpan.lo; t0 < querySpan.hi; t0 += attTile {
 			queries := min(attTile, b.T-t0)
-			b.scores(probs, lanes, keysT, b.qkv, b.at(attQueries, t0), queries, b.step, scale)
-			b.scores(ds, lanes, valuesT, b.dout, b.out+t0*b.width, queries, b.width, 1)
+			b.scores(probs, lanes, keysT, b.qkv, b.at(attQueries, t0), queries, b.step)
+			b.scores(ds, lanes, valuesT, b.dout, b.out+t0*b.width, queries, b.width)
 			for j := range queries {
 				row := ds[j*lanes:][:lanes]
-				b.k.softmaxBack(probs[j*lanes:][:lanes], row, b.lse[t0+j], delta[t0+j])
+				b.k.softmaxBack(probs[j*lanes:][:lanes], row, b.power(), log2(b.lse[t0+j]), delta[t0+j])
 				clear(row[count:])
 			}
 			if wantKeys {

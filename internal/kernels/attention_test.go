@@ -58,6 +58,7 @@ func TestAttention(t *testing.T) {
 		{AttentionShape{1, 96, 1, 64}, 1},
 		{AttentionShape{2, 97, 3, 32}, 2},
 		{AttentionShape{1, 205, 2, 48}, 4},
+		{AttentionShape{1, 300, 1, 32}, 6}, // powers of 2 below the least float
 		{AttentionShape{1, 290, 1, 16}, 1}, // on 3 threads: two passes
 	} {
 		t.Run(fmt.Sprint(c.s), func(t *testing.T) {

@@ -3978,271 +3978,441 @@ write:
 	VZEROUPPER
 	RET
 
-// func ewSoftmaxTileAVX2(s []float32, m []float32, l []float32, corr []float32, rows int)
+// func ewSoftmaxTileAVX2(s []float32, m []float32, l []float32, corr []float32, rows int, scale float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·ewSoftmaxTileAVX2(SB), NOSPLIT, $0-104
-	MOVQ s_base+0(FP), AX
-	MOVQ m_base+24(FP), CX
-	MOVQ l_base+48(FP), DX
-	MOVQ corr_base+72(FP), BX
-	MOVQ m_len+32(FP), SI
-	SHLQ $0x02, SI
-	XORQ DI, DI
+TEXT ·ewSoftmaxTileAVX2(SB), NOSPLIT, $0-108
+	MOVQ         s_base+0(FP), AX
+	MOVQ         m_base+24(FP), CX
+	MOVQ         l_base+48(FP), DX
+	MOVQ         corr_base+72(FP), BX
+	MOVQ         m_len+32(FP), SI
+	SHLQ         $0x02, SI
+	VBROADCASTSS scale+104(FP), Y0
+	XORQ         DI, DI
 
 column:
 	CMPQ    DI, SI
 	JGE     done
 	LEAQ    (AX)(DI*1), R8
 	MOVQ    rows+96(FP), R9
-	VMOVUPS (CX)(DI*1), Y0
+	VMOVUPS (CX)(DI*1), Y1
+	VMOVUPS 32(CX)(DI*1), Y2
 
 max:
-	VMAXPS       (R8), Y0, Y0
-	ADDQ         SI, R8
-	DECQ         R9
-	JNZ          max
-	VMOVUPS      (CX)(DI*1), Y1
-	VSUBPS       Y0, Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
-	VROUNDPS     $0x00, Y2, Y2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VMOVUPS      Y1, (BX)(DI*1)
-	VMOVUPS      Y0, (CX)(DI*1)
-	VMULPS       (DX)(DI*1), Y1, Y1
-	LEAQ         (AX)(DI*1), R8
-	MOVQ         rows+96(FP), R9
+	VMAXPS      (R8), Y1, Y1
+	VMAXPS      32(R8), Y2, Y2
+	ADDQ        SI, R8
+	DECQ        R9
+	JNZ         max
+	VMULPS      (CX)(DI*1), Y0, Y4
+	VMULPS      Y1, Y0, Y3
+	VSUBPS      Y4, Y3, Y3
+	VCMPPS      $0x02, ewConst41000000<>+0(SB), Y3, Y3
+	VBLENDVPS   Y3, (CX)(DI*1), Y1, Y1
+	VMOVUPS     Y1, (CX)(DI*1)
+	VMULPS      Y1, Y0, Y1
+	VSUBPS      Y1, Y4, Y3
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y4
+	VMAXPS      Y3, Y4, Y3
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y4
+	VMAXPS      Y3, Y4, Y3
+	VROUNDPS    $0x00, Y3, Y4
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     ewConst392385a5<>+0(SB), Y5
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3d635739<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f317219<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f800000<>+0(SB), Y3, Y5
+	VCVTPS2DQ   Y4, Y4
+	VPADDD      ewConst0000007f<>+0(SB), Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VMULPS      Y4, Y5, Y3
+	VMOVUPS     Y3, (BX)(DI*1)
+	VMULPS      (DX)(DI*1), Y3, Y3
+	VMULPS      32(CX)(DI*1), Y0, Y5
+	VMULPS      Y2, Y0, Y4
+	VSUBPS      Y5, Y4, Y4
+	VCMPPS      $0x02, ewConst41000000<>+0(SB), Y4, Y4
+	VBLENDVPS   Y4, 32(CX)(DI*1), Y2, Y2
+	VMOVUPS     Y2, 32(CX)(DI*1)
+	VMULPS      Y2, Y0, Y2
+	VSUBPS      Y2, Y5, Y4
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y5
+	VMAXPS      Y4, Y5, Y4
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y5
+	VMAXPS      Y4, Y5, Y4
+	VROUNDPS    $0x00, Y4, Y5
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     ewConst392385a5<>+0(SB), Y6
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y4, Y6
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y4, Y6
+	VFMADD213PS ewConst3d635739<>+0(SB), Y4, Y6
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y4, Y6
+	VFMADD213PS ewConst3f317219<>+0(SB), Y4, Y6
+	VFMADD213PS ewConst3f800000<>+0(SB), Y4, Y6
+	VCVTPS2DQ   Y5, Y5
+	VPADDD      ewConst0000007f<>+0(SB), Y5, Y5
+	VPSLLD      $0x17, Y5, Y5
+	VMULPS      Y5, Y6, Y4
+	VMOVUPS     Y4, 32(BX)(DI*1)
+	VMULPS      32(DX)(DI*1), Y4, Y4
+	LEAQ        (AX)(DI*1), R8
+	MOVQ        rows+96(FP), R9
 
 exp:
-	VMOVUPS      (R8), Y2
-	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y2, Y3, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y2, Y3, Y2
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
-	VROUNDPS     $0x00, Y3, Y3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ    Y3, Y3
-	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VMULPS       Y3, Y4, Y2
-	VMOVUPS      Y2, (R8)
-	VADDPS       Y2, Y1, Y1
-	ADDQ         SI, R8
-	DECQ         R9
-	JNZ          exp
-	VMOVUPS      Y1, (DX)(DI*1)
-	ADDQ         $0x20, DI
-	JMP          column
+	VMOVUPS     (R8), Y5
+	VFMSUB213PS Y1, Y0, Y5
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y6
+	VMAXPS      Y5, Y6, Y5
+	VROUNDPS    $0x00, Y5, Y6
+	VSUBPS      Y6, Y5, Y5
+	VMOVUPS     ewConst392385a5<>+0(SB), Y7
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y5, Y7
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y5, Y7
+	VFMADD213PS ewConst3d635739<>+0(SB), Y5, Y7
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y5, Y7
+	VFMADD213PS ewConst3f317219<>+0(SB), Y5, Y7
+	VFMADD213PS ewConst3f800000<>+0(SB), Y5, Y7
+	VCVTPS2DQ   Y6, Y6
+	VPADDD      ewConst0000007f<>+0(SB), Y6, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VMULPS      Y6, Y7, Y5
+	VMOVUPS     Y5, (R8)
+	VADDPS      Y5, Y3, Y3
+	VMOVUPS     32(R8), Y5
+	VFMSUB213PS Y2, Y0, Y5
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y6
+	VMAXPS      Y5, Y6, Y5
+	VROUNDPS    $0x00, Y5, Y6
+	VSUBPS      Y6, Y5, Y5
+	VMOVUPS     ewConst392385a5<>+0(SB), Y7
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y5, Y7
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y5, Y7
+	VFMADD213PS ewConst3d635739<>+0(SB), Y5, Y7
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y5, Y7
+	VFMADD213PS ewConst3f317219<>+0(SB), Y5, Y7
+	VFMADD213PS ewConst3f800000<>+0(SB), Y5, Y7
+	VCVTPS2DQ   Y6, Y6
+	VPADDD      ewConst0000007f<>+0(SB), Y6, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VMULPS      Y6, Y7, Y5
+	VMOVUPS     Y5, 32(R8)
+	VADDPS      Y5, Y4, Y4
+	ADDQ        SI, R8
+	DECQ        R9
+	JNZ         exp
+	VMOVUPS     Y3, (DX)(DI*1)
+	VMOVUPS     Y4, 32(DX)(DI*1)
+	ADDQ        $0x40, DI
+	JMP         column
 
 done:
 	VZEROUPPER
 	RET
 
-// func ewSoftmaxBackAVX2(s []float32, ds []float32, lse float32, delta float32)
+DATA ewConst41000000<>+0(SB)/4, $0x41000000
+DATA ewConst41000000<>+4(SB)/4, $0x41000000
+DATA ewConst41000000<>+8(SB)/4, $0x41000000
+DATA ewConst41000000<>+12(SB)/4, $0x41000000
+DATA ewConst41000000<>+16(SB)/4, $0x41000000
+DATA ewConst41000000<>+20(SB)/4, $0x41000000
+DATA ewConst41000000<>+24(SB)/4, $0x41000000
+DATA ewConst41000000<>+28(SB)/4, $0x41000000
+DATA ewConst41000000<>+32(SB)/4, $0x41000000
+DATA ewConst41000000<>+36(SB)/4, $0x41000000
+DATA ewConst41000000<>+40(SB)/4, $0x41000000
+DATA ewConst41000000<>+44(SB)/4, $0x41000000
+DATA ewConst41000000<>+48(SB)/4, $0x41000000
+DATA ewConst41000000<>+52(SB)/4, $0x41000000
+DATA ewConst41000000<>+56(SB)/4, $0x41000000
+DATA ewConst41000000<>+60(SB)/4, $0x41000000
+GLOBL ewConst41000000<>(SB), RODATA|NOPTR, $64
+
+DATA ewConstc2fc0000<>+0(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+4(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+8(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+12(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+16(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+20(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+24(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+28(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+32(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+36(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+40(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+44(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+48(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+52(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+56(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+60(SB)/4, $0xc2fc0000
+GLOBL ewConstc2fc0000<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst392385a5<>+0(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+4(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+8(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+12(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+16(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+20(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+24(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+28(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+32(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+36(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+40(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+44(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+48(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+52(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+56(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+60(SB)/4, $0x392385a5
+GLOBL ewConst392385a5<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3aafb93b<>+0(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+4(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+8(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+12(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+16(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+20(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+24(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+28(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+32(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+36(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+40(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+44(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+48(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+52(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+56(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+60(SB)/4, $0x3aafb93b
+GLOBL ewConst3aafb93b<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3c1d9387<>+0(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+4(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+8(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+12(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+16(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+20(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+24(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+28(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+32(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+36(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+40(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+44(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+48(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+52(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+56(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+60(SB)/4, $0x3c1d9387
+GLOBL ewConst3c1d9387<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3d635739<>+0(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+4(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+8(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+12(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+16(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+20(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+24(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+28(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+32(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+36(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+40(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+44(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+48(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+52(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+56(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+60(SB)/4, $0x3d635739
+GLOBL ewConst3d635739<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3e75fdf1<>+0(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+4(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+8(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+12(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+16(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+20(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+24(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+28(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+32(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+36(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+40(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+44(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+48(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+52(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+56(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+60(SB)/4, $0x3e75fdf1
+GLOBL ewConst3e75fdf1<>(SB), RODATA|NOPTR, $64
+
+DATA ewConst3f317219<>+0(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+4(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+8(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+12(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+16(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+20(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+24(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+28(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+32(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+36(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+40(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+44(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+48(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+52(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+56(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+60(SB)/4, $0x3f317219
+GLOBL ewConst3f317219<>(SB), RODATA|NOPTR, $64
+
+// func ewSoftmaxBackAVX2(s []float32, ds []float32, scale float32, lse float32, delta float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·ewSoftmaxBackAVX2(SB), NOSPLIT, $0-56
+TEXT ·ewSoftmaxBackAVX2(SB), NOSPLIT, $0-60
 	MOVQ         s_base+0(FP), AX
 	MOVQ         ds_base+24(FP), CX
 	MOVQ         s_len+8(FP), DX
 	SHLQ         $0x02, DX
-	VBROADCASTSS lse+48(FP), Y0
-	VBROADCASTSS delta+52(FP), Y1
+	VBROADCASTSS scale+48(FP), Y0
+	VBROADCASTSS lse+52(FP), Y1
+	VBROADCASTSS delta+56(FP), Y2
 	XORQ         BX, BX
 	MOVQ         DX, SI
 	ANDQ         $-128, SI
 
 loop:
-	CMPQ         BX, SI
-	JGE          loopRest
-	VMOVUPS      (AX)(BX*1), Y2
-	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y2, Y3, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y2, Y3, Y2
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
-	VROUNDPS     $0x00, Y3, Y3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ    Y3, Y3
-	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VMULPS       Y3, Y4, Y2
-	VMOVUPS      Y2, (AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Y3
-	VSUBPS       Y1, Y3, Y3
-	VMULPS       Y2, Y3, Y3
-	VMOVUPS      Y3, (CX)(BX*1)
-	VMOVUPS      32(AX)(BX*1), Y2
-	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y2, Y3, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y2, Y3, Y2
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
-	VROUNDPS     $0x00, Y3, Y3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ    Y3, Y3
-	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VMULPS       Y3, Y4, Y2
-	VMOVUPS      Y2, 32(AX)(BX*1)
-	VMOVUPS      32(CX)(BX*1), Y3
-	VSUBPS       Y1, Y3, Y3
-	VMULPS       Y2, Y3, Y3
-	VMOVUPS      Y3, 32(CX)(BX*1)
-	VMOVUPS      64(AX)(BX*1), Y2
-	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y2, Y3, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y2, Y3, Y2
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
-	VROUNDPS     $0x00, Y3, Y3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ    Y3, Y3
-	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VMULPS       Y3, Y4, Y2
-	VMOVUPS      Y2, 64(AX)(BX*1)
-	VMOVUPS      64(CX)(BX*1), Y3
-	VSUBPS       Y1, Y3, Y3
-	VMULPS       Y2, Y3, Y3
-	VMOVUPS      Y3, 64(CX)(BX*1)
-	VMOVUPS      96(AX)(BX*1), Y2
-	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y2, Y3, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y2, Y3, Y2
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
-	VROUNDPS     $0x00, Y3, Y3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ    Y3, Y3
-	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VMULPS       Y3, Y4, Y2
-	VMOVUPS      Y2, 96(AX)(BX*1)
-	VMOVUPS      96(CX)(BX*1), Y3
-	VSUBPS       Y1, Y3, Y3
-	VMULPS       Y2, Y3, Y3
-	VMOVUPS      Y3, 96(CX)(BX*1)
-	ADDQ         $0x00000080, BX
-	JMP          loop
+	CMPQ        BX, SI
+	JGE         loopRest
+	VMOVUPS     (AX)(BX*1), Y3
+	VFMSUB213PS Y1, Y0, Y3
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y4
+	VMAXPS      Y3, Y4, Y3
+	VROUNDPS    $0x00, Y3, Y4
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     ewConst392385a5<>+0(SB), Y5
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3d635739<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f317219<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f800000<>+0(SB), Y3, Y5
+	VCVTPS2DQ   Y4, Y4
+	VPADDD      ewConst0000007f<>+0(SB), Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VMULPS      Y4, Y5, Y3
+	VMOVUPS     Y3, (AX)(BX*1)
+	VMOVUPS     (CX)(BX*1), Y4
+	VSUBPS      Y2, Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMOVUPS     Y4, (CX)(BX*1)
+	VMOVUPS     32(AX)(BX*1), Y3
+	VFMSUB213PS Y1, Y0, Y3
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y4
+	VMAXPS      Y3, Y4, Y3
+	VROUNDPS    $0x00, Y3, Y4
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     ewConst392385a5<>+0(SB), Y5
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3d635739<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f317219<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f800000<>+0(SB), Y3, Y5
+	VCVTPS2DQ   Y4, Y4
+	VPADDD      ewConst0000007f<>+0(SB), Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VMULPS      Y4, Y5, Y3
+	VMOVUPS     Y3, 32(AX)(BX*1)
+	VMOVUPS     32(CX)(BX*1), Y4
+	VSUBPS      Y2, Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMOVUPS     Y4, 32(CX)(BX*1)
+	VMOVUPS     64(AX)(BX*1), Y3
+	VFMSUB213PS Y1, Y0, Y3
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y4
+	VMAXPS      Y3, Y4, Y3
+	VROUNDPS    $0x00, Y3, Y4
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     ewConst392385a5<>+0(SB), Y5
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3d635739<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f317219<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f800000<>+0(SB), Y3, Y5
+	VCVTPS2DQ   Y4, Y4
+	VPADDD      ewConst0000007f<>+0(SB), Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VMULPS      Y4, Y5, Y3
+	VMOVUPS     Y3, 64(AX)(BX*1)
+	VMOVUPS     64(CX)(BX*1), Y4
+	VSUBPS      Y2, Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMOVUPS     Y4, 64(CX)(BX*1)
+	VMOVUPS     96(AX)(BX*1), Y3
+	VFMSUB213PS Y1, Y0, Y3
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y4
+	VMAXPS      Y3, Y4, Y3
+	VROUNDPS    $0x00, Y3, Y4
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     ewConst392385a5<>+0(SB), Y5
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3d635739<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f317219<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f800000<>+0(SB), Y3, Y5
+	VCVTPS2DQ   Y4, Y4
+	VPADDD      ewConst0000007f<>+0(SB), Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VMULPS      Y4, Y5, Y3
+	VMOVUPS     Y3, 96(AX)(BX*1)
+	VMOVUPS     96(CX)(BX*1), Y4
+	VSUBPS      Y2, Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMOVUPS     Y4, 96(CX)(BX*1)
+	ADDQ        $0x00000080, BX
+	JMP         loop
 
 loopRest:
-	CMPQ         BX, DX
-	JGE          loopDone
-	VMOVUPS      (AX)(BX*1), Y2
-	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y2, Y3, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y2, Y3, Y2
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
-	VROUNDPS     $0x00, Y3, Y3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ    Y3, Y3
-	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VMULPS       Y3, Y4, Y2
-	VMOVUPS      Y2, (AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Y3
-	VSUBPS       Y1, Y3, Y3
-	VMULPS       Y2, Y3, Y3
-	VMOVUPS      Y3, (CX)(BX*1)
-	VMOVUPS      32(AX)(BX*1), Y2
-	VSUBPS       Y0, Y2, Y2
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y3
-	VMAXPS       Y2, Y3, Y2
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y3
-	VMINPS       Y2, Y3, Y2
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y2, Y3
-	VROUNDPS     $0x00, Y3, Y3
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y3, Y2
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y3, Y2
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y4
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ    Y3, Y3
-	VPADDD       ewConst0000007f<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VMULPS       Y3, Y4, Y2
-	VMOVUPS      Y2, 32(AX)(BX*1)
-	VMOVUPS      32(CX)(BX*1), Y3
-	VSUBPS       Y1, Y3, Y3
-	VMULPS       Y2, Y3, Y3
-	VMOVUPS      Y3, 32(CX)(BX*1)
-	ADDQ         $0x40, BX
-	JMP          loopRest
+	CMPQ        BX, DX
+	JGE         loopDone
+	VMOVUPS     (AX)(BX*1), Y3
+	VFMSUB213PS Y1, Y0, Y3
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y4
+	VMAXPS      Y3, Y4, Y3
+	VROUNDPS    $0x00, Y3, Y4
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     ewConst392385a5<>+0(SB), Y5
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3d635739<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f317219<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f800000<>+0(SB), Y3, Y5
+	VCVTPS2DQ   Y4, Y4
+	VPADDD      ewConst0000007f<>+0(SB), Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VMULPS      Y4, Y5, Y3
+	VMOVUPS     Y3, (AX)(BX*1)
+	VMOVUPS     (CX)(BX*1), Y4
+	VSUBPS      Y2, Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMOVUPS     Y4, (CX)(BX*1)
+	VMOVUPS     32(AX)(BX*1), Y3
+	VFMSUB213PS Y1, Y0, Y3
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y4
+	VMAXPS      Y3, Y4, Y3
+	VROUNDPS    $0x00, Y3, Y4
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     ewConst392385a5<>+0(SB), Y5
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3d635739<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f317219<>+0(SB), Y3, Y5
+	VFMADD213PS ewConst3f800000<>+0(SB), Y3, Y5
+	VCVTPS2DQ   Y4, Y4
+	VPADDD      ewConst0000007f<>+0(SB), Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VMULPS      Y4, Y5, Y3
+	VMOVUPS     Y3, 32(AX)(BX*1)
+	VMOVUPS     32(CX)(BX*1), Y4
+	VSUBPS      Y2, Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMOVUPS     Y4, 32(CX)(BX*1)
+	ADDQ        $0x40, BX
+	JMP         loopRest
 
 loopDone:
 	VZEROUPPER
@@ -7317,190 +7487,210 @@ write:
 	VZEROUPPER
 	RET
 
-// func ewSoftmaxTileAVX512(s []float32, m []float32, l []float32, corr []float32, rows int)
+// func ewSoftmaxTileAVX512(s []float32, m []float32, l []float32, corr []float32, rows int, scale float32)
 // Requires: AVX, AVX512F
-TEXT ·ewSoftmaxTileAVX512(SB), NOSPLIT, $0-104
-	MOVQ    s_base+0(FP), AX
-	MOVQ    m_base+24(FP), CX
-	MOVQ    l_base+48(FP), DX
-	MOVQ    corr_base+72(FP), BX
-	MOVQ    m_len+32(FP), SI
-	SHLQ    $0x02, SI
-	VMOVUPS ewConst3ab56150<>+0(SB), Z0
-	VMOVUPS ewConst3c09371c<>+0(SB), Z1
-	VMOVUPS ewConst3d2aac48<>+0(SB), Z2
-	VMOVUPS ewConst3e2aaa04<>+0(SB), Z3
-	VMOVUPS ewConst3efffffd<>+0(SB), Z4
-	VMOVUPS ewConst3f800000<>+0(SB), Z5
-	VMOVUPS ewConstc2ae999a<>+0(SB), Z6
-	VMOVUPS ewConst42b0999a<>+0(SB), Z7
-	VMOVUPS ewConst3fb8aa3b<>+0(SB), Z8
-	VMOVUPS ewConst3f318000<>+0(SB), Z9
-	VMOVUPS ewConstb95e8083<>+0(SB), Z10
-	XORQ    DI, DI
+TEXT ·ewSoftmaxTileAVX512(SB), NOSPLIT, $0-108
+	MOVQ         s_base+0(FP), AX
+	MOVQ         m_base+24(FP), CX
+	MOVQ         l_base+48(FP), DX
+	MOVQ         corr_base+72(FP), BX
+	MOVQ         m_len+32(FP), SI
+	SHLQ         $0x02, SI
+	VMOVUPS      ewConst392385a5<>+0(SB), Z0
+	VMOVUPS      ewConst3aafb93b<>+0(SB), Z1
+	VMOVUPS      ewConst3c1d9387<>+0(SB), Z2
+	VMOVUPS      ewConst3d635739<>+0(SB), Z3
+	VMOVUPS      ewConst3e75fdf1<>+0(SB), Z4
+	VMOVUPS      ewConst3f317219<>+0(SB), Z5
+	VMOVUPS      ewConst3f800000<>+0(SB), Z6
+	VBROADCASTSS scale+104(FP), Z7
+	XORQ         DI, DI
 
 column:
 	CMPQ    DI, SI
 	JGE     done
 	LEAQ    (AX)(DI*1), R8
 	MOVQ    rows+96(FP), R9
-	VMOVUPS (CX)(DI*1), Z11
+	VMOVUPS (CX)(DI*1), Z8
+	VMOVUPS 64(CX)(DI*1), Z9
 
 max:
-	VMAXPS       (R8), Z11, Z11
-	ADDQ         SI, R8
-	DECQ         R9
-	JNZ          max
-	VMOVUPS      (CX)(DI*1), Z12
-	VSUBPS       Z11, Z12, Z12
-	VMAXPS       Z12, Z6, Z12
-	VMINPS       Z12, Z7, Z12
-	VMULPS       Z8, Z12, Z13
-	VRNDSCALEPS  $0x00, Z13, Z13
-	VFNMADD231PS Z9, Z13, Z12
-	VFNMADD231PS Z10, Z13, Z12
-	VMOVUPS      Z0, Z14
-	VFMADD213PS  Z1, Z12, Z14
-	VFMADD213PS  Z2, Z12, Z14
-	VFMADD213PS  Z3, Z12, Z14
-	VFMADD213PS  Z4, Z12, Z14
-	VFMADD213PS  Z5, Z12, Z14
-	VFMADD213PS  Z5, Z12, Z14
-	VSCALEFPS    Z13, Z14, Z12
-	VMOVUPS      Z12, (BX)(DI*1)
-	VMOVUPS      Z11, (CX)(DI*1)
-	VMULPS       (DX)(DI*1), Z12, Z12
-	LEAQ         (AX)(DI*1), R8
-	MOVQ         rows+96(FP), R9
+	VMAXPS      (R8), Z8, Z8
+	VMAXPS      64(R8), Z9, Z9
+	ADDQ        SI, R8
+	DECQ        R9
+	JNZ         max
+	VMULPS      (CX)(DI*1), Z7, Z11
+	VMULPS      Z8, Z7, Z10
+	VSUBPS      Z11, Z10, Z10
+	VCMPPS      $0x02, ewConst41000000<>+0(SB), Z10, K1
+	VMOVUPS     (CX)(DI*1), K1, Z8
+	VMOVUPS     Z8, (CX)(DI*1)
+	VMULPS      Z8, Z7, Z8
+	VSUBPS      Z8, Z11, Z10
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Z11
+	VMAXPS      Z10, Z11, Z10
+	VRNDSCALEPS $0x00, Z10, Z11
+	VSUBPS      Z11, Z10, Z10
+	VMOVUPS     Z0, Z12
+	VFMADD213PS Z1, Z10, Z12
+	VFMADD213PS Z2, Z10, Z12
+	VFMADD213PS Z3, Z10, Z12
+	VFMADD213PS Z4, Z10, Z12
+	VFMADD213PS Z5, Z10, Z12
+	VFMADD213PS Z6, Z10, Z12
+	VSCALEFPS   Z11, Z12, Z10
+	VMOVUPS     Z10, (BX)(DI*1)
+	VMULPS      (DX)(DI*1), Z10, Z10
+	VMULPS      64(CX)(DI*1), Z7, Z12
+	VMULPS      Z9, Z7, Z11
+	VSUBPS      Z12, Z11, Z11
+	VCMPPS      $0x02, ewConst41000000<>+0(SB), Z11, K1
+	VMOVUPS     64(CX)(DI*1), K1, Z9
+	VMOVUPS     Z9, 64(CX)(DI*1)
+	VMULPS      Z9, Z7, Z9
+	VSUBPS      Z9, Z12, Z11
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Z12
+	VMAXPS      Z11, Z12, Z11
+	VRNDSCALEPS $0x00, Z11, Z12
+	VSUBPS      Z12, Z11, Z11
+	VMOVUPS     Z0, Z13
+	VFMADD213PS Z1, Z11, Z13
+	VFMADD213PS Z2, Z11, Z13
+	VFMADD213PS Z3, Z11, Z13
+	VFMADD213PS Z4, Z11, Z13
+	VFMADD213PS Z5, Z11, Z13
+	VFMADD213PS Z6, Z11, Z13
+	VSCALEFPS   Z12, Z13, Z11
+	VMOVUPS     Z11, 64(BX)(DI*1)
+	VMULPS      64(DX)(DI*1), Z11, Z11
+	LEAQ        (AX)(DI*1), R8
+	MOVQ        rows+96(FP), R9
 
 exp:
-	VMOVUPS      (R8), Z13
-	VSUBPS       Z11, Z13, Z13
-	VMAXPS       Z13, Z6, Z13
-	VMINPS       Z13, Z7, Z13
-	VMULPS       Z8, Z13, Z14
-	VRNDSCALEPS  $0x00, Z14, Z14
-	VFNMADD231PS Z9, Z14, Z13
-	VFNMADD231PS Z10, Z14, Z13
-	VMOVUPS      Z0, Z15
-	VFMADD213PS  Z1, Z13, Z15
-	VFMADD213PS  Z2, Z13, Z15
-	VFMADD213PS  Z3, Z13, Z15
-	VFMADD213PS  Z4, Z13, Z15
-	VFMADD213PS  Z5, Z13, Z15
-	VFMADD213PS  Z5, Z13, Z15
-	VSCALEFPS    Z14, Z15, Z13
-	VMOVUPS      Z13, (R8)
-	VADDPS       Z13, Z12, Z12
-	ADDQ         SI, R8
-	DECQ         R9
-	JNZ          exp
-	VMOVUPS      Z12, (DX)(DI*1)
-	ADDQ         $0x40, DI
-	JMP          column
+	VMOVUPS     (R8), Z12
+	VFMSUB213PS Z8, Z7, Z12
+	VRNDSCALEPS $0x00, Z12, Z13
+	VSUBPS      Z13, Z12, Z12
+	VMOVUPS     Z0, Z14
+	VFMADD213PS Z1, Z12, Z14
+	VFMADD213PS Z2, Z12, Z14
+	VFMADD213PS Z3, Z12, Z14
+	VFMADD213PS Z4, Z12, Z14
+	VFMADD213PS Z5, Z12, Z14
+	VFMADD213PS Z6, Z12, Z14
+	VSCALEFPS   Z13, Z14, Z12
+	VMOVUPS     Z12, (R8)
+	VADDPS      Z12, Z10, Z10
+	VMOVUPS     64(R8), Z12
+	VFMSUB213PS Z9, Z7, Z12
+	VRNDSCALEPS $0x00, Z12, Z13
+	VSUBPS      Z13, Z12, Z12
+	VMOVUPS     Z0, Z14
+	VFMADD213PS Z1, Z12, Z14
+	VFMADD213PS Z2, Z12, Z14
+	VFMADD213PS Z3, Z12, Z14
+	VFMADD213PS Z4, Z12, Z14
+	VFMADD213PS Z5, Z12, Z14
+	VFMADD213PS Z6, Z12, Z14
+	VSCALEFPS   Z13, Z14, Z12
+	VMOVUPS     Z12, 64(R8)
+	VADDPS      Z12, Z11, Z11
+	ADDQ        SI, R8
+	DECQ        R9
+	JNZ         exp
+	VMOVUPS     Z10, (DX)(DI*1)
+	VMOVUPS     Z11, 64(DX)(DI*1)
+	ADDQ        $0x80, DI
+	JMP         column
 
 done:
 	VZEROUPPER
 	RET
 
-// func ewSoftmaxBackAVX512(s []float32, ds []float32, lse float32, delta float32)
+// func ewSoftmaxBackAVX512(s []float32, ds []float32, scale float32, lse float32, delta float32)
 // Requires: AVX, AVX512F
-TEXT ·ewSoftmaxBackAVX512(SB), NOSPLIT, $0-56
+TEXT ·ewSoftmaxBackAVX512(SB), NOSPLIT, $0-60
 	MOVQ         s_base+0(FP), AX
 	MOVQ         ds_base+24(FP), CX
 	MOVQ         s_len+8(FP), DX
 	SHLQ         $0x02, DX
-	VBROADCASTSS lse+48(FP), Z0
-	VBROADCASTSS delta+52(FP), Z1
-	VMOVUPS      ewConst3ab56150<>+0(SB), Z2
-	VMOVUPS      ewConst3c09371c<>+0(SB), Z3
-	VMOVUPS      ewConst3d2aac48<>+0(SB), Z4
-	VMOVUPS      ewConst3e2aaa04<>+0(SB), Z5
-	VMOVUPS      ewConst3efffffd<>+0(SB), Z6
-	VMOVUPS      ewConst3f800000<>+0(SB), Z7
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Z8
-	VMOVUPS      ewConst42b0999a<>+0(SB), Z9
-	VMOVUPS      ewConst3fb8aa3b<>+0(SB), Z10
-	VMOVUPS      ewConst3f318000<>+0(SB), Z11
-	VMOVUPS      ewConstb95e8083<>+0(SB), Z12
+	VBROADCASTSS scale+48(FP), Z0
+	VBROADCASTSS lse+52(FP), Z1
+	VBROADCASTSS delta+56(FP), Z2
+	VMOVUPS      ewConst392385a5<>+0(SB), Z3
+	VMOVUPS      ewConst3aafb93b<>+0(SB), Z4
+	VMOVUPS      ewConst3c1d9387<>+0(SB), Z5
+	VMOVUPS      ewConst3d635739<>+0(SB), Z6
+	VMOVUPS      ewConst3e75fdf1<>+0(SB), Z7
+	VMOVUPS      ewConst3f317219<>+0(SB), Z8
+	VMOVUPS      ewConst3f800000<>+0(SB), Z9
 	XORQ         BX, BX
 	MOVQ         DX, SI
 	ANDQ         $-128, SI
 
 loop:
-	CMPQ         BX, SI
-	JGE          loopRest
-	VMOVUPS      (AX)(BX*1), Z13
-	VSUBPS       Z0, Z13, Z13
-	VMAXPS       Z13, Z8, Z13
-	VMINPS       Z13, Z9, Z13
-	VMULPS       Z10, Z13, Z14
-	VRNDSCALEPS  $0x00, Z14, Z14
-	VFNMADD231PS Z11, Z14, Z13
-	VFNMADD231PS Z12, Z14, Z13
-	VMOVUPS      Z2, Z15
-	VFMADD213PS  Z3, Z13, Z15
-	VFMADD213PS  Z4, Z13, Z15
-	VFMADD213PS  Z5, Z13, Z15
-	VFMADD213PS  Z6, Z13, Z15
-	VFMADD213PS  Z7, Z13, Z15
-	VFMADD213PS  Z7, Z13, Z15
-	VSCALEFPS    Z14, Z15, Z13
-	VMOVUPS      Z13, (AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Z14
-	VSUBPS       Z1, Z14, Z14
-	VMULPS       Z13, Z14, Z14
-	VMOVUPS      Z14, (CX)(BX*1)
-	VMOVUPS      64(AX)(BX*1), Z13
-	VSUBPS       Z0, Z13, Z13
-	VMAXPS       Z13, Z8, Z13
-	VMINPS       Z13, Z9, Z13
-	VMULPS       Z10, Z13, Z14
-	VRNDSCALEPS  $0x00, Z14, Z14
-	VFNMADD231PS Z11, Z14, Z13
-	VFNMADD231PS Z12, Z14, Z13
-	VMOVUPS      Z2, Z15
-	VFMADD213PS  Z3, Z13, Z15
-	VFMADD213PS  Z4, Z13, Z15
-	VFMADD213PS  Z5, Z13, Z15
-	VFMADD213PS  Z6, Z13, Z15
-	VFMADD213PS  Z7, Z13, Z15
-	VFMADD213PS  Z7, Z13, Z15
-	VSCALEFPS    Z14, Z15, Z13
-	VMOVUPS      Z13, 64(AX)(BX*1)
-	VMOVUPS      64(CX)(BX*1), Z14
-	VSUBPS       Z1, Z14, Z14
-	VMULPS       Z13, Z14, Z14
-	VMOVUPS      Z14, 64(CX)(BX*1)
-	ADDQ         $0x00000080, BX
-	JMP          loop
+	CMPQ        BX, SI
+	JGE         loopRest
+	VMOVUPS     (AX)(BX*1), Z10
+	VFMSUB213PS Z1, Z0, Z10
+	VRNDSCALEPS $0x00, Z10, Z11
+	VSUBPS      Z11, Z10, Z10
+	VMOVUPS     Z3, Z12
+	VFMADD213PS Z4, Z10, Z12
+	VFMADD213PS Z5, Z10, Z12
+	VFMADD213PS Z6, Z10, Z12
+	VFMADD213PS Z7, Z10, Z12
+	VFMADD213PS Z8, Z10, Z12
+	VFMADD213PS Z9, Z10, Z12
+	VSCALEFPS   Z11, Z12, Z10
+	VMOVUPS     Z10, (AX)(BX*1)
+	VMOVUPS     (CX)(BX*1), Z11
+	VSUBPS      Z2, Z11, Z11
+	VMULPS      Z10, Z11, Z11
+	VMOVUPS     Z11, (CX)(BX*1)
+	VMOVUPS     64(AX)(BX*1), Z10
+	VFMSUB213PS Z1, Z0, Z10
+	VRNDSCALEPS $0x00, Z10, Z11
+	VSUBPS      Z11, Z10, Z10
+	VMOVUPS     Z3, Z12
+	VFMADD213PS Z4, Z10, Z12
+	VFMADD213PS Z5, Z10, Z12
+	VFMADD213PS Z6, Z10, Z12
+	VFMADD213PS Z7, Z10, Z12
+	VFMADD213PS Z8, Z10, Z12
+	VFMADD213PS Z9, Z10, Z12
+	VSCALEFPS   Z11, Z12, Z10
+	VMOVUPS     Z10, 64(AX)(BX*1)
+	VMOVUPS     64(CX)(BX*1), Z11
+	VSUBPS      Z2, Z11, Z11
+	VMULPS      Z10, Z11, Z11
+	VMOVUPS     Z11, 64(CX)(BX*1)
+	ADDQ        $0x00000080, BX
+	JMP         loop
 
 loopRest:
-	CMPQ         BX, DX
-	JGE          loopDone
-	VMOVUPS      (AX)(BX*1), Z13
-	VSUBPS       Z0, Z13, Z13
-	VMAXPS       Z13, Z8, Z13
-	VMINPS       Z13, Z9, Z13
-	VMULPS       Z10, Z13, Z14
-	VRNDSCALEPS  $0x00, Z14, Z14
-	VFNMADD231PS Z11, Z14, Z13
-	VFNMADD231PS Z12, Z14, Z13
-	VMOVUPS      Z2, Z15
-	VFMADD213PS  Z3, Z13, Z15
-	VFMADD213PS  Z4, Z13, Z15
-	VFMADD213PS  Z5, Z13, Z15
-	VFMADD213PS  Z6, Z13, Z15
-	VFMADD213PS  Z7, Z13, Z15
-	VFMADD213PS  Z7, Z13, Z15
-	VSCALEFPS    Z14, Z15, Z13
-	VMOVUPS      Z13, (AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Z14
-	VSUBPS       Z1, Z14, Z14
-	VMULPS       Z13, Z14, Z14
-	VMOVUPS      Z14, (CX)(BX*1)
-	ADDQ         $0x40, BX
-	JMP          loopRest
+	CMPQ        BX, DX
+	JGE         loopDone
+	VMOVUPS     (AX)(BX*1), Z10
+	VFMSUB213PS Z1, Z0, Z10
+	VRNDSCALEPS $0x00, Z10, Z11
+	VSUBPS      Z11, Z10, Z10
+	VMOVUPS     Z3, Z12
+	VFMADD213PS Z4, Z10, Z12
+	VFMADD213PS Z5, Z10, Z12
+	VFMADD213PS Z6, Z10, Z12
+	VFMADD213PS Z7, Z10, Z12
+	VFMADD213PS Z8, Z10, Z12
+	VFMADD213PS Z9, Z10, Z12
+	VSCALEFPS   Z11, Z12, Z10
+	VMOVUPS     Z10, (AX)(BX*1)
+	VMOVUPS     (CX)(BX*1), Z11
+	VSUBPS      Z2, Z11, Z11
+	VMULPS      Z10, Z11, Z11
+	VMOVUPS     Z11, (CX)(BX*1)
+	ADDQ        $0x40, BX
+	JMP         loopRest
 
 loopDone:
 	VZEROUPPER

@@ -101,10 +101,10 @@ func ewRowBackAVX2(dx []float32, x []float32, dy []float32, gamma []float32, c *
 func ewTileProductAVX2(c []float32, a []float32, b []float32, shape *[8]int)
 
 // ewSoftmaxTileAVX2 makes one step of the online softmax over rows keys.
-func ewSoftmaxTileAVX2(s []float32, m []float32, l []float32, corr []float32, rows int)
+func ewSoftmaxTileAVX2(s []float32, m []float32, l []float32, corr []float32, rows int, scale float32)
 
-// ewSoftmaxBackAVX2 computes s = exp(s-lse) and ds = s*(ds-delta).
-func ewSoftmaxBackAVX2(s []float32, ds []float32, lse float32, delta float32)
+// ewSoftmaxBackAVX2 computes s = 2^(scale*s-lse) and ds = s*(ds-delta).
+func ewSoftmaxBackAVX2(s []float32, ds []float32, scale float32, lse float32, delta float32)
 
 // ewWidenAVX2 sets y to the bfloat16 values x.
 func ewWidenAVX2(y []float32, x []uint16)
@@ -209,10 +209,10 @@ func ewRowBackAVX512(dx []float32, x []float32, dy []float32, gamma []float32, c
 func ewTileProductAVX512(c []float32, a []float32, b []float32, shape *[8]int)
 
 // ewSoftmaxTileAVX512 makes one step of the online softmax over rows keys.
-func ewSoftmaxTileAVX512(s []float32, m []float32, l []float32, corr []float32, rows int)
+func ewSoftmaxTileAVX512(s []float32, m []float32, l []float32, corr []float32, rows int, scale float32)
 
-// ewSoftmaxBackAVX512 computes s = exp(s-lse) and ds = s*(ds-delta).
-func ewSoftmaxBackAVX512(s []float32, ds []float32, lse float32, delta float32)
+// ewSoftmaxBackAVX512 computes s = 2^(scale*s-lse) and ds = s*(ds-delta).
+func ewSoftmaxBackAVX512(s []float32, ds []float32, scale float32, lse float32, delta float32)
 
 // ewWidenAVX512 sets y to the bfloat16 values x.
 func ewWidenAVX512(y []float32, x []uint16)

@@ -37,8 +37,8 @@ type ewTable struct {
 	rowBack  func(dx, x, dy, gamma []float32, c *rowConstants)
 
 	tileProduct func(c, a, b []float32, g *tileProduct)
-	softmaxTile func(s, m, l, corr []float32, rows int)
-	softmaxBack func(s, ds []float32, lse, delta float32)
+	softmaxTile func(s, m, l, corr []float32, rows int, scale float32)
+	softmaxBack func(s, ds []float32, scale, lse, delta float32)
 
 	widen  func(y []float32, x []uint16)
 	narrow func(y []uint16, x []float32)

@@ -75,20 +75,29 @@ func ewTileProduct(c, a, b []float32, g *tileProduct) {
 	}
 }
 
+// softmaxSlack is by what power of 2 scores may exceed those that the online softmax takes for the largest. The assembly
+// has its own copy.
+const softmaxSlack = 8
+
 // ewSoftmaxTile makes one step of the online softmax. s holds scores, a row of len(m) queries for each of
-// rows keys. m and l are each query's maximum and sum of exponentials so far; both are brought up to date,
-// s becomes exp(s-m), and corr is set to what earlier exponentials must be multiplied by.
-func ewSoftmaxTile(s, m, l, corr []float32, rows int) {
+// rows keys. m and l are each query's maximum and sum of powers so far; both are brought up to date,
+// s becomes 2^(scale*(s-m)), scale > 0, and corr is set to what earlier powers must be multiplied by. A maximum stays
+// where powers below 2^softmaxSlack come of it: then there is nothing to multiply.
+func ewSoftmaxTile(s, m, l, corr []float32, rows int, scale float32) {
 	for q, old := range m {
 		best := old
 		for k := range rows {
 			best = max(best, s[k*len(m)+q])
 		}
+		if best*scale-old*scale <= softmaxSlack {
+			best = old
+		}
 		m[q] = best
-		corr[q] = exp32(old - best)
+		top := best * scale // rounded alike for every tile
+		corr[q] = exp2(float64(old*scale - top))
 		sum := l[q] * corr[q]
 		for k := range rows {
-			p := exp32(s[k*len(m)+q] - best)
+			p := exp2(float64(s[k*len(m)+q])*float64(scale) - float64(top))
 			s[k*len(m)+q] = p
 			sum += p
 		}
@@ -96,12 +105,12 @@ func ewSoftmaxTile(s, m, l, corr []float32, rows int) {
 	}
 }
 
-// ewSoftmaxBack sets s = exp(s-lse) and ds = s*(ds-delta).
-func ewSoftmaxBack(s, ds []float32, lse, delta float32) {
+// ewSoftmaxBack sets s = 2^(scale*s-lse) and ds = s*(ds-delta).
+func ewSoftmaxBack(s, ds []float32, scale, lse, delta float32) {
 	for i, v := range s {
-		s[i] = exp32(v - lse)
+		s[i] = exp2(float64(v)*float64(scale) - float64(lse))
 		ds[i] = s[i] * (ds[i] - delta)
 	}
 }
 
-func exp32(v float32) float32 { return float32(math.Exp(float64(v))) }
+func exp2(v float64) float32 { return float32(math.Exp2(v)) }

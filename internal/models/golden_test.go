@@ -54,7 +54,8 @@ func TestGolden(t *testing.T) {
 
 // TestGoldenHybrid compares a network of each family in hybrid precision with float64 results: activations have 8 bits.
 // Savers change no bit here either. The maps of the goldens end in few voxels, whose batch statistics in training mode
-// make much of little: there the gradients are not compared.
+// make much of little: there the gradients are not compared. In the goldens of the other vision transformers, units of the
+// head lie at their ReLU's corner: in a change of scores by 1e-7 the median error of their gradients goes from 0.01 to 0.1.
 func TestGoldenHybrid(t *testing.T) {
 	dev := cpu.NewWith(2, cpu.Options{Half: true})
 	defer dev.Close()
@@ -63,7 +64,7 @@ func TestGoldenHybrid(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if !slices.Contains([]string{"resnet18_3d", "densenet_small_3d", "vit_tiny_3d"}, f.Name) {
+		if !slices.Contains([]string{"resnet18_3d", "densenet_small_3d", "vit_small_3d"}, f.Name) {
 			continue
 		}
 		t.Run(f.Name, func(t *testing.T) {

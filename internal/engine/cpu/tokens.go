@@ -122,21 +122,21 @@ func (d *Device) attentionKernel(op graph.Op, in, out []engine.Layout) (run, int
 	switch op := op.(type) {
 	case ops.Attention:
 		s := attentionShape(op.Heads, in[0])
-		lse, workspace := s.N*op.Heads*s.T, s.Workspace()
+		workspace := s.Workspace()
 		if in[0].Half {
 			workspace = s.HalfWorkspace()
 		}
 		return func(a *args) {
-			work, l := a.work[lse:], a.work[:lse]
+			var lse []float32
 			if len(out) == 2 {
-				l = a.out[1].F32
+				lse = a.out[1].F32
 			}
 			if in[0].Half {
-				m.AttentionHalf(a.in[0], s, a.out[0], l, work)
+				m.AttentionHalf(a.in[0], s, a.out[0], lse, a.work)
 				return
 			}
-			m.Attention(a.in[0].F32, s, a.out[0].F32, s.Heads*s.HeadDim, l, work)
-		}, lse + m.Threads()*workspace
+			m.Attention(a.in[0].F32, s, a.out[0].F32, s.Heads*s.HeadDim, lse, a.work)
+		}, m.Threads() * workspace
 	case ops.AttentionBackward: // (qkv, out, lse, dout)
 		s := attentionShape(op.Heads, in[0])
 		e := s.Heads * s.HeadDim

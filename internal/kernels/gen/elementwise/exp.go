@@ -92,11 +92,7 @@ func (t target) exp(v reg.VecVirtual) {
 	VMAXPS(v, t.load(expLeast), v) // v last: a NaN stays
 	VMINPS(v, t.load(expMost), v)
 	VMULPS(value(math.Log2E), v, n)
-	if t.wide {
-		VRNDSCALEPS(U8(0), n, n)
-	} else {
-		VROUNDPS(U8(0), n, n)
-	}
+	t.round(n, n)
 	VFNMADD231PS(value(ln2High), n, v)
 	VFNMADD231PS(value(math.Ln2-ln2High), n, v)
 	terms := expTerms()
@@ -104,6 +100,48 @@ func (t target) exp(v reg.VecVirtual) {
 	for _, c := range append(terms[1:], 1) {
 		VFMADD213PS(value(c), v, p)
 	}
+	t.scale2(n, p, v)
+}
+
+// exp2Least is the least power that exp2 takes: its result is a normal number.
+const exp2Least = -126
+
+// exp2Terms are the coefficients, from r^6 down to r, of the polynomial 1 + ... of degree 6 whose largest relative error
+// from 2^r for |r| <= 1/2 is least, 2.6e-9 (found with the algorithm of Remez).
+func exp2Terms() []float64 {
+	return []float64{0.000155946781613266, 0.00134066439023517, 0.00961769297299306, 0.0555031055101380, 0.240226527828877, 0.693147214968028}
+}
+
+// holdExp2 holds the constants of exp2.
+func (t target) holdExp2() { t.hold(append(exp2Terms(), 1)) }
+
+// exp2 replaces v, finite and at most 1, by 2^v, relative error below 2e-7. AVX2 takes what is below -126 for that.
+func (t target) exp2(v reg.VecVirtual) {
+	n, p := t.reg(), t.reg()
+	if !t.wide {
+		VMAXPS(v, t.load(exp2Least), v) // v last: a NaN stays
+	}
+	t.round(v, n)
+	VSUBPS(n, v, v)
+	terms := exp2Terms()
+	VMOVUPS(value(terms[0]), p)
+	for _, c := range append(terms[1:], 1) {
+		VFMADD213PS(value(c), v, p)
+	}
+	t.scale2(n, p, v)
+}
+
+// round rounds to whole numbers.
+func (t target) round(v, n reg.VecVirtual) {
+	if t.wide {
+		VRNDSCALEPS(U8(0), v, n)
+	} else {
+		VROUNDPS(U8(0), v, n)
+	}
+}
+
+// scale2 sets v to p times 2^n for whole numbers n, which it may change.
+func (t target) scale2(n, p, v reg.VecVirtual) {
 	if t.wide {
 		VSCALEFPS(n, p, v)
 		return

@@ -67,64 +67,100 @@ func (t target) layerNorm() {
 	t.end()
 }
 
+// softmaxVecs is how many vectors of queries the softmax takes at once; there are 32 queries or a multiple.
+const softmaxVecs = 2
+
+// softmaxSlack is softmaxSlack of the package kernels.
+const softmaxSlack = 8
+
+// keepUnlessAbove puts old in the lanes of v where by is at most limit.
+func (t target) keepUnlessAbove(old Mem, by reg.VecVirtual, limit float64, v reg.VecVirtual) {
+	const notAbove = 2 // or NaN: false
+	if t.wide {
+		k := K()
+		VCMPPS(U8(notAbove), lit(limit), by, k)
+		VMOVUPS(old, k, v)
+		return
+	}
+	mask := t.reg()
+	VCMPPS(U8(notAbove), lit(limit), by, mask)
+	VBLENDVPS(mask, old, v, v)
+}
+
 func (t target) attention() {
 	t.gemm()
 
 	// Lanes are queries, rows are keys.
-	t.text("ewSoftmaxTile", "(s, m, l, corr []float32, rows int)", "makes one step of the online softmax over rows keys.")
+	t.text("ewSoftmaxTile", "(s, m, l, corr []float32, rows int, scale float32)", "makes one step of the online softmax over rows keys.")
 	s, m, l, corr, n := ptr("s"), ptr("m"), ptr("l"), ptr("corr"), bytes("m")
-	t.holdExp()
+	t.holdExp2()
+	scale := t.scalar("scale")
 	i := GP64()
 	XORQ(i, i)
 	Label("column")
 	CMPQ(i, n)
 	JGE(LabelRef("done"))
-	mx, sum := t.reg(), t.reg()
+	top, sum := t.regs(softmaxVecs), t.regs(softmaxVecs)
 	p, k := GP64(), GP64()
 	start := func() {
 		LEAQ(Mem{Base: s, Index: i, Scale: 1}, p)
 		Load(Param("rows"), k)
 	}
 	start()
-	VMOVUPS(at(m, i, 0), mx)
+	for j := range top {
+		VMOVUPS(at(m, i, j*t.width), top[j])
+	}
 	Label("max")
-	VMAXPS(Mem{Base: p}, mx, mx)
+	for j := range top {
+		VMAXPS(Mem{Base: p, Disp: j * t.width}, top[j], top[j])
+	}
 	ADDQ(n, p)
 	DECQ(k)
 	JNZ(LabelRef("max"))
-	c := t.reg()
-	VMOVUPS(at(m, i, 0), c)
-	VSUBPS(mx, c, c)
-	t.exp(c)
-	VMOVUPS(c, at(corr, i, 0))
-	VMOVUPS(mx, at(m, i, 0))
-	VMULPS(at(l, i, 0), c, sum)
+	for j := range top {
+		f, old := t.reg(), t.reg()
+		VMULPS(at(m, i, j*t.width), scale, old)
+		VMULPS(top[j], scale, f)
+		VSUBPS(old, f, f)
+		t.keepUnlessAbove(at(m, i, j*t.width), f, softmaxSlack, top[j])
+		VMOVUPS(top[j], at(m, i, j*t.width))
+		VMULPS(top[j], scale, top[j])
+		VSUBPS(top[j], old, f)
+		VMAXPS(f, t.load(exp2Least), f) // it is infinite at first
+		t.exp2(f)
+		VMOVUPS(f, at(corr, i, j*t.width))
+		VMULPS(at(l, i, j*t.width), f, sum[j])
+	}
 	start()
 	Label("exp")
-	v := t.reg()
-	VMOVUPS(Mem{Base: p}, v)
-	VSUBPS(mx, v, v)
-	t.exp(v)
-	VMOVUPS(v, Mem{Base: p})
-	VADDPS(v, sum, sum)
+	for j := range top {
+		v := t.reg()
+		VMOVUPS(Mem{Base: p, Disp: j * t.width}, v)
+		VFMSUB213PS(top[j], scale, v)
+		t.exp2(v)
+		VMOVUPS(v, Mem{Base: p, Disp: j * t.width})
+		VADDPS(v, sum[j], sum[j])
+	}
 	ADDQ(n, p)
 	DECQ(k)
 	JNZ(LabelRef("exp"))
-	VMOVUPS(sum, at(l, i, 0))
-	ADDQ(U8(t.width), i)
+	for j := range sum {
+		VMOVUPS(sum[j], at(l, i, j*t.width))
+	}
+	ADDQ(U8(softmaxVecs*t.width), i)
 	JMP(LabelRef("column"))
 	Label("done")
 	t.end()
 
-	t.text("ewSoftmaxBack", "(s, ds []float32, lse, delta float32)", "computes s = exp(s-lse) and ds = s*(ds-delta).")
+	t.text("ewSoftmaxBack", "(s, ds []float32, scale, lse, delta float32)", "computes s = 2^(scale*s-lse) and ds = s*(ds-delta).")
 	s, ds, n := ptr("s"), ptr("ds"), bytes("s")
-	lse, delta := t.scalar("lse"), t.scalar("delta")
-	t.holdExp()
+	scale, lse, delta := t.scalar("scale"), t.scalar("lse"), t.scalar("delta")
+	t.holdExp2()
 	t.loop("loop", n, 2, func(i reg.Register, off, u, h int) {
 		v, d := t.reg(), t.reg()
 		VMOVUPS(at(s, i, off), v)
-		VSUBPS(lse, v, v)
-		t.exp(v)
+		VFMSUB213PS(lse, scale, v)
+		t.exp2(v)
 		VMOVUPS(v, at(s, i, off))
 		VMOVUPS(at(ds, i, off), d)
 		VSUBPS(delta, d, d)
