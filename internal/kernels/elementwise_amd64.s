@@ -2885,370 +2885,308 @@ TEXT ·ewGELUAVX2(SB), NOSPLIT, $0-48
 	ANDQ $-64, SI
 
 loop:
-	CMPQ         BX, SI
-	JGE          loopRest
-	VMOVUPS      (CX)(BX*1), Y0
-	VMULPS       Y0, Y0, Y1
-	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
-	VROUNDPS     $0x00, Y2, Y2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
-	VMOVUPS      ewConst3f800000<>+0(SB), Y3
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
-	VDIVPS       Y2, Y3, Y2
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
-	VMULPS       Y2, Y3, Y3
-	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y1
-	VSUBPS       Y3, Y1, Y2
-	VBLENDVPS    Y0, Y3, Y2, Y1
-	VMULPS       Y0, Y1, Y1
-	VMOVUPS      Y1, (AX)(BX*1)
-	VMOVUPS      32(CX)(BX*1), Y0
-	VMULPS       Y0, Y0, Y1
-	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
-	VROUNDPS     $0x00, Y2, Y2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
-	VMOVUPS      ewConst3f800000<>+0(SB), Y3
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
-	VDIVPS       Y2, Y3, Y2
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
-	VMULPS       Y2, Y3, Y3
-	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y1
-	VSUBPS       Y3, Y1, Y2
-	VBLENDVPS    Y0, Y3, Y2, Y1
-	VMULPS       Y0, Y1, Y1
-	VMOVUPS      Y1, 32(AX)(BX*1)
-	ADDQ         $0x00000040, BX
-	JMP          loop
+	CMPQ        BX, SI
+	JGE         loopRest
+	VMOVUPS     (CX)(BX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      ewConstbf38aa3b<>+0(SB), Y1, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VROUNDPS    $0x00, Y1, Y2
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     ewConst392385a5<>+0(SB), Y3
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3d635739<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f317219<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ   Y2, Y2
+	VPADDD      ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VMULPS      Y2, Y3, Y1
+	VANDPS      ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS     ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS      Y2, Y3, Y2
+	VMOVUPS     ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y1, Y3, Y3
+	VMOVUPS     ewConst3f800000<>+0(SB), Y1
+	VSUBPS      Y3, Y1, Y2
+	VBLENDVPS   Y0, Y3, Y2, Y1
+	VMULPS      Y0, Y1, Y1
+	VMOVUPS     Y1, (AX)(BX*1)
+	VMOVUPS     32(CX)(BX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      ewConstbf38aa3b<>+0(SB), Y1, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VROUNDPS    $0x00, Y1, Y2
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     ewConst392385a5<>+0(SB), Y3
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3d635739<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f317219<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ   Y2, Y2
+	VPADDD      ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VMULPS      Y2, Y3, Y1
+	VANDPS      ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS     ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS      Y2, Y3, Y2
+	VMOVUPS     ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y1, Y3, Y3
+	VMOVUPS     ewConst3f800000<>+0(SB), Y1
+	VSUBPS      Y3, Y1, Y2
+	VBLENDVPS   Y0, Y3, Y2, Y1
+	VMULPS      Y0, Y1, Y1
+	VMOVUPS     Y1, 32(AX)(BX*1)
+	ADDQ        $0x00000040, BX
+	JMP         loop
 
 loopRest:
-	CMPQ         BX, DX
-	JGE          loopDone
-	VMOVUPS      (CX)(BX*1), Y0
-	VMULPS       Y0, Y0, Y1
-	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
-	VROUNDPS     $0x00, Y2, Y2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
-	VMOVUPS      ewConst3f800000<>+0(SB), Y3
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
-	VDIVPS       Y2, Y3, Y2
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
-	VMULPS       Y2, Y3, Y3
-	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y1
-	VSUBPS       Y3, Y1, Y2
-	VBLENDVPS    Y0, Y3, Y2, Y1
-	VMULPS       Y0, Y1, Y1
-	VMOVUPS      Y1, (AX)(BX*1)
-	VMOVUPS      32(CX)(BX*1), Y0
-	VMULPS       Y0, Y0, Y1
-	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
-	VROUNDPS     $0x00, Y2, Y2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
-	VMOVUPS      ewConst3f800000<>+0(SB), Y3
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
-	VDIVPS       Y2, Y3, Y2
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
-	VMULPS       Y2, Y3, Y3
-	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y1
-	VSUBPS       Y3, Y1, Y2
-	VBLENDVPS    Y0, Y3, Y2, Y1
-	VMULPS       Y0, Y1, Y1
-	VMOVUPS      Y1, 32(AX)(BX*1)
-	ADDQ         $0x40, BX
-	JMP          loopRest
+	CMPQ        BX, DX
+	JGE         loopDone
+	VMOVUPS     (CX)(BX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      ewConstbf38aa3b<>+0(SB), Y1, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VROUNDPS    $0x00, Y1, Y2
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     ewConst392385a5<>+0(SB), Y3
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3d635739<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f317219<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ   Y2, Y2
+	VPADDD      ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VMULPS      Y2, Y3, Y1
+	VANDPS      ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS     ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS      Y2, Y3, Y2
+	VMOVUPS     ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y1, Y3, Y3
+	VMOVUPS     ewConst3f800000<>+0(SB), Y1
+	VSUBPS      Y3, Y1, Y2
+	VBLENDVPS   Y0, Y3, Y2, Y1
+	VMULPS      Y0, Y1, Y1
+	VMOVUPS     Y1, (AX)(BX*1)
+	VMOVUPS     32(CX)(BX*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      ewConstbf38aa3b<>+0(SB), Y1, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VROUNDPS    $0x00, Y1, Y2
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     ewConst392385a5<>+0(SB), Y3
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3d635739<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f317219<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ   Y2, Y2
+	VPADDD      ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VMULPS      Y2, Y3, Y1
+	VANDPS      ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS     ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS      Y2, Y3, Y2
+	VMOVUPS     ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y1, Y3, Y3
+	VMOVUPS     ewConst3f800000<>+0(SB), Y1
+	VSUBPS      Y3, Y1, Y2
+	VBLENDVPS   Y0, Y3, Y2, Y1
+	VMULPS      Y0, Y1, Y1
+	VMOVUPS     Y1, 32(AX)(BX*1)
+	ADDQ        $0x40, BX
+	JMP         loopRest
 
 loopDone:
 	VZEROUPPER
 	RET
 
-DATA ewConstbf000000<>+0(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+4(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+8(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+12(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+16(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+20(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+24(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+28(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+32(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+36(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+40(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+44(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+48(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+52(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+56(SB)/4, $0xbf000000
-DATA ewConstbf000000<>+60(SB)/4, $0xbf000000
-GLOBL ewConstbf000000<>(SB), RODATA|NOPTR, $64
+DATA ewConstbf38aa3b<>+0(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+4(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+8(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+12(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+16(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+20(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+24(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+28(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+32(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+36(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+40(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+44(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+48(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+52(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+56(SB)/4, $0xbf38aa3b
+DATA ewConstbf38aa3b<>+60(SB)/4, $0xbf38aa3b
+GLOBL ewConstbf38aa3b<>(SB), RODATA|NOPTR, $64
 
-DATA ewConstc2ae999a<>+0(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+4(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+8(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+12(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+16(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+20(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+24(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+28(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+32(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+36(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+40(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+44(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+48(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+52(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+56(SB)/4, $0xc2ae999a
-DATA ewConstc2ae999a<>+60(SB)/4, $0xc2ae999a
-GLOBL ewConstc2ae999a<>(SB), RODATA|NOPTR, $64
+DATA ewConstc2fc0000<>+0(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+4(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+8(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+12(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+16(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+20(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+24(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+28(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+32(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+36(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+40(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+44(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+48(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+52(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+56(SB)/4, $0xc2fc0000
+DATA ewConstc2fc0000<>+60(SB)/4, $0xc2fc0000
+GLOBL ewConstc2fc0000<>(SB), RODATA|NOPTR, $64
 
-DATA ewConst42b0999a<>+0(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+4(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+8(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+12(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+16(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+20(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+24(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+28(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+32(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+36(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+40(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+44(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+48(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+52(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+56(SB)/4, $0x42b0999a
-DATA ewConst42b0999a<>+60(SB)/4, $0x42b0999a
-GLOBL ewConst42b0999a<>(SB), RODATA|NOPTR, $64
+DATA ewConst392385a5<>+0(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+4(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+8(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+12(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+16(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+20(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+24(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+28(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+32(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+36(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+40(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+44(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+48(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+52(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+56(SB)/4, $0x392385a5
+DATA ewConst392385a5<>+60(SB)/4, $0x392385a5
+GLOBL ewConst392385a5<>(SB), RODATA|NOPTR, $64
 
-DATA ewConst3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+32(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+36(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+40(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+44(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+48(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+52(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+56(SB)/4, $0x3fb8aa3b
-DATA ewConst3fb8aa3b<>+60(SB)/4, $0x3fb8aa3b
-GLOBL ewConst3fb8aa3b<>(SB), RODATA|NOPTR, $64
+DATA ewConst3aafb93b<>+0(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+4(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+8(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+12(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+16(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+20(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+24(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+28(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+32(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+36(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+40(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+44(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+48(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+52(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+56(SB)/4, $0x3aafb93b
+DATA ewConst3aafb93b<>+60(SB)/4, $0x3aafb93b
+GLOBL ewConst3aafb93b<>(SB), RODATA|NOPTR, $64
 
-DATA ewConst3f318000<>+0(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+4(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+8(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+12(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+16(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+20(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+24(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+28(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+32(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+36(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+40(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+44(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+48(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+52(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+56(SB)/4, $0x3f318000
-DATA ewConst3f318000<>+60(SB)/4, $0x3f318000
-GLOBL ewConst3f318000<>(SB), RODATA|NOPTR, $64
+DATA ewConst3c1d9387<>+0(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+4(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+8(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+12(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+16(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+20(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+24(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+28(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+32(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+36(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+40(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+44(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+48(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+52(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+56(SB)/4, $0x3c1d9387
+DATA ewConst3c1d9387<>+60(SB)/4, $0x3c1d9387
+GLOBL ewConst3c1d9387<>(SB), RODATA|NOPTR, $64
 
-DATA ewConstb95e8083<>+0(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+4(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+8(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+12(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+16(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+20(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+24(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+28(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+32(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+36(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+40(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+44(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+48(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+52(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+56(SB)/4, $0xb95e8083
-DATA ewConstb95e8083<>+60(SB)/4, $0xb95e8083
-GLOBL ewConstb95e8083<>(SB), RODATA|NOPTR, $64
+DATA ewConst3d635739<>+0(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+4(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+8(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+12(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+16(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+20(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+24(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+28(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+32(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+36(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+40(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+44(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+48(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+52(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+56(SB)/4, $0x3d635739
+DATA ewConst3d635739<>+60(SB)/4, $0x3d635739
+GLOBL ewConst3d635739<>(SB), RODATA|NOPTR, $64
 
-DATA ewConst3ab56150<>+0(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+4(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+8(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+12(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+16(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+20(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+24(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+28(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+32(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+36(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+40(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+44(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+48(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+52(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+56(SB)/4, $0x3ab56150
-DATA ewConst3ab56150<>+60(SB)/4, $0x3ab56150
-GLOBL ewConst3ab56150<>(SB), RODATA|NOPTR, $64
+DATA ewConst3e75fdf1<>+0(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+4(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+8(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+12(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+16(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+20(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+24(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+28(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+32(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+36(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+40(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+44(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+48(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+52(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+56(SB)/4, $0x3e75fdf1
+DATA ewConst3e75fdf1<>+60(SB)/4, $0x3e75fdf1
+GLOBL ewConst3e75fdf1<>(SB), RODATA|NOPTR, $64
 
-DATA ewConst3c09371c<>+0(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+4(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+8(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+12(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+16(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+20(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+24(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+28(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+32(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+36(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+40(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+44(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+48(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+52(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+56(SB)/4, $0x3c09371c
-DATA ewConst3c09371c<>+60(SB)/4, $0x3c09371c
-GLOBL ewConst3c09371c<>(SB), RODATA|NOPTR, $64
-
-DATA ewConst3d2aac48<>+0(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+4(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+8(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+12(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+16(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+20(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+24(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+28(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+32(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+36(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+40(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+44(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+48(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+52(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+56(SB)/4, $0x3d2aac48
-DATA ewConst3d2aac48<>+60(SB)/4, $0x3d2aac48
-GLOBL ewConst3d2aac48<>(SB), RODATA|NOPTR, $64
-
-DATA ewConst3e2aaa04<>+0(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+4(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+8(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+12(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+16(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+20(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+24(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+28(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+32(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+36(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+40(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+44(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+48(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+52(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+56(SB)/4, $0x3e2aaa04
-DATA ewConst3e2aaa04<>+60(SB)/4, $0x3e2aaa04
-GLOBL ewConst3e2aaa04<>(SB), RODATA|NOPTR, $64
-
-DATA ewConst3efffffd<>+0(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+4(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+8(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+12(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+16(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+20(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+24(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+28(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+32(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+36(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+40(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+44(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+48(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+52(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+56(SB)/4, $0x3efffffd
-DATA ewConst3efffffd<>+60(SB)/4, $0x3efffffd
-GLOBL ewConst3efffffd<>(SB), RODATA|NOPTR, $64
+DATA ewConst3f317219<>+0(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+4(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+8(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+12(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+16(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+20(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+24(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+28(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+32(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+36(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+40(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+44(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+48(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+52(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+56(SB)/4, $0x3f317219
+DATA ewConst3f317219<>+60(SB)/4, $0x3f317219
+GLOBL ewConst3f317219<>(SB), RODATA|NOPTR, $64
 
 DATA ewConst3f800000<>+0(SB)/4, $0x3f800000
 DATA ewConst3f800000<>+4(SB)/4, $0x3f800000
@@ -3425,176 +3363,168 @@ TEXT ·ewGELUBackAVX2(SB), NOSPLIT, $0-72
 	ANDQ $-64, DI
 
 loop:
-	CMPQ         SI, DI
-	JGE          loopRest
-	VMOVUPS      (DX)(SI*1), Y0
-	VMULPS       Y0, Y0, Y1
-	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
-	VROUNDPS     $0x00, Y2, Y2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
-	VMOVUPS      ewConst3f800000<>+0(SB), Y3
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
-	VDIVPS       Y2, Y3, Y2
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
-	VMULPS       Y2, Y3, Y3
-	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y2
-	VSUBPS       Y3, Y2, Y2
-	VBLENDVPS    Y0, Y3, Y2, Y2
-	VMULPS       ewConst3ecc422a<>+0(SB), Y1, Y1
-	VFMADD231PS  Y0, Y1, Y2
-	VMULPS       (CX)(SI*1), Y2, Y2
-	VMOVUPS      Y2, (AX)(SI*1)
-	VMOVUPS      32(DX)(SI*1), Y0
-	VMULPS       Y0, Y0, Y1
-	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
-	VROUNDPS     $0x00, Y2, Y2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
-	VMOVUPS      ewConst3f800000<>+0(SB), Y3
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
-	VDIVPS       Y2, Y3, Y2
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
-	VMULPS       Y2, Y3, Y3
-	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y2
-	VSUBPS       Y3, Y2, Y2
-	VBLENDVPS    Y0, Y3, Y2, Y2
-	VMULPS       ewConst3ecc422a<>+0(SB), Y1, Y1
-	VFMADD231PS  Y0, Y1, Y2
-	VMULPS       32(CX)(SI*1), Y2, Y2
-	VMOVUPS      Y2, 32(AX)(SI*1)
-	ADDQ         $0x00000040, SI
-	JMP          loop
+	CMPQ        SI, DI
+	JGE         loopRest
+	VMOVUPS     (DX)(SI*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      ewConstbf38aa3b<>+0(SB), Y1, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VROUNDPS    $0x00, Y1, Y2
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     ewConst392385a5<>+0(SB), Y3
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3d635739<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f317219<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ   Y2, Y2
+	VPADDD      ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VMULPS      Y2, Y3, Y1
+	VANDPS      ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS     ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS      Y2, Y3, Y2
+	VMOVUPS     ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y1, Y3, Y3
+	VMOVUPS     ewConst3f800000<>+0(SB), Y2
+	VSUBPS      Y3, Y2, Y2
+	VBLENDVPS   Y0, Y3, Y2, Y2
+	VMULPS      ewConst3ecc422a<>+0(SB), Y1, Y1
+	VFMADD231PS Y0, Y1, Y2
+	VMULPS      (CX)(SI*1), Y2, Y2
+	VMOVUPS     Y2, (AX)(SI*1)
+	VMOVUPS     32(DX)(SI*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      ewConstbf38aa3b<>+0(SB), Y1, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VROUNDPS    $0x00, Y1, Y2
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     ewConst392385a5<>+0(SB), Y3
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3d635739<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f317219<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ   Y2, Y2
+	VPADDD      ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VMULPS      Y2, Y3, Y1
+	VANDPS      ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS     ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS      Y2, Y3, Y2
+	VMOVUPS     ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y1, Y3, Y3
+	VMOVUPS     ewConst3f800000<>+0(SB), Y2
+	VSUBPS      Y3, Y2, Y2
+	VBLENDVPS   Y0, Y3, Y2, Y2
+	VMULPS      ewConst3ecc422a<>+0(SB), Y1, Y1
+	VFMADD231PS Y0, Y1, Y2
+	VMULPS      32(CX)(SI*1), Y2, Y2
+	VMOVUPS     Y2, 32(AX)(SI*1)
+	ADDQ        $0x00000040, SI
+	JMP         loop
 
 loopRest:
-	CMPQ         SI, BX
-	JGE          loopDone
-	VMOVUPS      (DX)(SI*1), Y0
-	VMULPS       Y0, Y0, Y1
-	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
-	VROUNDPS     $0x00, Y2, Y2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
-	VMOVUPS      ewConst3f800000<>+0(SB), Y3
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
-	VDIVPS       Y2, Y3, Y2
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
-	VMULPS       Y2, Y3, Y3
-	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y2
-	VSUBPS       Y3, Y2, Y2
-	VBLENDVPS    Y0, Y3, Y2, Y2
-	VMULPS       ewConst3ecc422a<>+0(SB), Y1, Y1
-	VFMADD231PS  Y0, Y1, Y2
-	VMULPS       (CX)(SI*1), Y2, Y2
-	VMOVUPS      Y2, (AX)(SI*1)
-	VMOVUPS      32(DX)(SI*1), Y0
-	VMULPS       Y0, Y0, Y1
-	VMULPS       ewConstbf000000<>+0(SB), Y1, Y1
-	VMOVUPS      ewConstc2ae999a<>+0(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VMOVUPS      ewConst42b0999a<>+0(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VMULPS       ewConst3fb8aa3b<>+0(SB), Y1, Y2
-	VROUNDPS     $0x00, Y2, Y2
-	VFNMADD231PS ewConst3f318000<>+0(SB), Y2, Y1
-	VFNMADD231PS ewConstb95e8083<>+0(SB), Y2, Y1
-	VMOVUPS      ewConst3ab56150<>+0(SB), Y3
-	VFMADD213PS  ewConst3c09371c<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3d2aac48<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3e2aaa04<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3efffffd<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VFMADD213PS  ewConst3f800000<>+0(SB), Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPADDD       ewConst0000007f<>+0(SB), Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VANDPS       ewConst7fffffff<>+0(SB), Y0, Y2
-	VMOVUPS      ewConst3f800000<>+0(SB), Y3
-	VFMADD132PS  ewConst3e6d3388<>+0(SB), Y3, Y2
-	VDIVPS       Y2, Y3, Y2
-	VMOVUPS      ewConst3f07dc22<>+0(SB), Y3
-	VFMADD213PS  ewConstbf3a00e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3f35f0e3<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConstbe11a98e<>+0(SB), Y2, Y3
-	VFMADD213PS  ewConst3e027906<>+0(SB), Y2, Y3
-	VMULPS       Y2, Y3, Y3
-	VMULPS       Y1, Y3, Y3
-	VMOVUPS      ewConst3f800000<>+0(SB), Y2
-	VSUBPS       Y3, Y2, Y2
-	VBLENDVPS    Y0, Y3, Y2, Y2
-	VMULPS       ewConst3ecc422a<>+0(SB), Y1, Y1
-	VFMADD231PS  Y0, Y1, Y2
-	VMULPS       32(CX)(SI*1), Y2, Y2
-	VMOVUPS      Y2, 32(AX)(SI*1)
-	ADDQ         $0x40, SI
-	JMP          loopRest
+	CMPQ        SI, BX
+	JGE         loopDone
+	VMOVUPS     (DX)(SI*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      ewConstbf38aa3b<>+0(SB), Y1, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VROUNDPS    $0x00, Y1, Y2
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     ewConst392385a5<>+0(SB), Y3
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3d635739<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f317219<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ   Y2, Y2
+	VPADDD      ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VMULPS      Y2, Y3, Y1
+	VANDPS      ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS     ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS      Y2, Y3, Y2
+	VMOVUPS     ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y1, Y3, Y3
+	VMOVUPS     ewConst3f800000<>+0(SB), Y2
+	VSUBPS      Y3, Y2, Y2
+	VBLENDVPS   Y0, Y3, Y2, Y2
+	VMULPS      ewConst3ecc422a<>+0(SB), Y1, Y1
+	VFMADD231PS Y0, Y1, Y2
+	VMULPS      (CX)(SI*1), Y2, Y2
+	VMOVUPS     Y2, (AX)(SI*1)
+	VMOVUPS     32(DX)(SI*1), Y0
+	VMULPS      Y0, Y0, Y1
+	VMULPS      ewConstbf38aa3b<>+0(SB), Y1, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VMOVUPS     ewConstc2fc0000<>+0(SB), Y2
+	VMAXPS      Y1, Y2, Y1
+	VROUNDPS    $0x00, Y1, Y2
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     ewConst392385a5<>+0(SB), Y3
+	VFMADD213PS ewConst3aafb93b<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3c1d9387<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3d635739<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3e75fdf1<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f317219<>+0(SB), Y1, Y3
+	VFMADD213PS ewConst3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ   Y2, Y2
+	VPADDD      ewConst0000007f<>+0(SB), Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VMULPS      Y2, Y3, Y1
+	VANDPS      ewConst7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS     ewConst3f800000<>+0(SB), Y3
+	VFMADD132PS ewConst3e6d3388<>+0(SB), Y3, Y2
+	VDIVPS      Y2, Y3, Y2
+	VMOVUPS     ewConst3f07dc22<>+0(SB), Y3
+	VFMADD213PS ewConstbf3a00e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3f35f0e3<>+0(SB), Y2, Y3
+	VFMADD213PS ewConstbe11a98e<>+0(SB), Y2, Y3
+	VFMADD213PS ewConst3e027906<>+0(SB), Y2, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      Y1, Y3, Y3
+	VMOVUPS     ewConst3f800000<>+0(SB), Y2
+	VSUBPS      Y3, Y2, Y2
+	VBLENDVPS   Y0, Y3, Y2, Y2
+	VMULPS      ewConst3ecc422a<>+0(SB), Y1, Y1
+	VFMADD231PS Y0, Y1, Y2
+	VMULPS      32(CX)(SI*1), Y2, Y2
+	VMOVUPS     Y2, 32(AX)(SI*1)
+	ADDQ        $0x40, SI
+	JMP         loopRest
 
 loopDone:
 	VZEROUPPER
@@ -4129,132 +4059,6 @@ DATA ewConst41000000<>+52(SB)/4, $0x41000000
 DATA ewConst41000000<>+56(SB)/4, $0x41000000
 DATA ewConst41000000<>+60(SB)/4, $0x41000000
 GLOBL ewConst41000000<>(SB), RODATA|NOPTR, $64
-
-DATA ewConstc2fc0000<>+0(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+4(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+8(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+12(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+16(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+20(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+24(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+28(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+32(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+36(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+40(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+44(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+48(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+52(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+56(SB)/4, $0xc2fc0000
-DATA ewConstc2fc0000<>+60(SB)/4, $0xc2fc0000
-GLOBL ewConstc2fc0000<>(SB), RODATA|NOPTR, $64
-
-DATA ewConst392385a5<>+0(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+4(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+8(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+12(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+16(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+20(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+24(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+28(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+32(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+36(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+40(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+44(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+48(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+52(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+56(SB)/4, $0x392385a5
-DATA ewConst392385a5<>+60(SB)/4, $0x392385a5
-GLOBL ewConst392385a5<>(SB), RODATA|NOPTR, $64
-
-DATA ewConst3aafb93b<>+0(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+4(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+8(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+12(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+16(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+20(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+24(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+28(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+32(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+36(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+40(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+44(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+48(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+52(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+56(SB)/4, $0x3aafb93b
-DATA ewConst3aafb93b<>+60(SB)/4, $0x3aafb93b
-GLOBL ewConst3aafb93b<>(SB), RODATA|NOPTR, $64
-
-DATA ewConst3c1d9387<>+0(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+4(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+8(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+12(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+16(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+20(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+24(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+28(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+32(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+36(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+40(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+44(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+48(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+52(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+56(SB)/4, $0x3c1d9387
-DATA ewConst3c1d9387<>+60(SB)/4, $0x3c1d9387
-GLOBL ewConst3c1d9387<>(SB), RODATA|NOPTR, $64
-
-DATA ewConst3d635739<>+0(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+4(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+8(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+12(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+16(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+20(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+24(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+28(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+32(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+36(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+40(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+44(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+48(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+52(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+56(SB)/4, $0x3d635739
-DATA ewConst3d635739<>+60(SB)/4, $0x3d635739
-GLOBL ewConst3d635739<>(SB), RODATA|NOPTR, $64
-
-DATA ewConst3e75fdf1<>+0(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+4(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+8(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+12(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+16(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+20(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+24(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+28(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+32(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+36(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+40(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+44(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+48(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+52(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+56(SB)/4, $0x3e75fdf1
-DATA ewConst3e75fdf1<>+60(SB)/4, $0x3e75fdf1
-GLOBL ewConst3e75fdf1<>(SB), RODATA|NOPTR, $64
-
-DATA ewConst3f317219<>+0(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+4(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+8(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+12(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+16(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+20(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+24(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+28(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+32(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+36(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+40(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+44(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+48(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+52(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+56(SB)/4, $0x3f317219
-DATA ewConst3f317219<>+60(SB)/4, $0x3f317219
-GLOBL ewConst3f317219<>(SB), RODATA|NOPTR, $64
 
 // func ewSoftmaxBackAVX2(s []float32, ds []float32, scale float32, lse float32, delta float32)
 // Requires: AVX, AVX2, FMA3
@@ -6903,105 +6707,96 @@ TEXT ·ewGELUAVX512(SB), NOSPLIT, $0-48
 	MOVQ    x_base+24(FP), CX
 	MOVQ    y_len+8(FP), DX
 	SHLQ    $0x02, DX
-	VMOVUPS ewConst3ab56150<>+0(SB), Z0
-	VMOVUPS ewConst3c09371c<>+0(SB), Z1
-	VMOVUPS ewConst3d2aac48<>+0(SB), Z2
-	VMOVUPS ewConst3e2aaa04<>+0(SB), Z3
-	VMOVUPS ewConst3efffffd<>+0(SB), Z4
-	VMOVUPS ewConst3f800000<>+0(SB), Z5
-	VMOVUPS ewConstc2ae999a<>+0(SB), Z6
-	VMOVUPS ewConst42b0999a<>+0(SB), Z7
-	VMOVUPS ewConst3fb8aa3b<>+0(SB), Z8
-	VMOVUPS ewConst3f318000<>+0(SB), Z9
-	VMOVUPS ewConstb95e8083<>+0(SB), Z10
-	VMOVUPS ewConst3f07dc22<>+0(SB), Z11
-	VMOVUPS ewConstbf3a00e3<>+0(SB), Z12
-	VMOVUPS ewConst3f35f0e3<>+0(SB), Z13
-	VMOVUPS ewConstbe11a98e<>+0(SB), Z14
-	VMOVUPS ewConst3e027906<>+0(SB), Z15
-	VMOVUPS ewConst3e6d3388<>+0(SB), Z16
-	VMOVUPS ewConstbf000000<>+0(SB), Z17
+	VMOVUPS ewConst392385a5<>+0(SB), Z0
+	VMOVUPS ewConst3aafb93b<>+0(SB), Z1
+	VMOVUPS ewConst3c1d9387<>+0(SB), Z2
+	VMOVUPS ewConst3d635739<>+0(SB), Z3
+	VMOVUPS ewConst3e75fdf1<>+0(SB), Z4
+	VMOVUPS ewConst3f317219<>+0(SB), Z5
+	VMOVUPS ewConst3f800000<>+0(SB), Z6
+	VMOVUPS ewConst3f07dc22<>+0(SB), Z7
+	VMOVUPS ewConstbf3a00e3<>+0(SB), Z8
+	VMOVUPS ewConst3f35f0e3<>+0(SB), Z9
+	VMOVUPS ewConstbe11a98e<>+0(SB), Z10
+	VMOVUPS ewConst3e027906<>+0(SB), Z11
+	VMOVUPS ewConst3e6d3388<>+0(SB), Z12
+	VMOVUPS ewConstbf38aa3b<>+0(SB), Z13
+	VMOVUPS ewConstc2fc0000<>+0(SB), Z14
 	XORQ    BX, BX
 	MOVQ    DX, SI
 	ANDQ    $-64, SI
 
 loop:
-	CMPQ         BX, SI
-	JGE          loopRest
-	VMOVUPS      (CX)(BX*1), Z18
-	VMULPS       Z18, Z18, Z19
-	VMULPS       Z17, Z19, Z19
-	VMAXPS       Z19, Z6, Z19
-	VMINPS       Z19, Z7, Z19
-	VMULPS       Z8, Z19, Z21
-	VRNDSCALEPS  $0x00, Z21, Z21
-	VFNMADD231PS Z9, Z21, Z19
-	VFNMADD231PS Z10, Z21, Z19
-	VMOVUPS      Z0, Z22
-	VFMADD213PS  Z1, Z19, Z22
-	VFMADD213PS  Z2, Z19, Z22
-	VFMADD213PS  Z3, Z19, Z22
-	VFMADD213PS  Z4, Z19, Z22
-	VFMADD213PS  Z5, Z19, Z22
-	VFMADD213PS  Z5, Z19, Z22
-	VSCALEFPS    Z21, Z22, Z19
-	VPANDD       ewConst7fffffff<>+0(SB), Z18, Z21
-	VMOVUPS      Z5, Z22
-	VFMADD132PS  Z16, Z22, Z21
-	VDIVPS       Z21, Z22, Z21
-	VMOVUPS      Z11, Z22
-	VFMADD213PS  Z12, Z21, Z22
-	VFMADD213PS  Z13, Z21, Z22
-	VFMADD213PS  Z14, Z21, Z22
-	VFMADD213PS  Z15, Z21, Z22
-	VMULPS       Z21, Z22, Z22
-	VMULPS       Z19, Z22, Z22
-	VSUBPS       Z22, Z5, Z21
-	VPMOVD2M     Z18, K1
-	VBLENDMPS    Z22, Z21, K1, Z20
-	VMULPS       Z18, Z20, Z20
-	VMOVUPS      Z20, (AX)(BX*1)
-	ADDQ         $0x00000040, BX
-	JMP          loop
+	CMPQ        BX, SI
+	JGE         loopRest
+	VMOVUPS     (CX)(BX*1), Z15
+	VMULPS      Z15, Z15, Z16
+	VMULPS      Z13, Z16, Z16
+	VMAXPS      Z16, Z14, Z16
+	VRNDSCALEPS $0x00, Z16, Z18
+	VSUBPS      Z18, Z16, Z16
+	VMOVUPS     Z0, Z19
+	VFMADD213PS Z1, Z16, Z19
+	VFMADD213PS Z2, Z16, Z19
+	VFMADD213PS Z3, Z16, Z19
+	VFMADD213PS Z4, Z16, Z19
+	VFMADD213PS Z5, Z16, Z19
+	VFMADD213PS Z6, Z16, Z19
+	VSCALEFPS   Z18, Z19, Z16
+	VPANDD      ewConst7fffffff<>+0(SB), Z15, Z18
+	VMOVUPS     Z6, Z19
+	VFMADD132PS Z12, Z19, Z18
+	VDIVPS      Z18, Z19, Z18
+	VMOVUPS     Z7, Z19
+	VFMADD213PS Z8, Z18, Z19
+	VFMADD213PS Z9, Z18, Z19
+	VFMADD213PS Z10, Z18, Z19
+	VFMADD213PS Z11, Z18, Z19
+	VMULPS      Z18, Z19, Z19
+	VMULPS      Z16, Z19, Z19
+	VSUBPS      Z19, Z6, Z18
+	VPMOVD2M    Z15, K1
+	VBLENDMPS   Z19, Z18, K1, Z17
+	VMULPS      Z15, Z17, Z17
+	VMOVUPS     Z17, (AX)(BX*1)
+	ADDQ        $0x00000040, BX
+	JMP         loop
 
 loopRest:
-	CMPQ         BX, DX
-	JGE          loopDone
-	VMOVUPS      (CX)(BX*1), Z18
-	VMULPS       Z18, Z18, Z19
-	VMULPS       Z17, Z19, Z19
-	VMAXPS       Z19, Z6, Z19
-	VMINPS       Z19, Z7, Z19
-	VMULPS       Z8, Z19, Z20
-	VRNDSCALEPS  $0x00, Z20, Z20
-	VFNMADD231PS Z9, Z20, Z19
-	VFNMADD231PS Z10, Z20, Z19
-	VMOVUPS      Z0, Z21
-	VFMADD213PS  Z1, Z19, Z21
-	VFMADD213PS  Z2, Z19, Z21
-	VFMADD213PS  Z3, Z19, Z21
-	VFMADD213PS  Z4, Z19, Z21
-	VFMADD213PS  Z5, Z19, Z21
-	VFMADD213PS  Z5, Z19, Z21
-	VSCALEFPS    Z20, Z21, Z19
-	VPANDD       ewConst7fffffff<>+0(SB), Z18, Z20
-	VMOVUPS      Z5, Z21
-	VFMADD132PS  Z16, Z21, Z20
-	VDIVPS       Z20, Z21, Z20
-	VMOVUPS      Z11, Z21
-	VFMADD213PS  Z12, Z20, Z21
-	VFMADD213PS  Z13, Z20, Z21
-	VFMADD213PS  Z14, Z20, Z21
-	VFMADD213PS  Z15, Z20, Z21
-	VMULPS       Z20, Z21, Z21
-	VMULPS       Z19, Z21, Z21
-	VSUBPS       Z21, Z5, Z20
-	VPMOVD2M     Z18, K1
-	VBLENDMPS    Z21, Z20, K1, Z23
-	VMULPS       Z18, Z23, Z23
-	VMOVUPS      Z23, (AX)(BX*1)
-	ADDQ         $0x40, BX
-	JMP          loopRest
+	CMPQ        BX, DX
+	JGE         loopDone
+	VMOVUPS     (CX)(BX*1), Z15
+	VMULPS      Z15, Z15, Z16
+	VMULPS      Z13, Z16, Z16
+	VMAXPS      Z16, Z14, Z16
+	VRNDSCALEPS $0x00, Z16, Z17
+	VSUBPS      Z17, Z16, Z16
+	VMOVUPS     Z0, Z18
+	VFMADD213PS Z1, Z16, Z18
+	VFMADD213PS Z2, Z16, Z18
+	VFMADD213PS Z3, Z16, Z18
+	VFMADD213PS Z4, Z16, Z18
+	VFMADD213PS Z5, Z16, Z18
+	VFMADD213PS Z6, Z16, Z18
+	VSCALEFPS   Z17, Z18, Z16
+	VPANDD      ewConst7fffffff<>+0(SB), Z15, Z17
+	VMOVUPS     Z6, Z18
+	VFMADD132PS Z12, Z18, Z17
+	VDIVPS      Z17, Z18, Z17
+	VMOVUPS     Z7, Z18
+	VFMADD213PS Z8, Z17, Z18
+	VFMADD213PS Z9, Z17, Z18
+	VFMADD213PS Z10, Z17, Z18
+	VFMADD213PS Z11, Z17, Z18
+	VMULPS      Z17, Z18, Z18
+	VMULPS      Z16, Z18, Z18
+	VSUBPS      Z18, Z6, Z17
+	VPMOVD2M    Z15, K1
+	VBLENDMPS   Z18, Z17, K1, Z20
+	VMULPS      Z15, Z20, Z20
+	VMOVUPS     Z20, (AX)(BX*1)
+	ADDQ        $0x40, BX
+	JMP         loopRest
 
 loopDone:
 	VZEROUPPER
@@ -7015,109 +6810,100 @@ TEXT ·ewGELUBackAVX512(SB), NOSPLIT, $0-72
 	MOVQ    x_base+48(FP), DX
 	MOVQ    dx_len+8(FP), BX
 	SHLQ    $0x02, BX
-	VMOVUPS ewConst3ab56150<>+0(SB), Z0
-	VMOVUPS ewConst3c09371c<>+0(SB), Z1
-	VMOVUPS ewConst3d2aac48<>+0(SB), Z2
-	VMOVUPS ewConst3e2aaa04<>+0(SB), Z3
-	VMOVUPS ewConst3efffffd<>+0(SB), Z4
-	VMOVUPS ewConst3f800000<>+0(SB), Z5
-	VMOVUPS ewConstc2ae999a<>+0(SB), Z6
-	VMOVUPS ewConst42b0999a<>+0(SB), Z7
-	VMOVUPS ewConst3fb8aa3b<>+0(SB), Z8
-	VMOVUPS ewConst3f318000<>+0(SB), Z9
-	VMOVUPS ewConstb95e8083<>+0(SB), Z10
-	VMOVUPS ewConst3f07dc22<>+0(SB), Z11
-	VMOVUPS ewConstbf3a00e3<>+0(SB), Z12
-	VMOVUPS ewConst3f35f0e3<>+0(SB), Z13
-	VMOVUPS ewConstbe11a98e<>+0(SB), Z14
-	VMOVUPS ewConst3e027906<>+0(SB), Z15
-	VMOVUPS ewConst3e6d3388<>+0(SB), Z16
-	VMOVUPS ewConstbf000000<>+0(SB), Z17
+	VMOVUPS ewConst392385a5<>+0(SB), Z0
+	VMOVUPS ewConst3aafb93b<>+0(SB), Z1
+	VMOVUPS ewConst3c1d9387<>+0(SB), Z2
+	VMOVUPS ewConst3d635739<>+0(SB), Z3
+	VMOVUPS ewConst3e75fdf1<>+0(SB), Z4
+	VMOVUPS ewConst3f317219<>+0(SB), Z5
+	VMOVUPS ewConst3f800000<>+0(SB), Z6
+	VMOVUPS ewConst3f07dc22<>+0(SB), Z7
+	VMOVUPS ewConstbf3a00e3<>+0(SB), Z8
+	VMOVUPS ewConst3f35f0e3<>+0(SB), Z9
+	VMOVUPS ewConstbe11a98e<>+0(SB), Z10
+	VMOVUPS ewConst3e027906<>+0(SB), Z11
+	VMOVUPS ewConst3e6d3388<>+0(SB), Z12
+	VMOVUPS ewConstbf38aa3b<>+0(SB), Z13
+	VMOVUPS ewConstc2fc0000<>+0(SB), Z14
 	XORQ    SI, SI
 	MOVQ    BX, DI
 	ANDQ    $-64, DI
 
 loop:
-	CMPQ         SI, DI
-	JGE          loopRest
-	VMOVUPS      (DX)(SI*1), Z18
-	VMULPS       Z18, Z18, Z19
-	VMULPS       Z17, Z19, Z19
-	VMAXPS       Z19, Z6, Z19
-	VMINPS       Z19, Z7, Z19
-	VMULPS       Z8, Z19, Z21
-	VRNDSCALEPS  $0x00, Z21, Z21
-	VFNMADD231PS Z9, Z21, Z19
-	VFNMADD231PS Z10, Z21, Z19
-	VMOVUPS      Z0, Z22
-	VFMADD213PS  Z1, Z19, Z22
-	VFMADD213PS  Z2, Z19, Z22
-	VFMADD213PS  Z3, Z19, Z22
-	VFMADD213PS  Z4, Z19, Z22
-	VFMADD213PS  Z5, Z19, Z22
-	VFMADD213PS  Z5, Z19, Z22
-	VSCALEFPS    Z21, Z22, Z19
-	VPANDD       ewConst7fffffff<>+0(SB), Z18, Z21
-	VMOVUPS      Z5, Z22
-	VFMADD132PS  Z16, Z22, Z21
-	VDIVPS       Z21, Z22, Z21
-	VMOVUPS      Z11, Z22
-	VFMADD213PS  Z12, Z21, Z22
-	VFMADD213PS  Z13, Z21, Z22
-	VFMADD213PS  Z14, Z21, Z22
-	VFMADD213PS  Z15, Z21, Z22
-	VMULPS       Z21, Z22, Z22
-	VMULPS       Z19, Z22, Z22
-	VSUBPS       Z22, Z5, Z21
-	VPMOVD2M     Z18, K1
-	VBLENDMPS    Z22, Z21, K1, Z20
-	VMULPS       ewConst3ecc422a<>+0(SB), Z19, Z19
-	VFMADD231PS  Z18, Z19, Z20
-	VMULPS       (CX)(SI*1), Z20, Z20
-	VMOVUPS      Z20, (AX)(SI*1)
-	ADDQ         $0x00000040, SI
-	JMP          loop
+	CMPQ        SI, DI
+	JGE         loopRest
+	VMOVUPS     (DX)(SI*1), Z15
+	VMULPS      Z15, Z15, Z16
+	VMULPS      Z13, Z16, Z16
+	VMAXPS      Z16, Z14, Z16
+	VRNDSCALEPS $0x00, Z16, Z18
+	VSUBPS      Z18, Z16, Z16
+	VMOVUPS     Z0, Z19
+	VFMADD213PS Z1, Z16, Z19
+	VFMADD213PS Z2, Z16, Z19
+	VFMADD213PS Z3, Z16, Z19
+	VFMADD213PS Z4, Z16, Z19
+	VFMADD213PS Z5, Z16, Z19
+	VFMADD213PS Z6, Z16, Z19
+	VSCALEFPS   Z18, Z19, Z16
+	VPANDD      ewConst7fffffff<>+0(SB), Z15, Z18
+	VMOVUPS     Z6, Z19
+	VFMADD132PS Z12, Z19, Z18
+	VDIVPS      Z18, Z19, Z18
+	VMOVUPS     Z7, Z19
+	VFMADD213PS Z8, Z18, Z19
+	VFMADD213PS Z9, Z18, Z19
+	VFMADD213PS Z10, Z18, Z19
+	VFMADD213PS Z11, Z18, Z19
+	VMULPS      Z18, Z19, Z19
+	VMULPS      Z16, Z19, Z19
+	VSUBPS      Z19, Z6, Z18
+	VPMOVD2M    Z15, K1
+	VBLENDMPS   Z19, Z18, K1, Z17
+	VMULPS      ewConst3ecc422a<>+0(SB), Z16, Z16
+	VFMADD231PS Z15, Z16, Z17
+	VMULPS      (CX)(SI*1), Z17, Z17
+	VMOVUPS     Z17, (AX)(SI*1)
+	ADDQ        $0x00000040, SI
+	JMP         loop
 
 loopRest:
-	CMPQ         SI, BX
-	JGE          loopDone
-	VMOVUPS      (DX)(SI*1), Z18
-	VMULPS       Z18, Z18, Z19
-	VMULPS       Z17, Z19, Z19
-	VMAXPS       Z19, Z6, Z19
-	VMINPS       Z19, Z7, Z19
-	VMULPS       Z8, Z19, Z20
-	VRNDSCALEPS  $0x00, Z20, Z20
-	VFNMADD231PS Z9, Z20, Z19
-	VFNMADD231PS Z10, Z20, Z19
-	VMOVUPS      Z0, Z21
-	VFMADD213PS  Z1, Z19, Z21
-	VFMADD213PS  Z2, Z19, Z21
-	VFMADD213PS  Z3, Z19, Z21
-	VFMADD213PS  Z4, Z19, Z21
-	VFMADD213PS  Z5, Z19, Z21
-	VFMADD213PS  Z5, Z19, Z21
-	VSCALEFPS    Z20, Z21, Z19
-	VPANDD       ewConst7fffffff<>+0(SB), Z18, Z20
-	VMOVUPS      Z5, Z21
-	VFMADD132PS  Z16, Z21, Z20
-	VDIVPS       Z20, Z21, Z20
-	VMOVUPS      Z11, Z21
-	VFMADD213PS  Z12, Z20, Z21
-	VFMADD213PS  Z13, Z20, Z21
-	VFMADD213PS  Z14, Z20, Z21
-	VFMADD213PS  Z15, Z20, Z21
-	VMULPS       Z20, Z21, Z21
-	VMULPS       Z19, Z21, Z21
-	VSUBPS       Z21, Z5, Z20
-	VPMOVD2M     Z18, K1
-	VBLENDMPS    Z21, Z20, K1, Z23
-	VMULPS       ewConst3ecc422a<>+0(SB), Z19, Z19
-	VFMADD231PS  Z18, Z19, Z23
-	VMULPS       (CX)(SI*1), Z23, Z23
-	VMOVUPS      Z23, (AX)(SI*1)
-	ADDQ         $0x40, SI
-	JMP          loopRest
+	CMPQ        SI, BX
+	JGE         loopDone
+	VMOVUPS     (DX)(SI*1), Z15
+	VMULPS      Z15, Z15, Z16
+	VMULPS      Z13, Z16, Z16
+	VMAXPS      Z16, Z14, Z16
+	VRNDSCALEPS $0x00, Z16, Z17
+	VSUBPS      Z17, Z16, Z16
+	VMOVUPS     Z0, Z18
+	VFMADD213PS Z1, Z16, Z18
+	VFMADD213PS Z2, Z16, Z18
+	VFMADD213PS Z3, Z16, Z18
+	VFMADD213PS Z4, Z16, Z18
+	VFMADD213PS Z5, Z16, Z18
+	VFMADD213PS Z6, Z16, Z18
+	VSCALEFPS   Z17, Z18, Z16
+	VPANDD      ewConst7fffffff<>+0(SB), Z15, Z17
+	VMOVUPS     Z6, Z18
+	VFMADD132PS Z12, Z18, Z17
+	VDIVPS      Z17, Z18, Z17
+	VMOVUPS     Z7, Z18
+	VFMADD213PS Z8, Z17, Z18
+	VFMADD213PS Z9, Z17, Z18
+	VFMADD213PS Z10, Z17, Z18
+	VFMADD213PS Z11, Z17, Z18
+	VMULPS      Z17, Z18, Z18
+	VMULPS      Z16, Z18, Z18
+	VSUBPS      Z18, Z6, Z17
+	VPMOVD2M    Z15, K1
+	VBLENDMPS   Z18, Z17, K1, Z20
+	VMULPS      ewConst3ecc422a<>+0(SB), Z16, Z16
+	VFMADD231PS Z15, Z16, Z20
+	VMULPS      (CX)(SI*1), Z20, Z20
+	VMOVUPS     Z20, (AX)(SI*1)
+	ADDQ        $0x40, SI
+	JMP         loopRest
 
 loopDone:
 	VZEROUPPER

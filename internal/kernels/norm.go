@@ -44,24 +44,30 @@ func rowsPerTask(e int) int { return max(1, ewSpan*4/max(1, e)) }
 
 // rowStats returns the mean and the biased variance of a row. out is scratch.
 func (k *ewTable) rowStats(x []float32, out *[48]float32) (mean, variance float64) {
-	n := len(x) / Block
-	tail := x[n*Block:]
-	if n > 0 {
-		k.stats(x[:n*Block], out)
+	whole := len(x) / Block * Block
+	tail := x[whole:]
+	n, inv := float64(whole/Block), 0.0
+	var sums [4]float64 // several, as each addition waits for the one before
+	if whole > 0 {
+		inv = 1 / n
+		k.stats(x[:whole], out)
 		for l := range Block {
-			mean += float64(n)*float64(out[l]) + float64(out[16+l])
+			sums[l%4] += n*float64(out[l]) + float64(out[16+l])
 		}
 	}
+	mean = sums[0] + sums[1] + (sums[2] + sums[3])
 	for _, v := range tail {
 		mean += float64(v)
 	}
 	mean /= float64(len(x))
-	if n > 0 {
+	if whole > 0 {
+		sums = [4]float64{}
 		for l := range Block {
 			d := float64(out[16+l])
-			off := float64(out[l]) + d/float64(n) - mean
-			variance += float64(out[32+l]) - d*d/float64(n) + float64(n)*off*off
+			off := float64(out[l]) + d*inv - mean
+			sums[l%4] += float64(out[32+l]) - d*d*inv + n*off*off
 		}
+		variance = sums[0] + sums[1] + (sums[2] + sums[3])
 	}
 	for _, v := range tail {
 		variance += (float64(v) - mean) * (float64(v) - mean)

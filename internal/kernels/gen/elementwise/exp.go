@@ -68,41 +68,6 @@ func hex(v uint32) string {
 	return string(s)
 }
 
-const (
-	expLeast = -87.3
-	expMost  = 88.3
-	ln2High  = 0.693359375 // ln 2 to 9 bits: its product with a whole number is exact
-)
-
-// expTerms are the coefficients, from r^6 down to r, of the polynomial of degree 6 whose largest relative error from e^r for
-// |r| <= ln 2 / 2 is least, 1.9e-9 (found with the algorithm of Remez).
-func expTerms() []float64 {
-	return []float64{0.0013838205789048113, 0.008374955323671282, 0.041668205149588376, 0.16666418081878875, 0.49999992141249644, 1}
-}
-
-// holdExp holds the constants of exp.
-func (t target) holdExp() {
-	t.hold(append(expTerms(), expLeast, expMost, math.Log2E, ln2High, math.Ln2-ln2High))
-}
-
-// exp replaces v by e^v, relative error below 2e-7. v is taken between -87.3 and 88.3, where the result is
-// a normal number. It writes v = n ln 2 + r and takes a polynomial for e^r.
-func (t target) exp(v reg.VecVirtual) {
-	n, p := t.reg(), t.reg()
-	VMAXPS(v, t.load(expLeast), v) // v last: a NaN stays
-	VMINPS(v, t.load(expMost), v)
-	VMULPS(value(math.Log2E), v, n)
-	t.round(n, n)
-	VFNMADD231PS(value(ln2High), n, v)
-	VFNMADD231PS(value(math.Ln2-ln2High), n, v)
-	terms := expTerms()
-	VMOVUPS(value(terms[0]), p)
-	for _, c := range append(terms[1:], 1) {
-		VFMADD213PS(value(c), v, p)
-	}
-	t.scale2(n, p, v)
-}
-
 // exp2Least is the least power that exp2 takes: its result is a normal number.
 const exp2Least = -126
 
@@ -158,10 +123,13 @@ func tailTerms() []float64 {
 	return []float64{0.5 * 1.061405429, 0.5 * -1.453152027, 0.5 * 1.421413741, 0.5 * -0.284496736, 0.5 * 0.254829592}
 }
 
+// powerOfSquare is what x*x is multiplied by for exp(-x*x/2) to be a power of 2.
+const powerOfSquare = -0.5 * math.Log2E
+
 // holdGaussian holds the constants of gaussian.
 func (t target) holdGaussian() {
-	t.holdExp()
-	t.hold(append(tailTerms(), tailScale, -0.5))
+	t.holdExp2()
+	t.hold(append(tailTerms(), tailScale, powerOfSquare, exp2Least))
 }
 
 // gaussian sets e to exp(-x*x/2) and cdf to the normal distribution function at x, by formula 7.1.26 of
@@ -169,8 +137,9 @@ func (t target) holdGaussian() {
 func (t target) gaussian(x, e, cdf reg.VecVirtual) {
 	z, p := t.reg(), t.reg()
 	VMULPS(x, x, e)
-	VMULPS(value(-0.5), e, e)
-	t.exp(e)
+	VMULPS(value(powerOfSquare), e, e)
+	VMAXPS(e, t.load(exp2Least), e) // e last: a NaN stays
+	t.exp2(e)
 	if t.wide {
 		VPANDD(litBits(0x7fffffff), x, z)
 	} else {
