@@ -43,6 +43,7 @@ func fuse(p *Program) {
 	fuseConvPool(p, dead)
 	fuseAttention(p, dead)
 	fuseLayerNormBackward(p, dead)
+	fuseLinear(p, dead)
 	p.Instrs = slices.DeleteFunc(p.Instrs, func(in *Instr) bool { return dead[in] })
 }
 

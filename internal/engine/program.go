@@ -188,6 +188,8 @@ type Device interface {
 	Parts(op graph.Op, in []Layout, out Layout) []View
 	// InPlace lists the inputs, of n, whose storage the first output may take over without changing a bit.
 	InPlace(op graph.Op, n int) []int
+	// Joins says whether the device has a kernel for an operation that the engine would make of several.
+	Joins(op graph.Op) bool
 	// Kernel binds an instruction.
 	Kernel(op graph.Op, in, out []Layout) (Kernel, error)
 	// Import converts row-major values to the layout, Export back.

@@ -25,8 +25,6 @@ type GEMM struct {
 	LDA, LDB, LDC          int
 	// Lines, if it is not nil, says where A lies, in place of TransA and LDA; K is then a multiple of 16.
 	Lines *Lines
-	// Then, if it is not nil, is called for all of C, piece by piece of its rows, and may change it.
-	Then func(c []float32)
 }
 
 // Lines says where a matrix lies whose rows consist of lines of 16 floats: line j of row i begins at Row[i]+Line[j].
@@ -145,19 +143,8 @@ func (g *gemmRun) last() bool { return g.k0+gemmDepth >= g.K }
 func (g *gemmRun) task(ws []float32, i0, i1, panel, end int) {
 	if g.K == 0 {
 		g.clear(i0, i1, panel*panelWidth, min(end*panelWidth, g.N))
-	} else {
-		g.multiply(ws, i0, i1, panel, end)
-	}
-	if g.Then == nil || !g.last() {
 		return
 	}
-	for i := i0; i < i1; i++ {
-		g.Then(g.C[i*g.LDC+panel*panelWidth : i*g.LDC+min(end*panelWidth, g.N)])
-	}
-}
-
-// multiply adds to C[i0:i1] and the given panels.
-func (g *gemmRun) multiply(ws []float32, i0, i1, panel, end int) {
 	tab, pc := ws[:len(ws)-maxTileRows*panelWidth], ws[len(ws)-maxTileRows*panelWidth:]
 	depth, from := gemmRound(g.kn), g.from()
 	for i := i0; i < i1; i += g.kernels.tiles[0] {

@@ -8,8 +8,8 @@ import (
 )
 
 // Linear is x·wᵀ + b over the last axis: (x (…, I), w (O, I), b (O)) → (…, O). A weight of more axes counts
-// as (O, everything else).
-type Linear struct{}
+// as (O, everything else). With Add, which the engine sets, it is the sum with a fourth input.
+type Linear struct{ Add bool }
 
 // Kind returns "linear".
 func (Linear) Kind() string { return "linear" }
@@ -79,6 +79,25 @@ func (ColumnSum) Infer(in []typ) (typ, error) {
 
 // Grad is not needed: nothing here is differentiated twice.
 func (ColumnSum) Grad([]*value, *value, *value) []*value { return nil }
+
+// PatchEmbed is a Linear of Patches in one, which the engine makes where nothing else reads the patches: (x, w, b), x the
+// volume, → (N, T, O).
+type PatchEmbed struct{ Size [3]int }
+
+// Kind returns "patch_embed".
+func (PatchEmbed) Kind() string { return "patch_embed" }
+
+// Infer gives the type of the linear layer.
+func (o PatchEmbed) Infer(in []typ) (typ, error) {
+	patches, err := Patches(o).Infer(in[:1])
+	if err != nil {
+		return typ{}, err
+	}
+	return Linear{}.Infer([]typ{patches, in[1], in[2]})
+}
+
+// Grad is not needed: the engine makes these behind the gradients.
+func (PatchEmbed) Grad([]*value, *value, *value) []*value { return nil }
 
 // Patches cuts a volume into patches of Size voxels: (N, C, D, H, W) → (N, T, C·pd·ph·pw), patches in
 // d, h, w order (w fastest), inside a patch in c, d, h, w order, as a convolution weight lists them.

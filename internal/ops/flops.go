@@ -30,7 +30,7 @@ func OpFLOP(op graph.Op, in []graph.Type, out graph.Type) int64 {
 		return n * int64(heads) * int64(products) * 2 * t * t * d
 	}
 	switch op := op.(type) {
-	case Conv3D, ConvNorm, Linear:
+	case Conv3D, ConvNorm, Linear, PatchEmbed:
 		return product(out, in[1])
 	case ConvNormPool:
 		if between, err := op.ConvNorm.Infer(in); err == nil {

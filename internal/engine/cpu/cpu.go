@@ -196,6 +196,10 @@ func (d *Device) InPlace(op graph.Op, n int) []int {
 		return []int{0}
 	case ops.Add:
 		return []int{0, 1}
+	case ops.Linear:
+		if op.Add {
+			return []int{3}
+		}
 	case ops.BNNorm:
 		if op.Add {
 			return []int{0, 4}
@@ -213,6 +217,14 @@ func (d *Device) InPlace(op graph.Op, n int) []int {
 		return []int{0}
 	}
 	return nil
+}
+
+// Joins says yes to what the products in float32 do on the way. Lines of patches are read where they are whole blocks.
+func (d *Device) Joins(op graph.Op) bool {
+	if p, ok := op.(ops.PatchEmbed); ok && p.Size[2]%kernels.Block != 0 {
+		return false
+	}
+	return !d.half
 }
 
 // Import writes row-major values in the layout.
@@ -436,7 +448,7 @@ func sameSegments(op graph.Op, in []engine.Layout) error {
 
 func readsPlain(op graph.Op) bool {
 	switch op.(type) {
-	case ops.Conv3D, ops.ConvNorm, ops.ConvNormPool, ops.Conv3DBackwardWeights, ops.Patches:
+	case ops.Conv3D, ops.ConvNorm, ops.ConvNormPool, ops.Conv3DBackwardWeights, ops.Patches, ops.PatchEmbed:
 		return true
 	}
 	return false

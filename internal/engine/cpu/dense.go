@@ -79,7 +79,39 @@ func widen(x []float32) []float64 {
 // linearProduct is the product of a linear layer: (rows, I)·(O, I)ᵀ.
 func linearProduct(op graph.Op, in []engine.Layout) kernels.GEMM {
 	rows, i, o := linearSizes(op, in)
-	return kernels.GEMM{TransB: true, Packed: i*o <= mostKept, M: rows, N: o, K: i, LDA: i, LDB: i, LDC: o}
+	g := kernels.GEMM{TransB: true, Packed: i*o <= mostKept, M: rows, N: o, K: i, LDA: i, LDB: i, LDC: o}
+	if op, ok := op.(ops.PatchEmbed); ok {
+		g.Lines = patchLines(op, in[0].Type.Shape)
+	}
+	return g
+}
+
+// patchLines says where the patches of volumes of shape (N, C, D, H, W) lie: rows in the order of ops.Patches, of lines of
+// 16 voxels.
+func patchLines(op ops.PatchEmbed, shape []int) *kernels.Lines {
+	n, c, d, h, w := shape[0], shape[1], shape[2], shape[3], shape[4]
+	pd, ph, pw := op.Size[0], op.Size[1], op.Size[2]
+	at := func(ch, z, y, x int) int { return ((ch*d+z)*h+y)*w + x }
+	l := &kernels.Lines{}
+	for i := range n {
+		for z := 0; z < d; z += pd {
+			for y := 0; y < h; y += ph {
+				for x := 0; x < w; x += pw {
+					l.Row = append(l.Row, at(i*c, z, y, x))
+				}
+			}
+		}
+	}
+	for ch := range c {
+		for z := range pd {
+			for y := range ph {
+				for x := 0; x < pw; x += kernels.Block {
+					l.Line = append(l.Line, at(ch, z, y, x))
+				}
+			}
+		}
+	}
+	return l
 }
 
 // mostKept is how many weights a linear layer has at most that keeps them as its product reads them. It is as much again:
@@ -109,11 +141,15 @@ func (d *Device) linearKernel(op graph.Op, in []engine.Layout) (run, int) {
 		}, m.GEMMWorkspace(g)
 	}
 	switch op.(type) {
-	case ops.Linear:
+	case ops.Linear, ops.PatchEmbed:
 		g := linearProduct(op, in)
+		layer, _ := op.(ops.Linear)
 		return func(a *args) {
 			g := g
 			g.A, g.B, g.Bias, g.C = a.in[0].F32, a.in[1].F32, a.in[2].F32, a.out[0].F32
+			if layer.Add {
+				g.From = a.in[3].F32
+			}
 			if g.Packed {
 				if !a.fresh {
 					m.PackB(g, a.kept)

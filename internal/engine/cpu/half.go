@@ -60,6 +60,10 @@ func pairsFit(op graph.Op, in []engine.Layout) bool {
 // linearSizes returns the rows of a linear layer, its inputs and its outputs.
 func linearSizes(op graph.Op, in []engine.Layout) (rows, i, o int) {
 	a, b := in[0].Type, in[1].Type
+	if _, ok := op.(ops.PatchEmbed); ok {
+		i := b.Elements() / b.Shape[0]
+		return a.Elements() / i, i, b.Shape[0]
+	}
 	last := a.Shape[len(a.Shape)-1]
 	rows = a.Elements() / last
 	switch op.(type) {

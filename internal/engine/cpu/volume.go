@@ -209,7 +209,8 @@ func (d *Device) convNormPoolKernel(c *kernels.Conv, op ops.ConvNormPool, in, ou
 
 // keptOf returns the elements that the kernel of an operation keeps: what it makes of its weights.
 func (d *Device) keptOf(op graph.Op, in, out []engine.Layout) int {
-	if _, ok := op.(ops.Linear); ok {
+	switch op.(type) {
+	case ops.Linear, ops.PatchEmbed:
 		return d.linearKept(op, in)
 	}
 	if c, pass := d.convOf(op, in, out); c != nil && pass == kernels.Forward {

@@ -48,6 +48,9 @@ func (Device[T]) OutputLayout(_ graph.Op, _ int, _ []engine.Layout, t graph.Type
 // Parts shares no storage.
 func (Device[T]) Parts(graph.Op, []engine.Layout, engine.Layout) []engine.View { return nil }
 
+// Joins has all operations that the engine makes.
+func (Device[T]) Joins(graph.Op) bool { return true }
+
 // InPlace shares no storage.
 func (Device[T]) InPlace(graph.Op, int) []int { return nil }
 
@@ -327,8 +330,22 @@ func denseKernel[T ref.Float](op graph.Op, in, out []engine.Layout) func(args[T]
 			}
 		}
 	case ops.Linear:
-		rows, i := in[0].Type.Elements()/(in[1].Type.Elements()/in[1].Type.Shape[0]), in[1].Type.Elements()/in[1].Type.Shape[0]
-		return func(a args[T]) { ref.Linear(a.out[0], a.in[0], a.in[1], a.in[2], rows, i, in[1].Type.Shape[0]) }
+		o := in[1].Type.Shape[0]
+		i := in[1].Type.Elements() / o
+		return func(a args[T]) {
+			ref.Linear(a.out[0], a.in[0], a.in[1], a.in[2], in[0].Type.Elements()/i, i, o)
+			if op.Add {
+				ref.Add(a.out[0], a.out[0], a.in[3])
+			}
+		}
+	case ops.PatchEmbed:
+		o := in[1].Type.Shape[0]
+		i := in[1].Type.Elements() / o
+		return func(a args[T]) {
+			patches := make([]T, len(a.in[0]))
+			ref.Patches(patches, a.in[0], shape(in[0]), op.Size)
+			ref.Linear(a.out[0], patches, a.in[1], a.in[2], len(patches)/i, i, o)
+		}
 	case ops.LinearBackwardData:
 		rows, o := rowsOf(in[0])
 		return func(a args[T]) {
