@@ -80,37 +80,46 @@ func (n *ViT3D) build(b *nn.Builder, x *graph.Value) *graph.Value {
 	for i := range n.Depth {
 		b.Recomputed(n.UseCheckpointing, func() {
 			b.Block(func() {
-				b.In("blocks."+strconv.Itoa(i), func() { x = n.block(b, x, i) }) // (N, T+1, E)
+				b.In("blocks."+strconv.Itoa(i), func() { x = n.block(b, x, i) }) // (N, T+1, E), at last (N, E)
 			})
 		})
 	}
-	x = b.FirstToken(b.LayerNorm("norm", x)) // (N, E)
-	return n.head(b, x)                      // (N, Classes)
+	x = b.LayerNorm("norm", x) // (N, E)
+	return n.head(b, x)        // (N, Classes)
 }
 
 // block adds to the tokens (N, T+1, E) what attention and then an MLP make of them. In training, block i is left
-// out for some samples: its rate grows evenly from 0 to DropPath (Huang et al. 2016).
+// out for some samples: its rate grows evenly from 0 to DropPath (Huang et al. 2016). The head reads the class token
+// alone: the last block goes on with that, (N, E), as soon as the tokens have seen each other.
 func (n *ViT3D) block(b *nn.Builder, x *graph.Value, i int) *graph.Value {
 	rate := n.DropPath * float64(i) / float64(max(1, n.Depth-1))
-	x = b.Add(x, b.DropPath("drop_path1", n.attention(b, b.LayerNorm("norm1", x)), rate))
+	last := i == n.Depth-1
+	y := n.attention(b, b.LayerNorm("norm1", x), last)
+	if last {
+		x = b.FirstToken(x)
+	}
+	x = b.Add(x, b.DropPath("drop_path1", y, rate))
 	return b.Add(x, b.DropPath("drop_path2", n.mlp(b, b.LayerNorm("norm2", x)), rate))
 }
 
-// attention is multi-head self-attention: (N, T+1, E) → (N, T+1, E).
-func (n *ViT3D) attention(b *nn.Builder, x *graph.Value) *graph.Value {
+// attention is multi-head self-attention: (N, T+1, E) → (N, T+1, E), or (N, E) for the class token alone.
+func (n *ViT3D) attention(b *nn.Builder, x *graph.Value, class bool) *graph.Value {
 	b.In("attn", func() {
 		x = n.linear(b, "qkv", x, 3*n.Dim) // (N, T+1, 3E): q | k | v, head after head inside each
 		x = b.Attention(x, n.Heads)        // (N, T+1, E)
+		if class {
+			x = b.FirstToken(x) // (N, E)
+		}
 		x = n.linear(b, "proj", x, n.Dim)
 		x = b.Dropout("proj_drop", x, n.ProjDropRate)
 	})
 	return x
 }
 
-// mlp works on each token alone: (N, T+1, E) → (N, T+1, E).
+// mlp works on each token alone: (…, E) → (…, E).
 func (n *ViT3D) mlp(b *nn.Builder, x *graph.Value) *graph.Value {
 	b.In("mlp", func() {
-		x = b.GELU(n.linear(b, "fc1", x, n.mlpWidth())) // (N, T+1, MLPRatio·E)
+		x = b.GELU(n.linear(b, "fc1", x, n.mlpWidth())) // (…, MLPRatio·E)
 		x = n.linear(b, "fc2", x, n.Dim)
 		x = b.Dropout("drop", x, n.ProjDropRate)
 	})
