@@ -15,8 +15,9 @@ func BenchmarkGEMM(b *testing.B) {
 		{m: 16, n: 256, k: 512, transB: true},
 		{m: 64, n: 512, k: 2048, transB: true},
 		{m: 1177, n: 384, k: 384, transB: true},
-		{m: 1177, n: 1536, k: 384, transB: true},
-		{m: 1177, n: 384, k: 1536, transB: true},
+		{m: 1177, n: 384, k: 384, transB: true, packed: true},
+		{m: 1177, n: 1536, k: 384, transB: true, packed: true},
+		{m: 1177, n: 384, k: 1536, transB: true, packed: true},
 		{m: 2354, n: 768, k: 3072, transB: true},
 		{m: 1024, n: 1024, k: 1024},
 		{m: 768, n: 3072, k: 1177, transA: true},
@@ -30,8 +31,13 @@ func BenchmarkGEMM(b *testing.B) {
 		}
 		a, w, c := randomSlice(r, s.m*s.k), randomSlice(r, s.n*s.k), make([]float32, s.m*s.n)
 		g := GEMM{TransA: s.transA, TransB: s.transB, M: s.m, N: s.n, K: s.k, A: a, B: w, C: c, LDA: lda, LDB: ldb, LDC: s.n}
+		if s.packed {
+			g.B = make([]float32, g.PackedLen())
+			m.PackB(GEMM{TransB: s.transB, M: s.m, N: s.n, K: s.k, A: a, B: w, C: c, LDA: lda, LDB: ldb, LDC: s.n}, g.B)
+			g.Packed = true
+		}
 		ws := make([]float32, m.GEMMWorkspace(g))
-		b.Run(fmt.Sprintf("%dx%dx%d/%v%v", s.m, s.n, s.k, s.transA, s.transB), func(b *testing.B) {
+		b.Run(fmt.Sprintf("%dx%dx%d/%v%v%v", s.m, s.n, s.k, s.transA, s.transB, s.packed), func(b *testing.B) {
 			start := processTime()
 			for b.Loop() {
 				m.GEMM(g, ws)
