@@ -33,7 +33,7 @@ func definers(p *Program) map[*Tensor]*Instr {
 }
 
 // fuse joins instructions where that saves a pass over memory or a buffer. What is fused depends on the
-// graph alone, so that a net computes the same bits with and without recomputation.
+// graph and the device alone, so that a net computes the same bits with and without recomputation.
 func fuse(p *Program) {
 	dead := map[*Instr]bool{}
 	fuseNormForward(p, dead)
