@@ -34,7 +34,7 @@ func fuseLinear(p *Program, dead map[*Instr]bool) {
 				continue
 			}
 			if patches, ok := d.Op.(ops.Patches); ok {
-				join(in, d, in.Name, ops.PatchEmbed{Size: patches.Size}, slices.Concat(d.In, in.In[1:]))
+				join(in, d, in.Name, ops.PatchEmbed(patches), slices.Concat(d.In, in.In[1:]))
 			}
 		case ops.Add:
 			// What was computed last takes the sum: the other operand is ready by then.
