@@ -32,9 +32,9 @@ func BenchmarkGEMM(b *testing.B) {
 		a, w, c := randomSlice(r, s.m*s.k), randomSlice(r, s.n*s.k), make([]float32, s.m*s.n)
 		g := GEMM{TransA: s.transA, TransB: s.transB, M: s.m, N: s.n, K: s.k, A: a, B: w, C: c, LDA: lda, LDB: ldb, LDC: s.n}
 		if s.packed {
-			g.B = make([]float32, g.PackedLen())
-			m.PackB(GEMM{TransB: s.transB, M: s.m, N: s.n, K: s.k, A: a, B: w, C: c, LDA: lda, LDB: ldb, LDC: s.n}, g.B)
-			g.Packed = true
+			packed := make([]float32, g.PackedLen())
+			m.PackB(g, packed)
+			g.B, g.Packed = packed, true
 		}
 		ws := make([]float32, m.GEMMWorkspace(g))
 		b.Run(fmt.Sprintf("%dx%dx%d/%v%v%v", s.m, s.n, s.k, s.transA, s.transB, s.packed), func(b *testing.B) {

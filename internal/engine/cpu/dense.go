@@ -76,6 +76,24 @@ func widen(x []float32) []float64 {
 	return w
 }
 
+// linearSizes returns the rows of a linear layer, its inputs and its outputs.
+func linearSizes(op graph.Op, in []engine.Layout) (rows, i, o int) {
+	a, b := in[0].Type, in[1].Type
+	if _, ok := op.(ops.PatchEmbed); ok {
+		i := b.Elements() / b.Shape[0]
+		return a.Elements() / i, i, b.Shape[0]
+	}
+	last := a.Shape[len(a.Shape)-1]
+	rows = a.Elements() / last
+	switch op.(type) {
+	case ops.Linear: // x, w
+		return rows, last, b.Shape[0]
+	case ops.LinearBackwardData: // dy, w
+		return rows, b.Elements() / last, last
+	}
+	return rows, b.Elements() / rows, last // dy, x
+}
+
 // linearProduct is the product of a linear layer: (rows, I)·(O, I)ᵀ.
 func linearProduct(op graph.Op, in []engine.Layout) kernels.GEMM {
 	rows, i, o := linearSizes(op, in)

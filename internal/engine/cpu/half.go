@@ -57,24 +57,6 @@ func pairsFit(op graph.Op, in []engine.Layout) bool {
 	return kernels.PairsFit(i, o)
 }
 
-// linearSizes returns the rows of a linear layer, its inputs and its outputs.
-func linearSizes(op graph.Op, in []engine.Layout) (rows, i, o int) {
-	a, b := in[0].Type, in[1].Type
-	if _, ok := op.(ops.PatchEmbed); ok {
-		i := b.Elements() / b.Shape[0]
-		return a.Elements() / i, i, b.Shape[0]
-	}
-	last := a.Shape[len(a.Shape)-1]
-	rows = a.Elements() / last
-	switch op.(type) {
-	case ops.Linear: // x, w
-		return rows, last, b.Shape[0]
-	case ops.LinearBackwardData: // dy, w
-		return rows, b.Elements() / last, last
-	}
-	return rows, b.Elements() / rows, last // dy, x
-}
-
 // pairKernel binds the products of linear layers on bfloat16 to those of pairs.
 func (d *Device) pairKernel(op graph.Op, in, _ []engine.Layout) (run, int) {
 	m := d.m
